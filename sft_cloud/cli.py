@@ -1,0 +1,91 @@
+"""`sft-cloud`: what a person types on the server. torch and grpc are imported when needed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sft_common import __version__
+from sft_common.commandline import OneLineParser, number_in, run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, 1 (an error of the run) or 2 (wrong usage)."""
+    options = parser().parse_args(arguments)
+    sys.exit(run_command("sft-cloud", lambda: options.run(options)))
+
+
+def parser() -> OneLineParser:
+    """Return the parser of all commands."""
+    top = OneLineParser(
+        prog="sft-cloud", description="The cloud half of split fine-tuning: holds and trains net2."
+    )
+    top.add_argument("--version", action="version", version=f"sft-cloud {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_health(commands)
+    return top
+
+
+def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    serve = commands.add_parser("serve", help="serve training sessions until told to stop")
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default %(default)s: this machine only; 0.0.0.0: everyone)",
+    )
+    serve.add_argument(
+        "--port", type=number_in(0, 65535), default=50051, help="default %(default)s; 0: a free one"
+    )
+    device = serve.add_mutually_exclusive_group()
+    device.add_argument("--gpu", type=number_in(0, 1023), metavar="N", help="run on CUDA device N")
+    device.add_argument("--cpu", action="store_true", help="run on the CPU")
+    serve.add_argument(
+        "--max-sessions",
+        type=number_in(1, 10_000),
+        default=8,
+        metavar="N",
+        help="sessions open at once (default %(default)s)",
+    )
+    serve.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a model folder that edges may name by its last part; may be repeated",
+    )
+    serve.add_argument(
+        "--save-dir", type=Path, metavar="DIR", help="keep every trained cloud half in DIR/SESSION"
+    )
+    serve.add_argument(
+        "--grace",
+        type=number_in(0, 86_400),
+        default=10,
+        metavar="SECONDS",
+        help="time for open sessions after SIGTERM (default %(default)s)",
+    )
+    serve.add_argument(
+        "--port-file", type=Path, metavar="FILE", help="write the port here once listening"
+    )
+    serve.set_defaults(run=_serve)
+
+
+def _add_health(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    health = commands.add_parser("health", help="exit 0 if a cloud serves, 1 if not")
+    health.add_argument("--server", default="localhost:50051", metavar="HOST:PORT")
+    health.set_defaults(run=_health)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from sft_cloud.serve import run_server
+
+    run_server(options)
+
+
+def _health(options: argparse.Namespace) -> None:
+    from sft_cloud.health import check
+
+    print(check(options.server))

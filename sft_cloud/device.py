@@ -1,0 +1,32 @@
+"""Which device net2 runs on, out of --gpu N or --cpu."""
+
+from __future__ import annotations
+
+import torch
+
+from sft_common.errors import DeviceError
+
+
+def choose_device(gpu: int | None, *, cpu: bool) -> torch.device:
+    """Return the device: the GPU asked for, the CPU, or GPU 0 where there is one.
+
+    Raises:
+        DeviceError: that GPU is not on this machine.
+    """
+    present = torch.cuda.device_count()
+    if cpu or (gpu is None and present == 0):
+        return torch.device("cpu")
+    wanted = 0 if gpu is None else gpu
+    if not 0 <= wanted < present:
+        raise DeviceError(
+            f"GPU {wanted} was asked for, but torch {torch.__version__} sees {present} here; "
+            "use --cpu, or install the driver and a CUDA build of torch"
+        )
+    return torch.device("cuda", wanted)
+
+
+def describe(device: torch.device) -> str:
+    """Return the device's name for people."""
+    if device.type == "cuda":
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    return f"cpu, {torch.get_num_threads()} threads"

@@ -1,0 +1,89 @@
+"""Net2 at work: forward, loss, backward, optimizer step. Pure torch: no session, no RPC.
+
+Legend: B batch, M padded length, W width on the wire, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from sft_common.config import OptimizerSpec
+from sft_common.model.adamw import adamw, set_learning_rate
+from sft_common.model.partition import Net2
+
+
+class Engine:
+    """Trains one net2 on one device (SFT, Algorithm 1, cloud side).
+
+    Dropout draws from the engine's own random state, so that sessions side by side do not disturb
+    each other's numbers.
+    """
+
+    def __init__(
+        self, net2: Net2, optimizer: OptimizerSpec, *, seed: int, device: torch.device
+    ) -> None:
+        self.device = device
+        self.net2 = net2
+        self._optimizer = adamw(net2, optimizer)
+        self._loss = torch.nn.CrossEntropyLoss()
+        self._forked = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=self._forked):
+            torch.manual_seed(seed)
+            self._random_state = self._get_random_state()
+
+    def step(
+        self, activation_BMW: Tensor, mask_BM: Tensor, labels_B: Tensor
+    ) -> tuple[float, Tensor]:
+        """Run forward, loss and backward; the gradients of net2 wait for `apply`.
+
+        Args:
+            activation_BMW: activation of the cut layer, float32, shape (B, M, W).
+            mask_BM: True for real tokens, shape (B, M).
+            labels_B: class of each example, int64, shape (B,).
+
+        Returns:
+            The mean cross entropy, and its gradient with respect to the activation, (B, M, W).
+        """
+        activation = activation_BMW.to(self.device).requires_grad_()
+        self.net2.train()
+        with self._own_randomness():
+            logits = self.net2(activation, mask_BM.to(self.device))
+            loss = self._loss(logits, labels_B.to(self.device))
+            loss.backward()
+        assert activation.grad is not None
+        return loss.item(), activation.grad
+
+    def apply(self, learning_rate: float) -> None:
+        """Step the optimizer with the gradients of the last `step`."""
+        set_learning_rate(self._optimizer, learning_rate)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    @torch.no_grad()
+    def evaluate(self, activation_BMW: Tensor, mask_BM: Tensor) -> Tensor:
+        """Return the logits in evaluation mode, shape (B, C)."""
+        self.net2.eval()
+        logits: Tensor = self.net2(activation_BMW.to(self.device), mask_BM.to(self.device))
+        return logits
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the parameters of net2 on the CPU, by their stock names."""
+        return {name: p.detach().cpu() for name, p in self.net2.skeleton.named_parameters()}
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        with torch.random.fork_rng(devices=self._forked):
+            cpu, cuda = self._random_state
+            torch.set_rng_state(cpu)
+            if cuda is not None:
+                torch.cuda.set_rng_state(cuda, self.device)
+            yield
+            self._random_state = self._get_random_state()
+
+    def _get_random_state(self) -> tuple[Tensor, Tensor | None]:
+        cuda = torch.cuda.get_rng_state(self.device) if self._forked else None
+        return torch.get_rng_state(), cuda

@@ -1,0 +1,93 @@
+"""Opens and ends sessions: admission, loading net2, keeping what was trained. It knows no RPC."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import torch
+from torch import Tensor
+
+from sft_cloud.engine import Engine
+from sft_cloud.library import ModelLibrary
+from sft_cloud.scheduler import Scheduler
+from sft_cloud.session import Session
+from sft_cloud.store import Store
+from sft_common.config import SessionSpec
+from sft_common.errors import CapacityError
+from sft_common.model.families import shape_of
+from sft_common.model.loading import Pretrained, check_same
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """All sessions of one cloud on one device.
+
+    Args:
+        library: the models that edges may ask for.
+        device: where every net2 runs.
+        scheduler: who gets the device next.
+        max_sessions: sessions open at once; one more is refused.
+        store: where trained halves are kept; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        library: ModelLibrary,
+        device: torch.device,
+        scheduler: Scheduler,
+        max_sessions: int,
+        store: Store | None = None,
+    ) -> None:
+        self.device = device
+        self.scheduler = scheduler
+        self._library = library
+        self._max_sessions = max_sessions
+        self._store = store
+        self._open = 0
+
+    @asynccontextmanager
+    async def session(self, spec: SessionSpec) -> AsyncIterator[tuple[Session, Tensor | None]]:
+        """Open a session; yields it with the factor u (N, R) for the edge, if the cut has one.
+
+        Raises:
+            CapacityError: as many sessions are open as this cloud takes.
+            ConfigError, MismatchError, ModelError: the spec does not fit the model here.
+        """
+        if self._open >= self._max_sessions:
+            raise CapacityError(
+                f"this cloud has {self._open} of {self._max_sessions} sessions open; "
+                "try again later or start it with a larger --max-sessions"
+            )
+        self._open += 1
+        try:
+            session, u_NR = await self.scheduler.load(self._build, spec)
+            log.info("session %s opened: %s %s", session.session_id, spec.model.name, spec.split)
+            yield session, u_NR
+            log.info("session %s ended after %d steps", session.session_id, session.applied)
+        finally:
+            self._open -= 1
+
+    async def keep(self, session: Session) -> bool:
+        """Write the trained net2 to the store; False if this cloud keeps none."""
+        if self._store is None:
+            return False
+        weights = await self.scheduler.compute(session.weights)
+        path = await self.scheduler.load(
+            self._store.save, session.session_id, session.spec, session.applied, weights
+        )
+        log.info("session %s kept in %s", session.session_id, path)
+        return True
+
+    def _build(self, spec: SessionSpec) -> tuple[Session, Tensor | None]:
+        source = self._library.find(spec.model.name, spec.model.revision)
+        pretrained = Pretrained(source.folder, num_labels=spec.num_labels, dropout=spec.dropout)
+        check_same(spec.model, pretrained.identity(spec.model.name))
+        net2, u_NR = pretrained.net2(spec.split, seed=spec.seed, device=self.device)
+        engine = Engine(net2, spec.optimizer, seed=spec.seed, device=self.device)
+        shape = shape_of(pretrained.config)
+        return Session(secrets.token_hex(8), spec, shape, engine), u_NR

@@ -1,0 +1,42 @@
+"""Which pre-trained models this cloud may load, and by which names edges may ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sft_common.errors import ModelError
+from sft_common.model.sources import Source, find_model
+
+
+class ModelLibrary:
+    """Turns the name in a session's spec into a model on this machine.
+
+    Args:
+        folders: model folders that edges may name by the folder's own name.
+        trust_paths: whether edges may name any folder of this machine by its path; only sensible
+            where nobody but this machine's own users can connect.
+    """
+
+    def __init__(self, folders: Iterable[Path] = (), *, trust_paths: bool = False) -> None:
+        self._folders = {folder.resolve().name: folder.resolve() for folder in folders}
+        self._trust_paths = trust_paths
+
+    def find(self, name: str, revision: str) -> Source:
+        """Return where a model lies.
+
+        Raises:
+            ModelError: this cloud does not have it.
+        """
+        if folder := self._folders.get(Path(name).name):
+            return Source(folder=folder, name=folder.name)
+        path = Path(name)
+        if path.is_absolute() and self._trust_paths and path.is_dir():
+            return Source(folder=path, name=path.name)
+        if path.is_absolute() or name.startswith((".", "~")):
+            raise ModelError(
+                f"this cloud has no model folder named {path.name!r} "
+                f"(it has: {', '.join(sorted(self._folders)) or 'none'}); "
+                "start it with --model DIR"
+            )
+        return find_model(name, revision)

@@ -1,0 +1,91 @@
+"""The `serve` command: put the parts together and run them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import os
+import sys
+from pathlib import Path
+
+from sft_cloud.device import choose_device, describe
+from sft_cloud.host import Host
+from sft_cloud.library import ModelLibrary
+from sft_cloud.scheduler import Scheduler
+from sft_cloud.server import serve
+from sft_cloud.servicer import SplitTrainingServicer
+from sft_cloud.store import Store
+from sft_common import __version__
+from sft_common.errors import ConfigError
+
+
+def run_server(options: argparse.Namespace) -> None:
+    """Serve with the options of `sft-cloud serve` until a signal.
+
+    Raises:
+        ConfigError: the port is in use, or a folder given is not there.
+        DeviceError: the GPU asked for is not on this machine.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    device = choose_device(options.gpu, cpu=options.cpu)
+    local = is_loopback(options.host)
+    scheduler = Scheduler()
+    host = Host(
+        library=ModelLibrary(_existing(options.model), trust_paths=local),
+        device=device,
+        scheduler=scheduler,
+        max_sessions=options.max_sessions,
+        store=Store(options.save_dir) if options.save_dir else None,
+    )
+
+    def ready(port: int) -> None:
+        who = "this machine only; --host 0.0.0.0 lets others in" if local else "no TLS, no login"
+        print(
+            f"sft-cloud {__version__} listening on {options.host}:{port} ({who}), "
+            f"{describe(device)}",
+            flush=True,
+        )
+        if options.port_file:
+            _write_whole(options.port_file, f"{port}\n")
+
+    servicer = SplitTrainingServicer(host, describe(device))
+    try:
+        asyncio.run(
+            serve(
+                servicer,
+                host=options.host,
+                port=options.port,
+                grace_seconds=options.grace,
+                ready=ready,
+            )
+        )
+    finally:
+        scheduler.close()
+    print("sft-cloud stopped", flush=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a listening address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _existing(folders: list[Path]) -> list[Path]:
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--model {folder}: there is no such folder")
+    return folders
+
+
+def _write_whole(path: Path, text: str) -> None:
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.write_text(text)
+    aside.rename(path)

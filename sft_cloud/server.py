@@ -1,0 +1,89 @@
+"""Bind, health, reflection, graceful stop. It knows nothing of models or tensors."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sft_cloud.servicer import SplitTrainingServicer
+from sft_common.errors import ConfigError
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
+from sft_common.rpc.options import SERVER_OPTIONS
+
+SERVICE: str = pb.DESCRIPTOR.services_by_name["SplitTrainingService"].full_name
+
+
+async def serve(
+    servicer: SplitTrainingServicer,
+    *,
+    host: str,
+    port: int,
+    grace_seconds: float,
+    ready: Callable[[int], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let running sessions finish within the grace time.
+
+    Args:
+        servicer: what answers.
+        host: name or address to listen on.
+        port: TCP port; 0 takes a free one.
+        grace_seconds: how long open streams may go on after the signal.
+        ready: called with the port once it is listening.
+
+    Raises:
+        ConfigError: the port is in use, or the host is not of this machine.
+    """
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    pb_grpc.add_SplitTrainingServiceServicer_to_server(servicer, server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection(
+        (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    bound = _bind(server, host, port)
+    await server.start()
+    for name in ("", SERVICE):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    ready(bound)
+    await _stop_signal()
+    await health_servicer.enter_graceful_shutdown()
+    await server.stop(grace_seconds)
+
+
+def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+    _check_free(host, port)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigError(f"cannot listen on {address}: {error}") from error
+
+
+def _check_free(host: str, port: int) -> None:
+    """Find out why a bind would fail, which gRPC does not say."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} on {host} is in use by another program; choose another --port"
+            ) from error
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+async def _stop_signal() -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

@@ -1,0 +1,134 @@
+"""The stream <-> the session: reads requests in order, answers them, turns errors into statuses.
+
+No arithmetic happens here, and none on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import torch
+
+from sft_cloud.host import Host
+from sft_cloud.session import Session
+from sft_common import PROTOCOL_VERSION
+from sft_common.errors import CapacityError, InternalError, ProtocolError, SftError
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
+from sft_common.rpc.options import MAX_MESSAGE_BYTES
+from sft_common.rpc.spec import spec_from_proto
+from sft_common.rpc.status import status_of
+from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
+
+log = logging.getLogger(__name__)
+
+Requests = AsyncIterator[pb.TrainRequest]
+
+
+class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
+    """Serves sft.v1.SplitTrainingService out of a host."""
+
+    def __init__(self, host: Host, device_name: str) -> None:
+        self._host = host
+        self._device_name = device_name
+
+    async def Train(  # noqa: N802 (the name in the contract)
+        self,
+        request_iterator: Requests,
+        context: grpc.aio.ServicerContext[pb.TrainRequest, pb.TrainResponse],
+    ) -> AsyncIterator[pb.TrainResponse]:
+        """Serve one session; an error ends the stream with its status, never the server."""
+        try:
+            async for response in self._serve(request_iterator):
+                yield response
+        except Exception as error:
+            await _abort(context, _as_sft_error(error))
+
+    async def _serve(self, requests: Requests) -> AsyncIterator[pb.TrainResponse]:
+        first = await anext(requests, pb.TrainRequest())
+        if first.WhichOneof("request") != "open":
+            raise ProtocolError(
+                f"the first request of a stream must be open, not {first.WhichOneof('request')}"
+            )
+        async with self._host.session(spec_from_proto(first.open)) as (session, u_NR):
+            factor = None if u_NR is None else tensor_to_proto(u_NR)
+            yield pb.TrainResponse(
+                opened=pb.Opened(
+                    protocol_version=PROTOCOL_VERSION,
+                    session_id=session.session_id,
+                    edge_factor=factor,
+                    max_message_bytes=MAX_MESSAGE_BYTES,
+                    device=self._device_name,
+                )
+            )
+            async for response in self._run(session, requests):
+                yield response
+
+    async def _run(self, session: Session, requests: Requests) -> AsyncIterator[pb.TrainResponse]:
+        """Answer requests until close; an apply runs while the next request is on its way."""
+        compute = self._host.scheduler.compute
+        applying: asyncio.Future[None] | None = None
+        async for request in requests:
+            arrived = time.perf_counter()
+            if applying is not None:
+                await applying
+                applying = None
+            match request.WhichOneof("request"):
+                case "step":
+                    result = await compute(_step, session, request.step)
+                    result.cloud_seconds = time.perf_counter() - arrived
+                    yield pb.TrainResponse(step_result=result)
+                case "apply":
+                    applying = compute(
+                        session.apply, request.apply.step, request.apply.learning_rate
+                    )
+                case "evaluate":
+                    evaluation = await compute(_evaluate, session, request.evaluate)
+                    evaluation.cloud_seconds = time.perf_counter() - arrived
+                    yield pb.TrainResponse(evaluation=evaluation)
+                case "close":
+                    saved = await self._host.keep(session)
+                    yield pb.TrainResponse(closed=pb.Closed(steps=session.applied, saved=saved))
+                    return
+                case other:
+                    raise ProtocolError(f"request {other} is not expected inside a session")
+        if applying is not None:
+            await applying
+
+
+def _step(session: Session, message: pb.Step) -> pb.StepResult:
+    shape = session.activation_shape(message.lengths)
+    activation_TW = tensor_from_proto(message.activation, shape, "activation")
+    loss, gradient_TW = session.step(
+        message.step, activation_TW, message.lengths, list(message.labels)
+    )
+    return pb.StepResult(step=message.step, loss=loss, gradient=tensor_to_proto(gradient_TW))
+
+
+def _evaluate(session: Session, message: pb.Evaluate) -> pb.Evaluation:
+    shape = session.activation_shape(message.lengths)
+    activation_TW = tensor_from_proto(message.activation, shape, "activation")
+    logits_BC = session.evaluate(activation_TW, message.lengths)
+    return pb.Evaluation(logits=tensor_to_proto(logits_BC))
+
+
+def _as_sft_error(error: Exception) -> SftError:
+    if isinstance(error, SftError):
+        log.warning("session refused: %s", error)
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        log.warning("session out of memory: %s", error)
+        return CapacityError(f"the cloud's device is out of memory: {str(error).splitlines()[0]}")
+    log.exception("session failed")
+    return InternalError(f"the cloud failed: {type(error).__name__}: {error}; its log says where")
+
+
+async def _abort(
+    context: grpc.aio.ServicerContext[pb.TrainRequest, pb.TrainResponse], error: SftError
+) -> None:
+    status = status_of(error)
+    await context.abort(status.code, status.details, status.trailing_metadata)

@@ -1,0 +1,120 @@
+"""One edge's session: which request may come now, and what the engine does for it.
+
+It checks order, sizes and ranges before the engine sees a number. It knows no gRPC, no messages.
+
+Legend: B batch, T real tokens, W width on the wire, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sft_cloud.engine import Engine
+from sft_common.config import ModelShape, SessionSpec
+from sft_common.errors import ProtocolError
+from sft_common.wire.packing import mask_of, pack, unpack
+
+
+class Session:
+    """State machine of one session: step k, apply k, step k + 1, ...; evaluate in between.
+
+    Args:
+        session_id: its name, letters and digits.
+        spec: what the edge opened it with.
+        shape: sizes of the model.
+        engine: net2 at work.
+    """
+
+    def __init__(
+        self, session_id: str, spec: SessionSpec, shape: ModelShape, engine: Engine
+    ) -> None:
+        self.session_id = session_id
+        self.spec = spec
+        self.width = spec.split.wire_width(shape)
+        self.applied = 0
+        self._positions = shape.positions
+        self._pending: int | None = None
+        self._engine = engine
+
+    def step(
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int]
+    ) -> tuple[float, Tensor]:
+        """Run forward and backward of training step `step`.
+
+        Returns:
+            The mean loss, and its gradient with respect to the activation, shape (T, W).
+
+        Raises:
+            ProtocolError: a step out of order, or labels that do not fit.
+        """
+        self._expect_step(step)
+        self._check_labels(labels, len(lengths))
+        loss, gradient_BMW = self._engine.step(
+            unpack(activation_TW, lengths), self._mask(lengths), torch.tensor(labels)
+        )
+        self._pending = step
+        return loss, pack(gradient_BMW, lengths)
+
+    def apply(self, step: int, learning_rate: float) -> None:
+        """Step the optimizer with the gradients of step `step`.
+
+        Raises:
+            ProtocolError: that step does not wait for it, or the rate is negative or not finite.
+        """
+        if step != self._pending:
+            waiting = "no step waits" if self._pending is None else f"step {self._pending} waits"
+            raise ProtocolError(f"apply names step {step}, but {waiting} for it")
+        if not (math.isfinite(learning_rate) and learning_rate >= 0):
+            raise ProtocolError(f"apply of step {step} has learning rate {learning_rate}")
+        self._engine.apply(learning_rate)
+        self._pending, self.applied = None, step
+
+    def evaluate(self, activation_TW: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Return the logits of a batch, shape (B, C).
+
+        Raises:
+            ProtocolError: a step waits for its apply.
+        """
+        if self._pending is not None:
+            raise ProtocolError(f"evaluate came before apply of step {self._pending}")
+        return self._engine.evaluate(unpack(activation_TW, lengths), self._mask(lengths))
+
+    def activation_shape(self, lengths: Sequence[int]) -> tuple[int, int]:
+        """Return the shape (T, W) that activations of these lengths must have.
+
+        Raises:
+            ProtocolError: no examples, an empty one, or one longer than the model takes.
+        """
+        if not lengths:
+            raise ProtocolError("the batch has no examples")
+        if min(lengths) < 1 or max(lengths) > self._positions:
+            raise ProtocolError(
+                f"lengths lie in {min(lengths)}..{max(lengths)}, "
+                f"the model takes 1..{self._positions} tokens"
+            )
+        return sum(lengths), self.width
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the parameters of net2 on the CPU, by their stock names."""
+        return self._engine.weights()
+
+    def _mask(self, lengths: Sequence[int]) -> Tensor:
+        return mask_of(lengths, max(lengths))
+
+    def _expect_step(self, step: int) -> None:
+        if self._pending is not None:
+            raise ProtocolError(f"step {step} came before apply of step {self._pending}")
+        if step != self.applied + 1:
+            raise ProtocolError(f"step {step} came, step {self.applied + 1} was expected")
+
+    def _check_labels(self, labels: Sequence[int], examples: int) -> None:
+        if len(labels) != examples:
+            raise ProtocolError(f"the batch has {examples} examples but {len(labels)} labels")
+        classes = self.spec.num_labels
+        for label in labels:
+            if not 0 <= label < classes:
+                raise ProtocolError(f"label {label} is outside 0..{classes - 1}")

@@ -1,0 +1,61 @@
+"""What both command lines share: one-line errors, ranges, exit codes. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from sft_common.errors import SftError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that reports wrong usage in one line and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def number_in(low: int, high: int) -> Callable[[str], int]:
+    """Return a converter for whole numbers from `low` to `high`."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is outside {low}..{high}")
+        return value
+
+    return number
+
+
+def real_in(low: float, high: float) -> Callable[[str], float]:
+    """Return a converter for numbers from `low` to `high`."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value:g} is outside {low:g}..{high:g}")
+        return value
+
+    return number
+
+
+def run_command(program: str, command: Callable[[], None]) -> int:
+    """Run a command and return its exit code; an SftError becomes one line on standard error."""
+    try:
+        command()
+    except SftError as error:
+        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    return 0

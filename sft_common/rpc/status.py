@@ -1,0 +1,72 @@
+"""SftError <-> gRPC status: the only map. The class travels as reason of a google.rpc.ErrorInfo."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from sft_common.errors import (
+    CapacityError,
+    ConfigError,
+    DataError,
+    DeviceError,
+    InternalError,
+    LimitError,
+    MismatchError,
+    ModelError,
+    ProtocolError,
+    SftError,
+    UnreachableError,
+)
+
+DOMAIN = "sft"
+
+STATUS_OF: dict[type[SftError], grpc.StatusCode] = {
+    ConfigError: grpc.StatusCode.INVALID_ARGUMENT,
+    DataError: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelError: grpc.StatusCode.NOT_FOUND,
+    DeviceError: grpc.StatusCode.FAILED_PRECONDITION,
+    MismatchError: grpc.StatusCode.FAILED_PRECONDITION,
+    ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
+    LimitError: grpc.StatusCode.OUT_OF_RANGE,
+    CapacityError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    UnreachableError: grpc.StatusCode.UNAVAILABLE,
+    InternalError: grpc.StatusCode.INTERNAL,
+}
+"""Class -> status code."""
+
+_CLASS_OF_REASON = {cls.__name__: cls for cls in STATUS_OF}
+
+_CLASS_OF_CODE: dict[grpc.StatusCode, type[SftError]] = {
+    grpc.StatusCode.UNAVAILABLE: UnreachableError,
+    grpc.StatusCode.CANCELLED: UnreachableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: UnreachableError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitError,
+    grpc.StatusCode.UNIMPLEMENTED: MismatchError,
+}
+"""For a status that no SFT peer wrote: gRPC says RESOURCE_EXHAUSTED of oversized messages."""
+
+
+def status_of(error: SftError) -> grpc.Status:
+    """Return the status that carries an error to the peer."""
+    code = STATUS_OF.get(type(error), grpc.StatusCode.INTERNAL)
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN))
+    number: int = code.value[0]
+    return rpc_status.to_status(
+        status_pb2.Status(code=number, message=str(error), details=[detail])
+    )
+
+
+def error_of(call: grpc.RpcError) -> SftError:
+    """Return the error that a failed call carries."""
+    assert isinstance(call, grpc.Call)
+    status = rpc_status.from_call(call)
+    for detail in status.details if status else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            return _CLASS_OF_REASON.get(info.reason, InternalError)(call.details())
+    cls = _CLASS_OF_CODE.get(call.code(), InternalError)
+    return cls(f"{call.details() or 'no details'} ({call.code().name})")

@@ -1,0 +1,1 @@
+"""The edge side: holds the data and net1. It never holds a parameter of net2."""

@@ -1,0 +1,129 @@
+"""`sft-edge`: what a person types where the data is. torch and grpc are imported when needed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sft_common import __version__
+from sft_common.commandline import OneLineParser, number_in, real_in, run_command
+from sft_common.config import CUTS
+from sft_edge.tasks.table import TASKS
+
+_MANY = 10**9
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, 1 (an error of the run) or 2 (wrong usage)."""
+    options = parser().parse_args(arguments)
+    sys.exit(run_command("sft-edge", lambda: options.run(options)))
+
+
+def parser() -> OneLineParser:
+    """Return the parser of all commands."""
+    top = OneLineParser(
+        prog="sft-edge", description="The edge half of split fine-tuning: holds the data and net1."
+    )
+    top.add_argument("--version", action="version", version=f"sft-edge {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser("train", help="fine-tune a model together with a cloud")
+    _add_what(train)
+    _add_cut(train)
+    _add_how_long(train)
+    _add_output(train)
+    train.set_defaults(run=_train)
+    return top
+
+
+def _add_what(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("what to train, and with whom")
+    group.add_argument("--task", required=True, help=f"one of: {', '.join(TASKS)}")
+    group.add_argument(
+        "--model", metavar="DIR|ID", help="model folder or hub id (default: the task's)"
+    )
+    group.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder with train and validation as .jsonl, .jsonl.gz, .csv or .parquet "
+        "(default: the hub; for the demo: shipped)",
+    )
+    group.add_argument(
+        "--server",
+        type=_address,
+        default="localhost:50051",
+        metavar="HOST:PORT",
+        help="the cloud (default %(default)s)",
+    )
+    group.add_argument(
+        "--connect-timeout",
+        type=real_in(0.1, 86_400),
+        default=10.0,
+        metavar="SECONDS",
+        help="how long to try to reach it (default %(default)g)",
+    )
+    group.add_argument("--device", default="cpu", help="where net1 runs (default %(default)s)")
+
+
+def _add_cut(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("where to cut")
+    group.add_argument(
+        "--cut",
+        default="sft",
+        metavar="CUT",
+        help=f"{' or '.join(CUTS)} (default %(default)s; none: plain split learning)",
+    )
+    group.add_argument(
+        "--split-layer",
+        type=int,
+        metavar="L",
+        help="block to cut, 1 is the lowest (default: the last but one)",
+    )
+    group.add_argument(
+        "--rank", type=int, default=8, metavar="R", help="numbers per token (default %(default)s)"
+    )
+
+
+def _add_how_long(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("how to train (defaults: the task's, from the paper)")
+    count, share = number_in(1, _MANY), real_in(0, 0.999)
+    group.add_argument("--epochs", type=count, metavar="N")
+    group.add_argument("--max-steps", type=count, metavar="N", help="stop after N steps")
+    group.add_argument("--batch-size", type=count, metavar="N")
+    group.add_argument("--learning-rate", type=real_in(0, 1), metavar="RATE")
+    group.add_argument("--max-length", type=count, metavar="TOKENS")
+    group.add_argument("--train-examples", type=count, metavar="N", help="use only the first N")
+    group.add_argument("--eval-examples", type=count, metavar="N", help="use only the first N")
+    group.add_argument("--dropout", type=share, metavar="P", help="for every dropout layer")
+    group.add_argument("--seed", type=number_in(0, 2**63 - 1), default=0, metavar="N")
+    group.add_argument(
+        "--unsplit",
+        action="store_true",
+        help="afterwards train the same model in one process, for comparison",
+    )
+
+
+def _add_output(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("what is left, what is shown")
+    group.add_argument("--name", help="name of the run (default: task, cut and time)")
+    group.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
+    group.add_argument(
+        "--log-every", type=number_in(1, _MANY), default=10, metavar="N", help="steps per log line"
+    )
+    group.add_argument("--quiet", action="store_true", help="show errors only")
+    group.add_argument("--json", action="store_true", help="print metrics.json instead of a table")
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as localhost:50051")
+    return text
+
+
+def _train(options: argparse.Namespace) -> None:
+    from sft_edge.run import run_training
+
+    run_training(options)

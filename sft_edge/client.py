@@ -1,0 +1,177 @@
+"""A CloudSession over gRPC: one bidirectional stream. It knows messages, not training."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import time
+from collections.abc import Iterator, Sequence
+
+import grpc
+from torch import Tensor
+
+from sft_common import PROTOCOL_VERSION
+from sft_common.config import ModelShape, SessionSpec
+from sft_common.errors import LimitError, MismatchError, ProtocolError, UnreachableError
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
+from sft_common.rpc.options import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES
+from sft_common.rpc.spec import check_version, spec_to_proto
+from sft_common.rpc.status import error_of
+from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
+from sft_edge.remote import Closing
+from sft_edge.traffic import Traffic, framed_bytes
+
+
+class GrpcSession:
+    """One session with a cloud, open from construction to `close`.
+
+    Args:
+        server: "host:port" of the cloud.
+        spec: what the cloud is to build and train.
+        shape: sizes of the model.
+        connect_seconds: how long to try to reach the server.
+
+    Raises:
+        UnreachableError: nobody answers there.
+        MismatchError: who answers is no cloud, or speaks another protocol version.
+        SftError: the cloud refuses the session; the message says why.
+    """
+
+    def __init__(
+        self, server: str, spec: SessionSpec, shape: ModelShape, *, connect_seconds: float
+    ) -> None:
+        self.traffic = Traffic()
+        self._spec = spec
+        self._width = spec.split.wire_width(shape)
+        self._limit = MAX_MESSAGE_BYTES
+        self._server = server
+        self._channel = _connect(server, connect_seconds)
+        self._outgoing: queue.SimpleQueue[pb.TrainRequest | None] = queue.SimpleQueue()
+        stub = pb_grpc.SplitTrainingServiceStub(self._channel)
+        self._incoming: Iterator[pb.TrainResponse] = stub.Train(iter(self._outgoing.get, None))
+        try:
+            self._open(shape)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _open(self, shape: ModelShape) -> None:
+        opened = self._ask(pb.TrainRequest(open=spec_to_proto(self._spec)), "opened").opened
+        check_version(edge=PROTOCOL_VERSION, cloud=opened.protocol_version)
+        self.session_id = opened.session_id
+        self.device = opened.device
+        self.edge_factor: Tensor | None = None
+        self._limit = min(self._limit, opened.max_message_bytes)
+        if self._spec.split.cut != "none":
+            expected = (shape.hidden, self._spec.split.rank)
+            self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
+
+    def step(
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int]
+    ) -> tuple[float, Tensor]:
+        """Return the mean loss and its gradient with respect to the activation, (T, W).
+
+        Raises:
+            LimitError: the batch is larger than the cloud takes.
+            UnreachableError: the connection was lost.
+            SftError: the cloud refused the step.
+        """
+        message = pb.Step(
+            step=step, activation=tensor_to_proto(activation_TW), lengths=lengths, labels=labels
+        )
+        result = self._ask(pb.TrainRequest(step=message), "step_result").step_result
+        self.traffic.cloud_seconds += result.cloud_seconds
+        if result.step != step:
+            raise ProtocolError(f"the cloud answered step {result.step}, step {step} was asked")
+        gradient_TW = tensor_from_proto(result.gradient, tuple(activation_TW.shape), "gradient")
+        return result.loss, gradient_TW
+
+    def apply(self, step: int, learning_rate: float) -> None:
+        """Have the cloud step its optimizer; an error shows with the next reply."""
+        self._send(pb.TrainRequest(apply=pb.Apply(step=step, learning_rate=learning_rate)))
+
+    def evaluate(self, activation_TW: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Return the logits, shape (B, C); raises like `step`."""
+        message = pb.Evaluate(activation=tensor_to_proto(activation_TW), lengths=lengths)
+        evaluation = self._ask(pb.TrainRequest(evaluate=message), "evaluation").evaluation
+        self.traffic.cloud_seconds += evaluation.cloud_seconds
+        expected = (len(lengths), self._spec.num_labels)
+        return tensor_from_proto(evaluation.logits, expected, "logits")
+
+    def close(self) -> Closing:
+        """End the session and the connection; raises like `step`."""
+        closed = self._ask(pb.TrainRequest(close=pb.Close()), "closed").closed
+        self.abandon()
+        return Closing(steps=closed.steps, saved=closed.saved)
+
+    def abandon(self) -> None:
+        """Drop the connection without ending the session in good order; safe to repeat."""
+        self._outgoing.put(None)
+        self._channel.close()
+
+    def _send(self, request: pb.TrainRequest) -> None:
+        size = request.ByteSize()
+        if size > self._limit:
+            raise LimitError(
+                f"a message of {size:,} bytes is over the limit of {self._limit:,}; "
+                "choose a smaller --batch-size, --max-length or --rank"
+            )
+        self.traffic.bytes_up += framed_bytes(size)
+        self._outgoing.put(request)
+
+    def _ask(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
+        self._send(request)
+        begin = time.perf_counter()
+        try:
+            response = next(self._incoming)
+        except StopIteration:
+            raise UnreachableError(
+                f"the cloud at {self._server} ended the session without a reply"
+            ) from None
+        except grpc.RpcError as error:
+            raise self._explain(error) from error
+        self.traffic.wait_seconds += time.perf_counter() - begin
+        self.traffic.bytes_down += framed_bytes(response.ByteSize())
+        if response.WhichOneof("response") != kind:
+            raise ProtocolError(
+                f"the cloud answered {response.WhichOneof('response')}, {kind} was expected"
+            )
+        return response
+
+    def _explain(self, call: grpc.RpcError) -> Exception:
+        error = error_of(call)
+        assert isinstance(call, grpc.Call)
+        if isinstance(error, UnreachableError):
+            return UnreachableError(
+                f"the connection to the cloud at {self._server} was lost: {error}"
+            )
+        if call.code() == grpc.StatusCode.UNIMPLEMENTED:
+            return MismatchError(f"the server at {self._server} is not an SFT cloud: {error}")
+        return error
+
+
+def _connect(server: str, seconds: float) -> grpc.Channel:
+    channel = grpc.insecure_channel(server, options=CHANNEL_OPTIONS)
+    try:
+        grpc.channel_ready_future(channel).result(timeout=seconds)
+    except grpc.FutureTimeoutError:
+        channel.close()
+        raise UnreachableError(
+            f"no cloud answers at {server}: tried for {seconds:g} s ({_why(server)}); "
+            "is `sft-cloud serve` running there?"
+        ) from None
+    except BaseException:
+        channel.close()
+        raise
+    return channel
+
+
+def _why(server: str) -> str:
+    """Say why a server is not reached, in the words of the operating system."""
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "something listens there, but it does not speak gRPC"

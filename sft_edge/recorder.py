@@ -1,0 +1,97 @@
+"""Follows a training: history, progress, and what plain split learning would have sent."""
+
+from __future__ import annotations
+
+import time
+
+from sft_edge.run_folder import RunFolder
+from sft_edge.screen import Screen
+from sft_edge.tasks.batches import Batch
+from sft_edge.traffic import Traffic
+from sft_edge.trainer import Evaluation
+
+_FLOAT32_BYTES = 4
+
+
+class Recorder:
+    """A `Watcher` that writes the history of a run and shows its progress.
+
+    Args:
+        folder: gets one history line for each logged step and each evaluation.
+        screen: shows progress.
+        traffic: the session's counters; None for a run without a wire.
+        half: "split" or "unsplit", as the history names it.
+        log_every: steps between two logged ones; the first and those at evaluations are logged too.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        screen: Screen,
+        traffic: Traffic | None,
+        *,
+        half: str,
+        log_every: int,
+    ) -> None:
+        self._folder, self._screen = folder, screen
+        self._traffic = traffic or Traffic()
+        self._half, self._log_every = half, log_every
+        self._begin = time.perf_counter()
+        self.steps = 0
+        self.padded_training_tokens = 0
+        self.padded_evaluation_tokens = 0
+        self.evaluated_examples = 0
+        self._training_bytes = 0
+        self._seen_bytes = self._moved()
+
+    def stepped(self, step: int, epoch: int, batch: Batch, loss: float, rate: float) -> None:
+        """Count, log and show a training step."""
+        self.steps = step
+        self.padded_training_tokens += batch.padded_tokens
+        self._training_bytes += self._moved() - self._seen_bytes
+        self._seen_bytes = self._moved()
+        if step == 1 or step % self._log_every == 0:
+            self._log("step", step, epoch, loss=loss, learning_rate=rate)
+        self._screen.advance(step, loss, self._training_bytes / step / 1e3)
+
+    def evaluating(self, batch: Batch) -> None:
+        """Count a batch that is about to be evaluated."""
+        self.padded_evaluation_tokens += batch.padded_tokens
+        self.evaluated_examples += len(batch.labels)
+
+    def evaluated(self, step: int, epoch: int, evaluation: Evaluation) -> None:
+        """Log and show an evaluation."""
+        name, value = evaluation.metric, evaluation.value
+        self._seen_bytes = self._moved()
+        self._log("evaluation", step, epoch, loss=evaluation.loss, metric=name, value=value)
+        self._screen.evaluated(
+            f"{self._half} epoch {epoch} step {step}: {name} {100 * value:.2f} %, "
+            f"validation loss {evaluation.loss:.4f}",
+            f"{name} {100 * value:.2f} %",
+        )
+
+    def split_learning_bytes(self, hidden: int, num_labels: int) -> tuple[int, int]:
+        """Return what plain split learning would have sent up and down, payload alone.
+
+        Its activation and gradient have shape (B, M, N) in float32, padding included, where M is
+        the padded length of each batch; an evaluation sends activations up and logits down.
+        """
+        per_token = hidden * _FLOAT32_BYTES
+        up = (self.padded_training_tokens + self.padded_evaluation_tokens) * per_token
+        logits = self.evaluated_examples * num_labels * _FLOAT32_BYTES
+        return up, self.padded_training_tokens * per_token + logits
+
+    def _moved(self) -> int:
+        return self._traffic.bytes_up + self._traffic.bytes_down
+
+    def _log(self, kind: str, step: int, epoch: int, **entry: float | str) -> None:
+        self._folder.log(
+            kind=kind,
+            half=self._half,
+            step=step,
+            epoch=epoch,
+            **entry,
+            bytes_up=self._traffic.bytes_up,
+            bytes_down=self._traffic.bytes_down,
+            seconds=round(time.perf_counter() - self._begin, 4),
+        )

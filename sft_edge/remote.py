@@ -1,0 +1,94 @@
+"""The cloud half as the edge sees it: a session, and a loss that looks like any other module's.
+
+It knows no transport; tests inject a session that computes in memory.
+
+Legend: B batch, M padded length, T real tokens, W width on the wire, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sft_edge.traffic import Traffic
+
+
+class Closing(NamedTuple):
+    """How a session ended."""
+
+    steps: int
+    """Steps that the cloud applied."""
+
+    saved: bool
+    """Whether the cloud kept the trained net2."""
+
+
+class CloudSession(Protocol):
+    """One open session with a cloud."""
+
+    traffic: Traffic
+    """What the session has moved so far."""
+
+    def step(
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int]
+    ) -> tuple[float, Tensor]:
+        """Return the mean loss and its gradient with respect to the activation, (T, W)."""
+
+    def apply(self, step: int, learning_rate: float) -> None:
+        """Have the cloud step its optimizer with the gradients of `step`; does not wait."""
+
+    def evaluate(self, activation_TW: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Return the logits, shape (B, C)."""
+
+    def close(self) -> Closing:
+        """End the session."""
+
+
+class _RemoteLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        activation_TW: Tensor,
+        session: CloudSession,
+        step: int,
+        lengths: Sequence[int],
+        labels: Sequence[int],
+    ) -> Tensor:
+        loss, gradient_TW = session.step(step, activation_TW.detach(), lengths, labels)
+        ctx.save_for_backward(gradient_TW.to(activation_TW.device))
+        return activation_TW.new_tensor(loss, dtype=torch.float64)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient_TW,) = ctx.saved_tensors
+        return gradient_TW * gradients[0].to(gradient_TW.dtype), None, None, None, None
+
+
+def remote_loss(
+    activation_TW: Tensor,
+    session: CloudSession,
+    *,
+    step: int,
+    lengths: Sequence[int],
+    labels: Sequence[int],
+) -> Tensor:
+    """Return the loss of a batch, computed on the cloud; its `backward` reaches net1.
+
+    One exchange fetches both the loss and the cut-layer gradient (SFT, Algorithm 1, edge side).
+
+    Args:
+        activation_TW: activation of the cut layer without padding, shape (T, W).
+        session: computes the loss.
+        step: number of the training step, from 1.
+        lengths: real tokens of each example, B entries.
+        labels: class of each example, B entries.
+
+    Returns:
+        The mean loss, a float64 scalar.
+    """
+    apply: Any = _RemoteLoss.apply
+    loss: Tensor = apply(activation_TW, session, step, lengths, labels)
+    return loss

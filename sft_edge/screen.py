@@ -1,0 +1,189 @@
+"""What a person sees: a progress bar or plain lines while it runs, a table at the end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLAIN_LINES = 20
+"""About so many progress lines a run prints when it has no terminal."""
+
+
+class Screen(Protocol):
+    """Shows how one training goes; use as a context."""
+
+    def __enter__(self) -> Screen: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+
+    def advance(self, step: int, loss: float, kilobytes: float) -> None:
+        """Show that a step is done."""
+
+    def evaluated(self, line: str, metric: str) -> None:
+        """Show an evaluation."""
+
+
+def make_screen(title: str, total: int, *, quiet: bool) -> Screen:
+    """Return the screen that fits: silent, a bar on a terminal, or plain lines."""
+    console = Console(stderr=True)
+    if quiet:
+        return Silent()
+    if console.is_terminal:
+        return Bar(console, title, total)
+    return PlainLines(console, title, total)
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        """Show nothing."""
+
+    def advance(self, step: int, loss: float, kilobytes: float) -> None:
+        """Show nothing."""
+
+    def evaluated(self, line: str, metric: str) -> None:
+        """Show nothing."""
+
+
+class Bar:
+    """A progress bar with loss, metric, steps/s and kB/step."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("loss {task.fields[loss]}  {task.fields[metric]}"),
+            TextColumn("{task.fields[rate]} steps/s  {task.fields[kilobytes]} kB/step"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+        )
+        self._title, self._total = title, total
+        self._task: TaskID | None = None
+        self._begin = time.perf_counter()
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        self._task = self._progress.add_task(
+            self._title, total=self._total, loss="-", metric="", rate="-", kilobytes="-"
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Show one line above the bar."""
+        self._progress.console.print(line, highlight=False)
+
+    def advance(self, step: int, loss: float, kilobytes: float) -> None:
+        """Move the bar."""
+        assert self._task is not None
+        self._progress.update(
+            self._task,
+            completed=step,
+            loss=f"{loss:.4f}",
+            rate=f"{step / (time.perf_counter() - self._begin):.2f}",
+            kilobytes=f"{kilobytes:.1f}",
+        )
+
+    def evaluated(self, line: str, metric: str) -> None:
+        """Show the metric in the bar and the line above it."""
+        assert self._task is not None
+        self._progress.update(self._task, metric=metric)
+        self.say(line)
+
+
+class PlainLines:
+    """Some twenty lines a run, for logs and pipes."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._console, self._title, self._total = console, title, total
+        self._every = max(1, total // PLAIN_LINES)
+        self._begin = time.perf_counter()
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def advance(self, step: int, loss: float, kilobytes: float) -> None:
+        """Print a line now and then."""
+        if step % self._every and step != self._total:
+            return
+        rate = step / (time.perf_counter() - self._begin)
+        self.say(
+            f"{self._title} step {step}/{self._total} loss {loss:.4f} "
+            f"{rate:.2f} steps/s {kilobytes:.1f} kB/step"
+        )
+
+    def evaluated(self, line: str, metric: str) -> None:
+        """Print the evaluation."""
+        self.say(line)
+
+
+def print_table(metrics: dict[str, Any], folder: str) -> None:
+    """Print the outcome of a run on standard output."""
+    table = Table(title=_title(metrics), title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    for name, value in _rows(metrics):
+        table.add_row(name, value)
+    console = Console()
+    console.print(table)
+    console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
+
+
+def _title(metrics: dict[str, Any]) -> str:
+    rank = "" if metrics["rank"] is None else f", rank {metrics['rank']}"
+    return (
+        f"{metrics['task']}: {metrics['model']}, cut {metrics['cut']} "
+        f"in block {metrics['split_layer']}{rank}"
+    )
+
+
+def _rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    moved, seconds = metrics["bytes"], metrics["seconds"]
+    rows = [(f"{metrics['metric']['name']}, split", _percent(metrics["metric"]["value"]))]
+    if metrics["unsplit"]:
+        name, value = metrics["unsplit"]["name"], metrics["unsplit"]["value"]
+        rows.append((f"{name}, same model unsplit in one process", _percent(value)))
+    return [
+        *rows,
+        ("bytes sent edge to cloud", _bytes(moved["up"])),
+        ("bytes sent cloud to edge", _bytes(moved["down"])),
+        ("plain split learning, edge to cloud", _bytes(moved["split_learning_up"])),
+        ("plain split learning, cloud to edge", _bytes(moved["split_learning_down"])),
+        ("reduction", f"{moved['reduction']:.1f} times"),
+        ("seconds on the edge", f"{seconds['edge']:.1f}"),
+        ("seconds on the wire", f"{seconds['wire']:.1f}"),
+        ("seconds on the cloud", f"{seconds['cloud']:.1f}"),
+        ("seconds in total", f"{seconds['total']:.1f}"),
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:,.2f} MB"

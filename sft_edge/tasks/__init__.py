@@ -1,0 +1,1 @@
+"""Tasks: examples, labels, metric and the paper's hyperparameters."""
