@@ -35,6 +35,7 @@ class Engine:
             torch.manual_seed(seed)
             self._random_state = self._get_random_state()
 
+    @torch.enable_grad()
     def step(
         self, activation_BMW: Tensor, mask_BM: Tensor, labels_B: Tensor
     ) -> tuple[float, Tensor]:

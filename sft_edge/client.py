@@ -20,7 +20,7 @@ from sft_common.rpc.spec import check_version, spec_to_proto
 from sft_common.rpc.status import error_of
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 from sft_edge.remote import Closing
-from sft_edge.traffic import Traffic, framed_bytes
+from sft_edge.traffic import Traffic
 
 
 class GrpcSession:
@@ -117,7 +117,7 @@ class GrpcSession:
                 f"a message of {size:,} bytes is over the limit of {self._limit:,}; "
                 "choose a smaller --batch-size, --max-length or --rank"
             )
-        self.traffic.bytes_up += framed_bytes(size)
+        self.traffic.sent(size)
         self._outgoing.put(request)
 
     def _ask(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
@@ -132,7 +132,7 @@ class GrpcSession:
         except grpc.RpcError as error:
             raise self._explain(error) from error
         self.traffic.wait_seconds += time.perf_counter() - begin
-        self.traffic.bytes_down += framed_bytes(response.ByteSize())
+        self.traffic.received(response.ByteSize())
         if response.WhichOneof("response") != kind:
             raise ProtocolError(
                 f"the cloud answered {response.WhichOneof('response')}, {kind} was expected"

@@ -34,7 +34,7 @@ class Recorder:
         log_every: int,
     ) -> None:
         self._folder, self._screen = folder, screen
-        self._traffic = traffic or Traffic()
+        self._traffic = traffic
         self._half, self._log_every = half, log_every
         self._begin = time.perf_counter()
         self.steps = 0
@@ -81,17 +81,21 @@ class Recorder:
         logits = self.evaluated_examples * num_labels * _FLOAT32_BYTES
         return up, self.padded_training_tokens * per_token + logits
 
+    def _bytes(self) -> tuple[int, int]:
+        return (self._traffic.bytes_up, self._traffic.bytes_down) if self._traffic else (0, 0)
+
     def _moved(self) -> int:
-        return self._traffic.bytes_up + self._traffic.bytes_down
+        return sum(self._bytes())
 
     def _log(self, kind: str, step: int, epoch: int, **entry: float | str) -> None:
+        up, down = self._bytes()
         self._folder.log(
             kind=kind,
             half=self._half,
             step=step,
             epoch=epoch,
             **entry,
-            bytes_up=self._traffic.bytes_up,
-            bytes_down=self._traffic.bytes_down,
+            bytes_up=up,
+            bytes_down=down,
             seconds=round(time.perf_counter() - self._begin, 4),
         )

@@ -233,7 +233,7 @@ def _metrics(
 def _load_data(
     options: argparse.Namespace, task: Task, source: Source, shape: ModelShape
 ) -> tuple[TokenizedExamples, TokenizedExamples]:
-    max_length = task.max_length if options.max_length is None else options.max_length
+    max_length = options.max_length or min(task.max_length, shape.positions)
     if max_length > shape.positions:
         raise ConfigError(
             f"--max-length {max_length} is over the {shape.positions} tokens "
@@ -253,14 +253,13 @@ def _load_data(
 
 
 def _plan(options: argparse.Namespace, task: Task) -> Plan:
-    def given(value: Any, default: Any) -> Any:
-        return default if value is None else value
-
     return Plan(
-        epochs=given(options.epochs, task.epochs),
+        epochs=options.epochs or task.epochs,
         max_steps=options.max_steps,
-        batch_size=given(options.batch_size, task.batch_size),
-        learning_rate=given(options.learning_rate, task.learning_rate),
+        batch_size=options.batch_size or task.batch_size,
+        learning_rate=(
+            task.learning_rate if options.learning_rate is None else options.learning_rate
+        ),
         seed=options.seed,
     )
 

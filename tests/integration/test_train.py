@@ -1,0 +1,147 @@
+"""`sft-edge train` against `sft-cloud serve`: what it leaves, and that it counts honestly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.processes import Cloud, history, run, running_cloud, train, write_rows
+from tests.relay import counting_relay
+
+GOOD, BAD = "a lovely quiet room and fine food", "awful staff never again"
+ROWS = [{"sentence": GOOD if n % 2 else BAD, "label": n % 2} for n in range(48)]
+
+KEYS = {
+    "": {
+        *("task", "model", "cut", "split_layer", "rank", "encoding", "steps", "epochs"),
+        *("examples", "metric", "unsplit", "bytes", "seconds", "peak_rss_bytes"),
+    },
+    "metric": {"name", "value"},
+    "unsplit": {"name", "value"},
+    "bytes": {"up", "down", "split_learning_up", "split_learning_down", "reduction"},
+    "seconds": {"total", "edge", "wire", "cloud"},
+    "peak_rss_bytes": {"edge"},
+}
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("data"), ROWS, ROWS[:16])
+
+
+def arguments(cloud: Cloud, model: Path, data: Path) -> list[object]:
+    return [
+        *("--task", "sst2", "--model", model, "--data", data, "--server", cloud.server),
+        *("--rank", 4, "--batch-size", 8, "--epochs", 2, "--learning-rate", 3e-3),
+    ]
+
+
+def test_a_run_leaves_metrics_history_and_the_edge_half(
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    metrics = train(tmp_path, *arguments(cloud, tiny_model, data), "--unsplit", "--log-every", 2)
+    assert KEYS[""] <= set(metrics)
+    for part in ("metric", "unsplit", "bytes", "seconds", "peak_rss_bytes"):
+        assert set(metrics[part]) == KEYS[part]
+    expected = ("sst2", "tiny-bert", "sft", 3, 4, "float32", 12, 2, 48)
+    assert tuple(metrics[key] for key in (
+        "task", "model", "cut", "split_layer", "rank", "encoding", "steps", "epochs", "examples"
+    )) == expected  # fmt: skip
+    assert metrics["metric"] == {"name": "accuracy", "value": 1.0}
+    assert metrics["unsplit"] == {"name": "accuracy", "value": 1.0}
+    seconds = metrics["seconds"]
+    parts = seconds["edge"] + seconds["wire"] + seconds["cloud"]
+    assert parts == pytest.approx(seconds["total"], abs=0.01)
+    assert min(seconds.values()) > 0
+    assert 50e6 < metrics["peak_rss_bytes"]["edge"] < 4e9
+
+    lines = history(tmp_path)
+    split = [line for line in lines if line["half"] == "split"]
+    assert [line["step"] for line in split if line["kind"] == "step"] == [1, 2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in split if line["kind"] == "evaluation"] == [6, 12]
+    assert split[-1]["bytes_up"] <= metrics["bytes"]["up"]
+    assert [line["step"] for line in lines if line["half"] == "unsplit"][-1] == 12
+
+    edge = load_file(tmp_path / "run" / "edge.safetensors")
+    assert edge["bert.encoder.layer.2.cut.u"].shape == (32, 4)
+    assert not any(".layer.3." in name or "classifier" in name for name in edge)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"metrics.json", "history.jsonl", "edge.safetensors"}
+
+
+def test_the_volume_of_plain_split_learning_is_its_formula(
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """Two epochs of 48 and two evaluations of 16, all 9 tokens long with [CLS] and [SEP]."""
+    metrics = train(tmp_path, *arguments(cloud, tiny_model, data))
+    tokens = {GOOD: len(GOOD.split()) + 2, BAD: len(BAD.split()) + 2}
+    assert tokens[GOOD] == 9
+    padded = 9  # each shuffled batch of 8 holds at least one of the longer sentences
+    training, evaluation = 2 * 48 * padded * 32 * 4, 2 * 16 * padded * 32 * 4
+    assert metrics["bytes"]["split_learning_up"] == training + evaluation
+    assert metrics["bytes"]["split_learning_down"] == training + 2 * 16 * 2 * 4
+
+
+@pytest.mark.parametrize("cut", ["sft", "none"])
+def test_bytes_are_those_on_the_connection(
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, cut: str
+) -> None:
+    with counting_relay(cloud.port) as relay:
+        line = [str(a) for a in arguments(cloud, tiny_model, data)]
+        line[line.index(cloud.server)] = relay.server
+        metrics = train(tmp_path, *line, "--cut", cut)
+    assert metrics["bytes"]["up"] == pytest.approx(relay.up, rel=0.02)
+    assert metrics["bytes"]["down"] == pytest.approx(relay.down, rel=0.02)
+
+
+def test_a_seed_makes_a_run_repeatable(
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """Dropout is on; another session in between must not matter either."""
+    line = arguments(cloud, tiny_model, data)
+    for name, seed in (("a", 1), ("other", 2), ("b", 1)):
+        train(tmp_path, *line, "--seed", seed, "--log-every", 1, name=name)
+
+    def losses(name: str) -> list[float]:
+        return [entry["loss"] for entry in history(tmp_path, name)]
+
+    assert losses("a") == losses("b") != losses("other")
+    a, b = (load_file(tmp_path / name / "edge.safetensors") for name in ("a", "b"))
+    assert all(a[key].equal(b[key]) for key in a)
+
+
+def test_json_and_quiet(cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    line = ["train", "--runs-dir", tmp_path, *arguments(cloud, tiny_model, data), "--max-steps", 2]
+    done = run("sft-edge", *line, "--name", "j", "--json")
+    assert json.loads(done.stdout) == json.loads((tmp_path / "j" / "metrics.json").read_text())
+    assert "split step 2/2" in done.stderr
+    done = run("sft-edge", *line, "--name", "q", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "q" / "metrics.json").exists()
+    done = run("sft-edge", *line, "--name", "t")
+    assert "accuracy, split" in done.stdout and "reduction" in done.stdout
+
+
+def test_real_data_and_real_weights(cloud: Cloud, shared_data: Path, tmp_path: Path) -> None:
+    """Real GLUE sentences pairs and the pre-trained MiniLM through the wire."""
+    for task in ("cola", "rte"):
+        metrics = train(
+            tmp_path,
+            *("--task", task, "--model", "all-MiniLM-L6-v2", "--data", shared_data / task),
+            *("--server", cloud.server, "--train-examples", 64, "--eval-examples", 32),
+            *("--epochs", 1, "--max-length", 64),
+            name=task,
+        )
+        assert metrics["steps"] == 2
+        assert metrics["metric"]["name"] == {"cola": "matthews", "rte": "accuracy"}[task]
+        assert metrics["bytes"]["reduction"] > 40

@@ -1,0 +1,105 @@
+"""Real processes over real sockets: a cloud, an edge, and what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """A running `sft-cloud serve`."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def server(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+def command(program: str, *arguments: object) -> list[str]:
+    """Return the command line of one of the two programs in this very Python."""
+    module = {"sft-cloud": "sft_cloud", "sft-edge": "sft_edge"}[program]
+    start = f"import sys; from {module}.cli import main; main(sys.argv[1:])"
+    return [sys.executable, "-c", start, *map(str, arguments)]
+
+
+@contextmanager
+def running_cloud(folder: Path, *arguments: object) -> Iterator[Cloud]:
+    """Run a cloud on a free port of loopback until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port_file, log = folder / "port", folder / "cloud.log"
+    port_file.unlink(missing_ok=True)
+    line = command("sft-cloud", "serve", "--cpu", "--port", 0, "--port-file", port_file, *arguments)
+    with open(log, "wb") as output:
+        process = subprocess.Popen(line, stdout=output, stderr=output)
+    try:
+        yield Cloud(port=_port(port_file, process, log), process=process, log=log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _port(port_file: Path, process: subprocess.Popen[bytes], log: Path) -> int:
+    deadline = time.monotonic() + START_SECONDS
+    while not port_file.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"the cloud did not start:\n{log.read_text()}")
+        time.sleep(0.05)
+    return int(port_file.read_text())
+
+
+def run(
+    program: str,
+    *arguments: object,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the two programs to its end."""
+    return subprocess.run(
+        command(program, *arguments),
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+def train(runs: Path, *arguments: object, name: str = "run") -> dict[str, Any]:
+    """Run `sft-edge train` to a good end and return its metrics.json."""
+    done = run("sft-edge", "train", "--runs-dir", runs, "--name", name, *arguments)
+    assert done.returncode == 0, done.stderr
+    metrics: dict[str, Any] = json.loads((runs / name / "metrics.json").read_text())
+    return metrics
+
+
+def history(runs: Path, name: str = "run") -> list[dict[str, Any]]:
+    """Return the lines of history.jsonl."""
+    lines = (runs / name / "history.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def write_rows(folder: Path, train: Sequence[Any], validation: Sequence[Any]) -> Path:
+    """Write both parts of a data folder as .jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, rows in (("train", train), ("validation", validation)):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{part}.jsonl").write_text(text)
+    return folder

@@ -1,0 +1,70 @@
+"""A TCP relay on loopback that counts the bytes it carries each way."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Relay:
+    """Where it listens and what it has carried so far."""
+
+    port: int
+    up: int = 0
+    down: int = 0
+    pumps: list[threading.Thread] = field(default_factory=list)
+
+    @property
+    def server(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@contextmanager
+def counting_relay(target_port: int) -> Iterator[Relay]:
+    """Carry connections to a port of loopback until the block ends."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    relay = Relay(port=listener.getsockname()[1])
+    accepting = threading.Thread(target=_accept, args=(listener, target_port, relay), daemon=True)
+    accepting.start()
+    try:
+        yield relay
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        accepting.join()
+        for pump in relay.pumps:
+            pump.join(timeout=10)
+
+
+def _accept(listener: socket.socket, target_port: int, relay: Relay) -> None:
+    while True:
+        try:
+            edge, _ = listener.accept()
+        except OSError:
+            return
+        cloud = socket.create_connection(("127.0.0.1", target_port))
+        for direction, source, sink in (("up", edge, cloud), ("down", cloud, edge)):
+            pump = threading.Thread(
+                target=_pump, args=(relay, direction, source, sink), daemon=True
+            )
+            relay.pumps.append(pump)
+            pump.start()
+
+
+def _pump(relay: Relay, direction: str, source: socket.socket, sink: socket.socket) -> None:
+    """Carry one direction; each direction's counter is written by one thread per connection."""
+    with source, sink:
+        while True:
+            try:
+                data = source.recv(65536)
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(data)
+            except OSError:
+                return
+            setattr(relay, direction, getattr(relay, direction) + len(data))

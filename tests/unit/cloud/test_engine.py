@@ -1,0 +1,73 @@
+"""Net2 at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sft_cloud.session import Session
+from sft_common.config import SplitSpec
+from tests.doubles import open_session
+
+SPLIT = SplitSpec(split_layer=2, rank=4)
+LENGTHS, LABELS = [5, 3], [0, 1]
+
+
+def losses(sessions: list[Session], steps: int = 4) -> list[list[float]]:
+    """Train sessions in turn on the same activations."""
+    torch.manual_seed(11)
+    activations = [torch.randn(8, 4) for _ in range(steps)]
+    found: list[list[float]] = [[] for _ in sessions]
+    for number, activation in enumerate(activations, start=1):
+        for index, session in enumerate(sessions):
+            found[index].append(session.step(number, activation, LENGTHS, LABELS)[0])
+            session.apply(number, 1e-3)
+    return found
+
+
+def dropping(folder: Path, seed: int) -> Session:
+    return open_session(folder, SPLIT, seed=seed, dropout=0.5)[0]
+
+
+def test_sessions_side_by_side_do_not_disturb_each_others_dropout(tiny_model: Path) -> None:
+    (alone,) = losses([dropping(tiny_model, 1)])
+    beside, other = losses([dropping(tiny_model, 1), dropping(tiny_model, 2)])
+    assert beside == alone
+    assert other != alone
+
+
+def test_dropout_is_on_in_steps_and_off_in_evaluations(tiny_model: Path) -> None:
+    session = dropping(tiny_model, 1)
+    activation = torch.randn(8, 4)
+    first = session.step(1, activation, LENGTHS, LABELS)[0]
+    session.apply(1, 0.0)
+    assert session.step(2, activation, LENGTHS, LABELS)[0] != first
+    session.apply(2, 0.0)
+    once, twice = (session.evaluate(activation, LENGTHS) for _ in range(2))
+    assert torch.equal(once, twice)
+
+
+def test_the_callers_random_state_is_left_alone(tiny_model: Path) -> None:
+    session = dropping(tiny_model, 1)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    session.step(1, torch.zeros(8, 4), LENGTHS, LABELS)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_gradient_is_that_of_the_loss(tiny_model: Path) -> None:
+    """Against a central difference along a random direction."""
+    session = open_session(tiny_model, SPLIT, dropout=0.0)[0]
+    torch.manual_seed(2)
+    activation, direction = torch.randn(8, 4), torch.randn(8, 4)
+    _, gradient = session.step(1, activation, LENGTHS, LABELS)
+    session.apply(1, 0.0)
+    h, ends = 1e-2, []
+    for number, sign in ((2, 1), (3, -1)):
+        ends.append(session.step(number, activation + sign * h * direction, LENGTHS, LABELS)[0])
+        session.apply(number, 0.0)
+    slope = (ends[0] - ends[1]) / (2 * h)
+    expected = (gradient * direction).sum().item()
+    assert abs(slope - expected) < 2e-3 * max(1.0, abs(expected)), (slope, expected)

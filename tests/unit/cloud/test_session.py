@@ -1,0 +1,109 @@
+"""The order of requests and the sizes of what they carry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sft_cloud.session import Session
+from sft_common.config import SplitSpec
+from sft_common.errors import ProtocolError
+from tests.doubles import open_session
+
+LENGTHS, LABELS = [3, 1], [0, 1]
+
+
+@pytest.fixture
+def session(tiny_model: Path) -> Session:
+    return open_session(tiny_model, SplitSpec(split_layer=2, rank=4))[0]
+
+
+def activation() -> torch.Tensor:
+    return torch.randn(sum(LENGTHS), 4)
+
+
+def test_steps_and_applies_alternate(session: Session) -> None:
+    for number in (1, 2):
+        loss, gradient = session.step(number, activation(), LENGTHS, LABELS)
+        assert loss > 0 and gradient.shape == (4, 4)
+        session.apply(number, 1e-3)
+        assert session.applied == number
+    assert session.evaluate(activation(), LENGTHS).shape == (2, 2)
+
+
+def test_apply_changes_the_weights_once(session: Session) -> None:
+    before = {name: w.clone() for name, w in session.weights().items()}
+    session.step(1, activation(), LENGTHS, LABELS)
+    assert all(torch.equal(before[name], w) for name, w in session.weights().items())
+    session.apply(1, 1e-3)
+    assert not all(torch.equal(before[name], w) for name, w in session.weights().items())
+
+
+def test_a_step_out_of_order_is_refused(session: Session) -> None:
+    with pytest.raises(ProtocolError, match="step 2 came, step 1 was expected"):
+        session.step(2, activation(), LENGTHS, LABELS)
+    session.step(1, activation(), LENGTHS, LABELS)
+    with pytest.raises(ProtocolError, match="step 2 came before apply of step 1"):
+        session.step(2, activation(), LENGTHS, LABELS)
+    with pytest.raises(ProtocolError, match="evaluate came before apply of step 1"):
+        session.evaluate(activation(), LENGTHS)
+    session.apply(1, 1e-3)
+    with pytest.raises(ProtocolError, match="step 1 came, step 2 was expected"):
+        session.step(1, activation(), LENGTHS, LABELS)
+
+
+def test_an_apply_out_of_order_is_refused(session: Session) -> None:
+    with pytest.raises(ProtocolError, match="apply names step 1, but no step waits for it"):
+        session.apply(1, 1e-3)
+    session.step(1, activation(), LENGTHS, LABELS)
+    with pytest.raises(ProtocolError, match="apply names step 2, but step 1 waits for it"):
+        session.apply(2, 1e-3)
+    session.apply(1, 1e-3)
+    with pytest.raises(ProtocolError, match="no step waits"):
+        session.apply(1, 1e-3)
+
+
+@pytest.mark.parametrize("rate", [-1e-9, float("nan"), float("inf")])
+def test_an_impossible_rate_is_refused(session: Session, rate: float) -> None:
+    session.step(1, activation(), LENGTHS, LABELS)
+    with pytest.raises(ProtocolError, match="apply of step 1 has learning rate"):
+        session.apply(1, rate)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0], "2 examples but 1 labels"),
+        ([0, 2], r"label 2 is outside 0\.\.1"),
+        ([-1, 0], r"label -1 is outside 0\.\.1"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(
+    session: Session, labels: list[int], message: str
+) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        session.step(1, activation(), LENGTHS, labels)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([], "no examples"),
+        ([3, 0], r"0\.\.3, the model takes 1\.\.64"),
+        ([65], r"65\.\.65, the model takes 1\.\.64"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(
+    session: Session, lengths: list[int], message: str
+) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        session.activation_shape(lengths)
+
+
+def test_the_wire_is_as_wide_as_the_cut_says(tiny_model: Path) -> None:
+    for cut, width in (("sft", 4), ("none", 32)):
+        session, u = open_session(tiny_model, SplitSpec(cut=cut, split_layer=2, rank=4))
+        assert session.activation_shape([2, 3]) == (5, width)
+        assert (u is None) == (cut == "none")

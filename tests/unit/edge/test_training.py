@@ -1,0 +1,147 @@
+"""The loop, the schedule, the order of batches, and the loss that hides the cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import get_linear_schedule_with_warmup
+
+from sft_common.config import OptimizerSpec, SplitSpec
+from sft_common.model.loading import Pretrained
+from sft_edge.learners import SplitLearner
+from sft_edge.remote import remote_loss
+from sft_edge.tasks.batches import Batch, TokenizedExamples, load_tokenizer
+from sft_edge.tasks.examples import Example
+from sft_edge.trainer import Evaluation, Plan, learning_rate_at, train
+from tests.doubles import CPU, LocalSession, open_session
+
+SPLIT = SplitSpec(split_layer=2, rank=4)
+
+
+def examples(count: int) -> list[Example]:
+    texts = {0: "the food was awful and poor", 1: "a lovely quiet room", 2: "never again"}
+    return [
+        Example((f"{texts[n % 3]} {'very ' * (n % 5)}",), int(n % 3 == 1)) for n in range(count)
+    ]
+
+
+@pytest.fixture
+def data(tiny_model: Path) -> TokenizedExamples:
+    return TokenizedExamples(examples(23), load_tokenizer(tiny_model), 12)
+
+
+class Notes:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, float]] = []
+        self.labels: list[list[int]] = []
+        self.losses: list[float] = []
+        self.evaluations: list[tuple[int, int]] = []
+        self.batches = 0
+
+    def stepped(self, step: int, epoch: int, batch: Batch, loss: float, rate: float) -> None:
+        self.steps.append((step, epoch, rate))
+        self.losses.append(loss)
+        self.labels.append(batch.labels)
+
+    def evaluating(self, batch: Batch) -> None:
+        self.batches += 1
+
+    def evaluated(self, step: int, epoch: int, evaluation: Evaluation) -> None:
+        self.evaluations.append((step, epoch))
+
+
+def learner(folder: Path) -> SplitLearner:
+    session, u = open_session(folder, SPLIT, dropout=0.0)
+    pretrained = Pretrained(folder, num_labels=2, dropout=0.0)
+    net1 = pretrained.net1(SPLIT)
+    pretrained.fill_net1(net1, SPLIT, u)
+    return SplitLearner(net1, LocalSession(session), OptimizerSpec(), CPU)
+
+
+@pytest.mark.parametrize("total", [1, 7, 10, 100, 333])
+def test_the_schedule_is_the_released_codes(total: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-5)
+    schedule = get_linear_schedule_with_warmup(optimizer, int(0.1 * total), total)
+    for step in range(1, total + 1):
+        expected = schedule.get_last_lr()[0]
+        assert learning_rate_at(step, total, 3e-5) == pytest.approx(expected, rel=1e-12, abs=1e-18)
+        optimizer.step()
+        schedule.step()
+
+
+def test_every_example_comes_once_an_epoch_in_an_order_that_the_seed_gives(
+    data: TokenizedExamples,
+) -> None:
+    def order(seed: int, epoch: int) -> list[tuple[int, ...]]:
+        rows = []
+        for batch in data.shuffled(4, seed=seed, epoch=epoch):
+            for ids, length in zip(batch.inputs["input_ids"], batch.lengths, strict=True):
+                rows.append(tuple(ids[:length].tolist()))
+        return rows
+
+    plain = sorted(
+        tuple(ids[:n].tolist())
+        for batch in data.in_order(5)
+        for ids, n in zip(batch.inputs["input_ids"], batch.lengths, strict=True)
+    )
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1) != order(2, 1)
+    assert sorted(order(1, 0)) == sorted(order(2, 1)) == plain
+    assert len(plain) == 23
+
+
+def test_a_batch_is_padded_to_its_longest_and_cut_at_the_limit(data: TokenizedExamples) -> None:
+    for batch in data.in_order(7):
+        mask = batch.inputs["attention_mask"]
+        assert mask.shape[1] == max(batch.lengths) <= 12
+        assert mask.sum(dim=1).tolist() == batch.lengths
+        assert batch.inputs["input_ids"][mask == 0].eq(0).all()
+        assert batch.padded_tokens == mask.numel()
+
+
+def test_the_loop_counts_steps_epochs_and_evaluations(
+    tiny_model: Path, data: TokenizedExamples
+) -> None:
+    notes = Notes()
+    plan = Plan(epochs=2, batch_size=8, learning_rate=1e-3, seed=0)
+    train(learner(tiny_model), data, data, plan=plan, metric="accuracy", watcher=notes)
+    assert [(step, epoch) for step, epoch, _ in notes.steps] == [
+        (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2),
+    ]  # fmt: skip
+    assert notes.evaluations == [(3, 1), (6, 2)]
+    assert [len(labels) for labels in notes.labels] == [8, 8, 7] * 2
+
+
+def test_max_steps_ends_in_the_middle_with_an_evaluation(
+    tiny_model: Path, data: TokenizedExamples
+) -> None:
+    notes = Notes()
+    plan = Plan(epochs=9, max_steps=4, batch_size=8, learning_rate=1e-3, seed=0)
+    train(learner(tiny_model), data, data, plan=plan, metric="accuracy", watcher=notes)
+    assert len(notes.steps) == 4
+    assert notes.steps[-1][2] == learning_rate_at(4, 4, 1e-3)
+    assert notes.evaluations == [(3, 1), (4, 2)]
+
+
+def test_the_split_model_learns(tiny_model: Path, data: TokenizedExamples) -> None:
+    notes = Notes()
+    plan = Plan(epochs=12, batch_size=8, learning_rate=5e-3, seed=0)
+    last = train(learner(tiny_model), data, data, plan=plan, metric="accuracy", watcher=notes)
+    assert last.value == 1.0
+    assert notes.losses[-1] < notes.losses[0] / 2
+
+
+def test_the_remote_loss_has_the_gradient_of_the_local_one(tiny_model: Path) -> None:
+    """Scaled by what comes from above, as any loss's."""
+    session, _ = open_session(tiny_model, SPLIT, dropout=0.0)
+    activation = torch.randn(5, 4, requires_grad=True)
+    loss = remote_loss(activation, LocalSession(session), step=1, lengths=[2, 3], labels=[0, 1])
+    (3 * loss).backward()
+    other, _ = open_session(tiny_model, SPLIT, dropout=0.0)
+    expected_loss, expected = other.step(1, activation.detach(), [2, 3], [0, 1])
+    assert loss.item() == expected_loss
+    torch.testing.assert_close(activation.grad, 3 * expected)

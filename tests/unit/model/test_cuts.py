@@ -1,0 +1,31 @@
+"""The factors of a split weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sft_common.model.cuts import factor
+
+
+def test_full_rank_gives_the_weight_back() -> None:
+    weight = torch.randn(24, 40)
+    u, sigma, v = factor(weight, 24)
+    torch.testing.assert_close(u @ sigma @ v, weight, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
+@pytest.mark.parametrize("rank", [1, 5, 23])
+def test_the_error_is_the_tail_of_the_spectrum(shape: tuple[int, int], rank: int) -> None:
+    """Eckart-Young: no matrix of that rank is nearer."""
+    weight = torch.randn(shape)
+    u, sigma, v = factor(weight, rank)
+    assert (u.shape, sigma.shape, v.shape) == ((shape[0], rank), (rank, rank), (rank, shape[1]))
+    tail = torch.linalg.svdvals(weight)[rank:].square().sum().sqrt()
+    torch.testing.assert_close((weight - u @ sigma @ v).norm(), tail, rtol=1e-4, atol=1e-5)
+
+
+def test_u_is_orthonormal_and_sigma_diagonal() -> None:
+    u, sigma, _ = factor(torch.randn(24, 40), 6)
+    torch.testing.assert_close(u.T @ u, torch.eye(6), rtol=0, atol=1e-6)
+    assert torch.equal(sigma, torch.diag(sigma.diagonal()))

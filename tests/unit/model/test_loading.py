@@ -1,0 +1,163 @@
+"""Numbers reach the right parameters, whatever the checkpoint calls them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sft_common.config import SplitSpec
+from sft_common.errors import MismatchError, ModelError
+from sft_common.model.loading import Pretrained, check_same
+from tests.models import save_tiny_model
+
+SPLIT = SplitSpec(split_layer=3, rank=4)
+CPU = torch.device("cpu")
+
+
+def copy_model(source: Path, target: Path) -> dict[str, torch.Tensor]:
+    """Copy a model folder without its weights; returns the weights."""
+    shutil.copytree(source, target)
+    tensors = load_file(target / "model.safetensors")
+    (target / "model.safetensors").unlink()
+    return tensors
+
+
+def whole_state(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(Pretrained(folder, num_labels=2).whole(seed=0).state_dict())
+
+
+def assert_same_state(left: Path, right: Path) -> None:
+    expected = whole_state(right)
+    for name, tensor in whole_state(left).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_the_names_of_2018_are_understood(tiny_model: Path, tmp_path: Path) -> None:
+    """bert-base-uncased on the hub calls the tensors of its norms gamma and beta."""
+    folder = tmp_path / "old"
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): tensor
+        for name, tensor in copy_model(tiny_model, folder).items()
+    }
+    assert any("gamma" in name for name in old)
+    save_file(old, folder / "model.safetensors")
+    assert_same_state(folder, tiny_model)
+
+
+def test_a_checkpoint_of_the_bare_backbone_gets_a_fresh_head(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bare"
+    tensors = copy_model(tiny_model, folder)
+    bare = {name.removeprefix("bert."): t for name, t in tensors.items() if "bert." in name}
+    save_file(bare, folder / "model.safetensors")
+    state, expected = whole_state(folder), whole_state(tiny_model)
+    fresh = {name for name in state if not torch.equal(state[name], expected[name])}
+    assert fresh == {"classifier.weight"}
+
+
+def test_shards_are_read_through_their_index(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sharded"
+    tensors = copy_model(tiny_model, folder)
+    names = sorted(tensors)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2])):
+        file = f"model-{number}.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert_same_state(folder, tiny_model)
+    (folder / "model-1.safetensors").unlink()
+    with pytest.raises(ModelError, match="names model-1.safetensors, which is not in"):
+        Pretrained(folder, num_labels=2)
+
+
+def test_the_fresh_head_depends_on_the_seed_and_not_on_the_half(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "headless"
+    tensors = copy_model(tiny_model, folder)
+    save_file(
+        {name: t for name, t in tensors.items() if not name.startswith("classifier")},
+        folder / "model.safetensors",
+    )
+    pretrained = Pretrained(folder, num_labels=2)
+
+    def head(seed: int) -> torch.Tensor:
+        return pretrained.whole(seed=seed).get_parameter("classifier.weight")
+
+    net2, _ = pretrained.net2(SPLIT, seed=5, device=CPU)
+    assert torch.equal(net2.skeleton.get_parameter("classifier.weight"), head(5))
+    assert not torch.equal(head(5), head(6))
+
+
+def test_a_body_tensor_that_is_missing_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "holes"
+    tensors = copy_model(tiny_model, folder)
+    for name in [name for name in tensors if "layer.1.attention.self.query" in name]:
+        del tensors[name]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"no tensor .*query\.weight and 1 more"):
+        Pretrained(folder, num_labels=2).net1(SPLIT)
+
+
+def test_a_tensor_of_another_shape_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    tensors = copy_model(tiny_model, folder)
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    tensors[name] = tensors[name][:16].contiguous()
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"has shape \(16, 32\), the model needs \(32, 32\)"):
+        whole_state(folder)
+
+
+@pytest.mark.parametrize(
+    ("leave", "message"),
+    [
+        ([], "has no config.json"),
+        (["config.json"], "holds no weights: model.safetensors is missing"),
+        (["config.json", "pytorch_model.bin"], "found: config.json, pytorch_model.bin"),
+    ],
+)
+def test_a_folder_without_a_model_says_what_it_lacks(
+    tiny_model: Path, tmp_path: Path, leave: list[str], message: str
+) -> None:
+    for name in leave:
+        (tmp_path / name).write_bytes((tiny_model / "config.json").read_bytes())
+    with pytest.raises(ModelError, match=message):
+        Pretrained(tmp_path, num_labels=2)
+
+
+def test_a_damaged_file_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    copy_model(tiny_model, folder)
+    (folder / "model.safetensors").write_bytes(b"\x80\x04 this is a pickle, not safetensors")
+    with pytest.raises(ModelError, match="cannot read"):
+        Pretrained(folder, num_labels=2)
+
+
+def test_digests_tell_models_apart(tiny_model: Path, tmp_path: Path) -> None:
+    identity = Pretrained(tiny_model, num_labels=2).identity("m")
+    check_same(identity, Pretrained(tiny_model, num_labels=2).identity("m"))
+    other_shape = save_tiny_model(tmp_path / "shape", num_attention_heads=2)
+    with pytest.raises(MismatchError, match="different configuration of model 'm'"):
+        check_same(identity, Pretrained(other_shape, num_labels=2).identity("m"))
+    tensors = copy_model(tiny_model, tmp_path / "tuned")
+    tensors["bert.embeddings.LayerNorm.weight"] += 1e-6
+    save_file(tensors, tmp_path / "tuned" / "model.safetensors")
+    with pytest.raises(MismatchError, match="different weights of model 'm'"):
+        check_same(identity, Pretrained(tmp_path / "tuned", num_labels=2).identity("m"))
+
+
+def test_dropout_reaches_every_dropout_layer(tiny_model: Path) -> None:
+    model = Pretrained(tiny_model, num_labels=2, dropout=0.25).whole(seed=0)
+    layers = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
+    assert layers and set(layers) == {0.25}

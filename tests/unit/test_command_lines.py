@@ -1,0 +1,51 @@
+"""What is typed: help without torch, usage errors in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.processes import run
+
+HEAVY = ("torch", "transformers", "grpc", "numpy", "datasets", "rich")
+
+
+@pytest.mark.parametrize("module", ["sft_edge.cli", "sft_cloud.cli"])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_comes_without_the_heavy_imports(module: str, arguments: list[str]) -> None:
+    code = (
+        f"import sys\nfrom {module} import main\n"
+        f"try:\n    main({arguments})\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[]"
+    assert "sft-" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("sft-edge", [], "the following arguments are required: COMMAND"),
+        ("sft-edge", ["train"], "the following arguments are required: --task"),
+        ("sft-edge", ["train", "--task", "demo", "--epochs", "0"], "0 is outside 1.."),
+        ("sft-edge", ["train", "--task", "demo", "--epochs", "many"], "'many' is not a whole"),
+        ("sft-edge", ["train", "--task", "demo", "--learning-rate", "nan"], "nan is outside 0..1"),
+        ("sft-edge", ["train", "--task", "demo", "--server", "here"], "'here' is not HOST:PORT"),
+        ("sft-cloud", ["serve", "--gpu", "0", "--cpu"], "not allowed with argument"),
+        ("sft-cloud", ["serve", "--port", "65536"], "65536 is outside 0..65535"),
+        ("sft-cloud", ["serve", "--max-sessions", "0"], "0 is outside 1.."),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    program: str, arguments: list[str], message: str
+) -> None:
+    done = run(program, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert "--help" in done.stderr

@@ -1,0 +1,72 @@
+"""Tensor <-> pb.Tensor."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sft_common.errors import ProtocolError
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
+
+
+@given(
+    st.lists(st.integers(0, 4), max_size=3).flatmap(
+        lambda shape: st.tuples(
+            st.just(shape),
+            st.lists(st.floats(width=32), min_size=math.prod(shape), max_size=math.prod(shape)),
+        )
+    )
+)
+def test_a_round_trip_over_the_wire_is_bit_exact(case: tuple[list[int], list[float]]) -> None:
+    shape, numbers = case
+    tensor = torch.tensor(numbers, dtype=torch.float32).reshape(shape)
+    message = pb.Tensor.FromString(tensor_to_proto(tensor).SerializeToString())
+    back = tensor_from_proto(message, shape, "x")
+    assert back.shape == tensor.shape
+    assert torch.equal(back.view(torch.int32), tensor.view(torch.int32))
+
+
+def test_a_strided_view_is_sent_in_row_major_order() -> None:
+    tensor = torch.arange(6.0).reshape(2, 3).T
+    assert torch.equal(tensor_from_proto(tensor_to_proto(tensor), (3, 2), "x"), tensor)
+
+
+def test_the_result_may_be_written_in_place() -> None:
+    back = tensor_from_proto(tensor_to_proto(torch.zeros(2)), (2,), "x")
+    back += 1
+    assert back.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": [3, 2]}, r"gradient has shape \(3, 2\), expected \(2, 3\)"),
+        ({"shape": [6]}, r"gradient has shape \(6,\), expected \(2, 3\)"),
+        ({"data": b"\0" * 23}, r"has 23 bytes, expected 24"),
+        ({"data": b""}, r"has 0 bytes, expected 24"),
+        ({"element_type": 0}, r"element type 0; only float32"),
+        ({"element_type": 77}, r"element type 77; only float32"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_both_values(
+    change: dict[str, object], message: str
+) -> None:
+    fields = {
+        "data": b"\0" * 24,
+        "shape": [2, 3],
+        "element_type": pb.ELEMENT_TYPE_FLOAT32,
+        **change,
+    }
+    with pytest.raises(ProtocolError, match=message):
+        tensor_from_proto(pb.Tensor(**fields), (2, 3), "gradient")
+
+
+def test_a_huge_shape_costs_no_memory() -> None:
+    message = pb.Tensor(shape=[2**31, 2**31], element_type=pb.ELEMENT_TYPE_FLOAT32)
+    with pytest.raises(ProtocolError, match="expected"):
+        tensor_from_proto(message, (2**31, 2**31), "activation")
