@@ -1,0 +1,52 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+BUF := .tools/node_modules/.bin/buf
+BUF_VERSION := 1.75.0
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-docker lint format proto clean
+
+demo: .venv/demo-ready  ## an edge and a cloud, two processes on loopback, fine-tune a real model
+	@rm -f .venv/port; $(BIN)/sft-cloud serve --cpu --port 0 --port-file .venv/port 2>.venv/cloud.log & \
+	cloud=$$!; trap 'kill $$cloud; wait $$cloud' EXIT; \
+	until [ -f .venv/port ]; do kill -0 $$cloud || { cat .venv/cloud.log; exit 1; }; sleep 0.1; done; \
+	$(BIN)/sft-edge train --task demo --unsplit --server localhost:$$(cat .venv/port)
+
+test: .venv/dev-ready  ## the whole suite
+	$(BIN)/python -m pytest -m "not docker"
+
+test-docker: .venv/dev-ready  ## builds the images and runs the compose demo; needs a Docker engine
+	$(BIN)/python -m pytest -m docker
+
+lint: .venv/dev-ready $(BUF)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BUF) lint protos
+	$(BUF) format --diff --exit-code protos
+
+format: .venv/dev-ready $(BUF)
+	$(BIN)/ruff format .
+	$(BUF) format --write protos
+
+proto: .venv/dev-ready  ## regenerates the committed stubs
+	$(BIN)/python -m sft_common.pb.generate
+
+clean:
+	rm -rf .venv .tools dist
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo-ready: pyproject.toml | .venv/bin/python
+	$(PIP) --editable '.[edge,cloud,demo]'
+	@touch $@
+
+.venv/dev-ready: pyproject.toml | .venv/bin/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ .venv/demo-ready
+
+$(BUF):
+	npm install --no-save --no-audit --no-fund --silent --prefix .tools @bufbuild/buf@$(BUF_VERSION)
