@@ -37,14 +37,18 @@ def command(program: str, *arguments: object) -> list[str]:
 
 
 @contextmanager
-def running_cloud(folder: Path, *arguments: object) -> Iterator[Cloud]:
+def running_cloud(
+    folder: Path, *arguments: object, environment: dict[str, str] | None = None
+) -> Iterator[Cloud]:
     """Run a cloud on a free port of loopback until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     port_file, log = folder / "port", folder / "cloud.log"
     port_file.unlink(missing_ok=True)
     line = command("sft-cloud", "serve", "--cpu", "--port", 0, "--port-file", port_file, *arguments)
     with open(log, "wb") as output:
-        process = subprocess.Popen(line, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            line, stdout=output, stderr=output, env={**os.environ, **(environment or {})}
+        )
     try:
         yield Cloud(port=_port(port_file, process, log), process=process, log=log)
     finally:
