@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sft_common import __version__
-from sft_common.commandline import OneLineParser, number_in, run_command
+from sft_common.commandline import OneLineParser, hide_download_bars, number_in, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,6 +80,7 @@ def _add_health(commands: argparse._SubParsersAction[OneLineParser]) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    hide_download_bars()
     from sft_cloud.serve import run_server
 
     run_server(options)

@@ -10,8 +10,6 @@ import os
 import sys
 from pathlib import Path
 
-import huggingface_hub
-
 from sft_cloud.device import choose_device, describe
 from sft_cloud.host import Host
 from sft_cloud.library import ModelLibrary
@@ -33,7 +31,6 @@ def run_server(options: argparse.Namespace) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    huggingface_hub.utils.disable_progress_bars()
     device = choose_device(options.gpu, cpu=options.cpu)
     local = is_loopback(options.host)
     scheduler = Scheduler()

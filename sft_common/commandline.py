@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -46,6 +47,12 @@ def real_in(low: float, high: float) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def hide_download_bars() -> None:
+    """Keep the hub's clients from drawing progress bars; call before they are imported."""
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
 
 
 def run_command(program: str, command: Callable[[], None]) -> int:

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sft_common import __version__
-from sft_common.commandline import OneLineParser, number_in, real_in, run_command
+from sft_common.commandline import (
+    OneLineParser,
+    hide_download_bars,
+    number_in,
+    real_in,
+    run_command,
+)
 from sft_common.config import CUTS
 from sft_edge.tasks.table import TASKS
 
@@ -124,6 +130,8 @@ def _address(text: str) -> str:
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.quiet or not sys.stderr.isatty():
+        hide_download_bars()
     from sft_edge.run import run_training
 
     run_training(options)

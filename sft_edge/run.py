@@ -9,16 +9,13 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import platform
 import resource
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import huggingface_hub
 import torch
 import transformers
 
@@ -68,9 +65,6 @@ def run_training(options: argparse.Namespace) -> None:
         SftError: bad input, or the cloud refused or was lost; the message says which.
     """
     transformers.logging.set_verbosity_error()
-    if options.quiet or not sys.stderr.isatty():
-        huggingface_hub.utils.disable_progress_bars()
-        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # read when datasets is imported
     job = prepare(options)
     metrics, unsplit_begin = train_split(job), time.perf_counter()
     if options.unsplit:
