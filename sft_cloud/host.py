@@ -67,8 +67,10 @@ class Host:
         try:
             session, u_NR = await self.scheduler.load(self._build, spec)
             log.info("session %s opened: %s %s", session.session_id, spec.model.name, spec.split)
-            yield session, u_NR
-            log.info("session %s ended after %d steps", session.session_id, session.applied)
+            try:
+                yield session, u_NR
+            finally:
+                log.info("session %s ended after %d steps", session.session_id, session.applied)
         finally:
             self._open -= 1
 

@@ -15,8 +15,11 @@ from torch import Tensor
 
 from sft_cloud.engine import Engine
 from sft_common.config import ModelShape, SessionSpec
-from sft_common.errors import ProtocolError
+from sft_common.errors import LimitError, ProtocolError
 from sft_common.wire.packing import mask_of, pack, unpack
+
+MAX_PADDED_BYTES = 2**30
+"""One long example among many short ones is a small message but a large (B, M, N)."""
 
 
 class Session:
@@ -37,6 +40,7 @@ class Session:
         self.width = spec.split.wire_width(shape)
         self.applied = 0
         self._positions = shape.positions
+        self._hidden = shape.hidden
         self._pending: int | None = None
         self._engine = engine
 
@@ -88,6 +92,7 @@ class Session:
 
         Raises:
             ProtocolError: no examples, an empty one, or one longer than the model takes.
+            LimitError: with its padding the batch is larger than `MAX_PADDED_BYTES`.
         """
         if not lengths:
             raise ProtocolError("the batch has no examples")
@@ -95,6 +100,13 @@ class Session:
             raise ProtocolError(
                 f"lengths lie in {min(lengths)}..{max(lengths)}, "
                 f"the model takes 1..{self._positions} tokens"
+            )
+        padded = len(lengths) * max(lengths) * self._hidden * 4
+        if padded > MAX_PADDED_BYTES:
+            raise LimitError(
+                f"a batch of {len(lengths)} examples padded to {max(lengths)} tokens takes "
+                f"{padded:,} bytes inside the model, the limit is {MAX_PADDED_BYTES:,}; "
+                "choose a smaller --batch-size or --max-length"
             )
         return sum(lengths), self.width
 

@@ -12,6 +12,9 @@ CUTS = ("sft", "none")
 INTERNAL_CUTS = ("identity",)
 """Cuts that exist to prove equalities; never offered on a command line nor taken from a peer."""
 
+MAX_LABELS = 65_536
+"""More classes than tasks have; a peer must not make the cloud allocate a head of terabytes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
@@ -127,7 +130,7 @@ class SessionSpec:
     """How net2 is trained."""
 
     num_labels: int
-    """C, the number of classes, at least 2."""
+    """C, the number of classes, 2 to `MAX_LABELS`."""
 
     seed: int = 0
     """Seed of everything random, 0 to 2**63 - 1."""
@@ -136,8 +139,8 @@ class SessionSpec:
     """Probability for every dropout layer, in [0, 1); None: the model's own."""
 
     def __post_init__(self) -> None:
-        if self.num_labels < 2:
-            raise ConfigError(f"{self.num_labels} labels: a classification head needs at least 2")
+        if not 2 <= self.num_labels <= MAX_LABELS:
+            raise ConfigError(f"{self.num_labels} labels: a head takes 2 to {MAX_LABELS}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed {self.seed} is outside 0..{2**63 - 1}")
         if self.dropout is not None and not 0 <= self.dropout < 1:

@@ -11,6 +11,7 @@ import gc
 import json
 import platform
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -213,7 +214,7 @@ def _metrics(
             "wire": round(traffic.wait_seconds - traffic.cloud_seconds, 3),
             "cloud": round(traffic.cloud_seconds, 3),
         },
-        "peak_rss_bytes": {"edge": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024},
+        "peak_rss_bytes": {"edge": _peak_rss_bytes()},
         "validation_loss": evaluation.loss,
         "session_id": session.session_id,
         "cloud_device": session.device,
@@ -228,6 +229,11 @@ def _metrics(
             "python": platform.python_version(),
         },
     }
+
+
+def _peak_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _load_data(

@@ -84,7 +84,7 @@ class Checkpoint:
         """Return the SHA-256 over the bytes of some (small) tensors, hexadecimal."""
         digest = hashlib.sha256()
         for name in stock_names:
-            digest.update(self.read(name).contiguous().numpy().tobytes())
+            digest.update(self.read(name).float().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 

@@ -48,6 +48,9 @@ class Family:
     feed_forward: Callable[[nn.Module, Tensor, Tensor], Tensor]
     """(block, input of the projection, residual) -> output of the block (B, M, N)."""
 
+    positions_after_padding: bool
+    """Whether position numbers start behind pad_token_id, which shortens the longest sequence."""
+
     fingerprint: tuple[str, ...]
     """Small tensors, relative to the backbone, that tell two checkpoints apart."""
 
@@ -62,7 +65,9 @@ def _bert_feed_forward(block: Any, projected: Tensor, residual: Tensor) -> Tenso
     return output
 
 
-def _bert_like(backbone: str, head: tuple[str, ...]) -> Family:
+def _bert_like(
+    backbone: str, head: tuple[str, ...], *, positions_after_padding: bool = False
+) -> Family:
     return Family(
         backbone=backbone,
         bottom=("embeddings", "embeddings_project"),
@@ -73,18 +78,19 @@ def _bert_like(backbone: str, head: tuple[str, ...]) -> Family:
         projection="intermediate.dense",
         attend=_bert_attend,
         feed_forward=_bert_feed_forward,
+        positions_after_padding=positions_after_padding,
         fingerprint=(
             "embeddings.LayerNorm.weight",
             "embeddings.LayerNorm.bias",
-            "encoder.layer.0.output.LayerNorm.weight",
-            "encoder.layer.0.output.LayerNorm.bias",
+            "encoder.layer.0.attention.output.LayerNorm.weight",
+            "encoder.layer.0.attention.output.LayerNorm.bias",
         ),
     )
 
 
 FAMILIES: dict[str, Family] = {
     "bert": _bert_like("bert", ("dropout", "classifier")),
-    "roberta": _bert_like("roberta", ("classifier",)),
+    "roberta": _bert_like("roberta", ("classifier",), positions_after_padding=True),
     "electra": _bert_like("electra", ("classifier",)),
 }
 """model_type of a configuration -> layout."""
@@ -107,10 +113,10 @@ def family_of(config: PretrainedConfig) -> Family:
 
 def shape_of(config: PretrainedConfig) -> ModelShape:
     """Return the sizes that a cut must fit."""
-    family_of(config)
+    skipped = config.pad_token_id + 1 if family_of(config).positions_after_padding else 0
     return ModelShape(
         blocks=config.num_hidden_layers,
         hidden=config.hidden_size,
         feed_forward=config.intermediate_size,
-        positions=config.max_position_embeddings,
+        positions=config.max_position_embeddings - skipped,
     )

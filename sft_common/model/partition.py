@@ -111,9 +111,14 @@ class Net2(nn.Module):
 
 
 def meta_classifier(config: PretrainedConfig) -> nn.Module:
-    """Return the whole stock sequence classifier without memory for its numbers."""
+    """Return the whole stock sequence classifier, float32, without memory for its numbers.
+
+    A configuration may ask for half precision, that of its file; training needs float32 weights.
+    """
     with torch.device("meta"):
-        model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+        model: nn.Module = AutoModelForSequenceClassification.from_config(
+            config, dtype=torch.float32
+        )
     return model
 
 

@@ -9,7 +9,7 @@ import torch
 
 from sft_cloud.session import Session
 from sft_common.config import SplitSpec
-from sft_common.errors import ProtocolError
+from sft_common.errors import LimitError, ProtocolError
 from tests.doubles import open_session
 
 LENGTHS, LABELS = [3, 1], [0, 1]
@@ -100,6 +100,12 @@ def test_lengths_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ProtocolError, match=message):
         session.activation_shape(lengths)
+
+
+def test_a_batch_that_is_mostly_padding_is_refused(session: Session) -> None:
+    """Small on the wire, large in the model: 2 million short examples beside a long one."""
+    with pytest.raises(LimitError, match=r"padded to 64 tokens takes 16,\d{3},\d{3},\d{3} bytes"):
+        session.activation_shape([64] + [1] * 2_000_000)
 
 
 def test_the_wire_is_as_wide_as_the_cut_says(tiny_model: Path) -> None:

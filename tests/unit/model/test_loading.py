@@ -157,6 +157,27 @@ def test_digests_tell_models_apart(tiny_model: Path, tmp_path: Path) -> None:
         check_same(identity, Pretrained(tmp_path / "tuned", num_labels=2).identity("m"))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_checkpoint_is_trained_in_float32(
+    tiny_model: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    folder = tmp_path / "half"
+    tensors = copy_model(tiny_model, folder)
+    half = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    save_file(half, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": str(dtype)[6:]}))
+    pretrained = Pretrained(folder, num_labels=2)
+    net1 = pretrained.net1(SPLIT)
+    net2, u = pretrained.net2(SPLIT, seed=0, device=CPU)
+    pretrained.fill_net1(net1, SPLIT, u)
+    for module in (net1, net2):
+        assert {p.dtype for p in module.parameters()} == {torch.float32}
+    name = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(net1.skeleton.get_parameter(name), half[name].float())
+    assert pretrained.identity("m").weights_digest
+
+
 def test_dropout_reaches_every_dropout_layer(tiny_model: Path) -> None:
     model = Pretrained(tiny_model, num_labels=2, dropout=0.25).whole(seed=0)
     layers = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]

@@ -69,6 +69,7 @@ def opening(**changes: object) -> pb.Open:
             "edge speaks protocol version 0, the cloud 1; update the edge",
         ),
         ({"num_labels": 1}, ConfigError, "1 labels"),
+        ({"num_labels": 2**32 - 1}, ConfigError, "4294967295 labels: a head takes 2 to 65536"),
         ({"seed": 2**63}, ConfigError, "seed 9223372036854775808 is outside"),
         ({"dropout": 1.0}, ConfigError, "dropout 1.0 is outside"),
         ({"dropout": float("nan")}, ConfigError, "dropout nan is outside"),
