@@ -1,0 +1,1 @@
+"""A small embedded data set of short English reviews for text classification."""
