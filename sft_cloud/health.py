@@ -7,9 +7,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sft_cloud.server import SERVICE
 from sft_common.errors import UnreachableError
-from sft_common.rpc.options import CHANNEL_OPTIONS
+from sft_common.rpc.options import CHANNEL_OPTIONS, SERVICE
 
 TIMEOUT_SECONDS = 5.0
 

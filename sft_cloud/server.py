@@ -14,11 +14,8 @@ from grpc_reflection.v1alpha import reflection
 
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_common.errors import ConfigError
-from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
-from sft_common.rpc.options import SERVER_OPTIONS
-
-SERVICE: str = pb.DESCRIPTOR.services_by_name["SplitTrainingService"].full_name
+from sft_common.rpc.options import SERVER_OPTIONS, SERVICE
 
 
 async def serve(

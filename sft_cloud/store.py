@@ -35,6 +35,7 @@ class Store:
             save_file({name: w.contiguous() for name, w in weights.items()}, aside / WEIGHTS)
             facts = {"session": session_id, "steps": steps, **dataclasses.asdict(spec)}
             (aside / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+            shutil.copymode(aside / FACTS, aside / WEIGHTS)  # safetensors ignores the umask
             for path in (aside / WEIGHTS, aside / FACTS, aside):
                 _flush(path)
             aside.rename(final)

@@ -57,6 +57,9 @@ def hide_download_bars() -> None:
 
 def run_command(program: str, command: Callable[[], None]) -> int:
     """Run a command and return its exit code; an SftError becomes one line on standard error."""
+    # Threads of the math library that wait must not spin: two programs on one small machine train
+    # twice as fast that way, one alone loses 5 % (docs/LOG.md). Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command()
     except SftError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class RunFolder:
 
         aside = self._aside(EDGE_FILE)
         save_file({name: w.detach().cpu().contiguous() for name, w in weights.items()}, aside)
+        shutil.copymode(self.path / HISTORY_FILE, aside)  # safetensors ignores the umask
         self._publish(aside, EDGE_FILE)
 
     def _aside(self, name: str) -> Path:

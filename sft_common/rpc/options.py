@@ -1,13 +1,13 @@
-"""Options of channel and server, each with its reason. It knows no service."""
+"""Name of the service, and options of channel and server, each with its reason."""
 
 from __future__ import annotations
+
+SERVICE = "sft.v1.SplitTrainingService"
+"""Full name of the service, as health and reflection know it."""
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either side takes. gRPC's own limit of 4 MB is less than one plain split-learning
 activation of BERT-base (32 x 66 x 768 float32: 6.5 MB) or a SQuAD batch (12 x 384 x 768: 14 MB)."""
-
-CONNECT_SECONDS = 10.0
-"""How long an edge tries to reach a cloud by default: one just started still imports torch."""
 
 _SIZE = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

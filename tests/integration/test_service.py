@@ -34,6 +34,7 @@ from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
+from sft_common.rpc.options import SERVICE
 from sft_common.rpc.spec import spec_to_proto
 from sft_common.rpc.status import error_of
 from sft_common.wire.codec import tensor_to_proto
@@ -98,7 +99,7 @@ def answer(cloud: Cloud, *requests: pb.TrainRequest) -> SftError | list[pb.Train
 
 def serves(cloud: Cloud) -> bool:
     with grpc.insecure_channel(cloud.server) as channel:
-        request = health_pb2.HealthCheckRequest(service="sft.v1.SplitTrainingService")
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
         reply = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
@@ -262,7 +263,7 @@ def test_sessions_at_once_do_not_disturb_each_other(
 def test_reflection_names_the_service(cloud: Cloud) -> None:
     with grpc.insecure_channel(cloud.server) as channel:
         services = list(ProtoReflectionDescriptorDatabase(channel).get_services())
-    assert "sft.v1.SplitTrainingService" in services
+    assert SERVICE in services
 
 
 def test_the_health_command(cloud: Cloud) -> None:

@@ -27,6 +27,7 @@ def test_files_appear_whole(tmp_path: Path) -> None:
     folder.save_edge({"a.weight": torch.ones(2, 3).T})
     names = {path.name for path in folder.path.iterdir()}
     assert names == {"history.jsonl", "metrics.json", "edge.safetensors"}
+    assert len({path.stat().st_mode for path in folder.path.iterdir()}) == 1
     lines = (folder.path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
     assert json.loads((folder.path / "metrics.json").read_text()) == {"task": "demo"}
