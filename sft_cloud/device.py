@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from sft_common.errors import DeviceError
@@ -23,6 +25,13 @@ def choose_device(gpu: int | None, *, cpu: bool) -> torch.device:
             "use --cpu, or install the driver and a CUDA build of torch"
         )
     return torch.device("cuda", wanted)
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Return all memory of a device, free or not: the GPU's, or this machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def describe(device: torch.device) -> str:

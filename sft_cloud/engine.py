@@ -5,6 +5,7 @@ Legend: B batch, M padded length, W width on the wire, C classes.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from sft_common.config import OptimizerSpec
 from sft_common.model.adamw import adamw, set_learning_rate
 from sft_common.model.partition import Net2
+from sft_common.model.randomness import exclusive_randomness
 
 
 class Engine:
@@ -31,8 +33,9 @@ class Engine:
         self._optimizer = adamw(net2, optimizer)
         self._loss = torch.nn.CrossEntropyLoss()
         self._forked = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=self._forked):
-            torch.manual_seed(seed)
+        with exclusive_randomness(*self._forked):
+            # Not the edge's own seed: both halves would drop the same positions.
+            torch.manual_seed(seed ^ zlib.crc32(b"cloud"))
             self._random_state = self._get_random_state()
 
     @torch.enable_grad()
@@ -77,7 +80,7 @@ class Engine:
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
-        with torch.random.fork_rng(devices=self._forked):
+        with exclusive_randomness(*self._forked):
             cpu, cuda = self._random_state
             torch.set_rng_state(cpu)
             if cuda is not None:

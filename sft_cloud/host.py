@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from sft_cloud.device import memory_bytes
 from sft_cloud.engine import Engine
 from sft_cloud.library import ModelLibrary
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.store import Store
 from sft_common.config import SessionSpec
-from sft_common.errors import CapacityError
+from sft_common.errors import CapacityError, first_line
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained, check_same
 
@@ -65,7 +67,7 @@ class Host:
             )
         self._open += 1
         try:
-            session, u_NR = await self.scheduler.load(self._build, spec)
+            session, u_NR = await self.scheduler.files(self._build, spec)
             log.info("session %s opened: %s %s", session.session_id, spec.model.name, spec.split)
             try:
                 yield session, u_NR
@@ -75,13 +77,23 @@ class Host:
             self._open -= 1
 
     async def keep(self, session: Session) -> bool:
-        """Write the trained net2 to the store; False if this cloud keeps none."""
+        """Write the trained net2 to the store; False if this cloud keeps none.
+
+        Raises:
+            CapacityError: the disk does not take it.
+        """
         if self._store is None:
             return False
         weights = await self.scheduler.compute(session.weights)
-        path = await self.scheduler.load(
-            self._store.save, session.session_id, session.spec, session.applied, weights
-        )
+        try:
+            path = await self.scheduler.files(
+                self._store.save, session.session_id, session.spec, session.applied, weights
+            )
+        except (OSError, SafetensorError) as error:
+            raise CapacityError(
+                f"the cloud could not keep session {session.session_id} on its disk: "
+                f"{first_line(error)}"
+            ) from error
         log.info("session %s kept in %s", session.session_id, path)
         return True
 
@@ -91,5 +103,11 @@ class Host:
         check_same(spec.model, pretrained.identity(spec.model.name))
         net2, u_NR = pretrained.net2(spec.split, seed=spec.seed, device=self.device)
         engine = Engine(net2, spec.optimizer, seed=spec.seed, device=self.device)
-        shape = shape_of(pretrained.config)
-        return Session(secrets.token_hex(8), spec, shape, engine), u_NR
+        session = Session(
+            secrets.token_hex(8),
+            spec,
+            shape_of(pretrained.config),
+            engine,
+            memory_bytes=memory_bytes(self.device) // 2,
+        )
+        return session, u_NR

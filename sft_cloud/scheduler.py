@@ -1,6 +1,7 @@
 """Who gets the device next: one worker thread, first come first served. It knows no tensors.
 
-Loading a model runs beside it, so that an opening session does not hold up the steps of others.
+Loading and keeping models runs beside it, each session on a thread of its own, so that neither a
+slow hub nor a slow disk holds up anybody else.
 """
 
 from __future__ import annotations
@@ -16,24 +17,28 @@ R = TypeVar("R")
 
 
 class Scheduler:
-    """Runs blocking work off the event loop."""
+    """Runs blocking work off the event loop.
 
-    def __init__(self) -> None:
+    Args:
+        max_sessions: sessions that may load or keep a model at once.
+    """
+
+    def __init__(self, max_sessions: int) -> None:
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._loading = ThreadPoolExecutor(1, thread_name_prefix="loading")
+        self._files = ThreadPoolExecutor(max_sessions, thread_name_prefix="files")
 
     def compute(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Queue work for the device; the future holds its result."""
         return _run(self._device, partial(work, *args, **kwargs))
 
-    def load(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
-        """Queue reading or writing of models; the future holds its result."""
-        return _run(self._loading, partial(work, *args, **kwargs))
+    def files(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
+        """Start reading or writing of models; the future holds its result."""
+        return _run(self._files, partial(work, *args, **kwargs))
 
     def close(self) -> None:
-        """Wait for what runs and end the threads."""
+        """End the threads; a fetch from a hub that still runs is not waited for."""
         self._device.shutdown()
-        self._loading.shutdown()
+        self._files.shutdown(wait=False, cancel_futures=True)
 
 
 def _run(pool: ThreadPoolExecutor, work: Callable[[], R]) -> asyncio.Future[R]:

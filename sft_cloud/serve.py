@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import ipaddress
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sft_cloud.servicer import SplitTrainingServicer
 from sft_cloud.store import Store
 from sft_common import __version__
 from sft_common.errors import ConfigError
+from sft_common.files import written_aside
 
 
 def run_server(options: argparse.Namespace) -> None:
@@ -33,7 +33,9 @@ def run_server(options: argparse.Namespace) -> None:
     )
     device = choose_device(options.gpu, cpu=options.cpu)
     local = is_loopback(options.host)
-    scheduler = Scheduler()
+    if options.port_file and not options.port_file.parent.is_dir():
+        raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
+    scheduler = Scheduler(options.max_sessions)
     host = Host(
         library=ModelLibrary(_existing(options.model), trust_paths=local),
         device=device,
@@ -50,7 +52,8 @@ def run_server(options: argparse.Namespace) -> None:
             flush=True,
         )
         if options.port_file:
-            _write_whole(options.port_file, f"{port}\n")
+            with written_aside(options.port_file) as aside:
+                aside.write_text(f"{port}\n")
 
     servicer = SplitTrainingServicer(host, describe(device))
     try:
@@ -83,9 +86,3 @@ def _existing(folders: list[Path]) -> list[Path]:
         if not folder.is_dir():
             raise ConfigError(f"--model {folder}: there is no such folder")
     return folders
-
-
-def _write_whole(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.rename(path)

@@ -16,12 +16,18 @@ import torch
 from sft_cloud.host import Host
 from sft_cloud.session import Session
 from sft_common import PROTOCOL_VERSION
-from sft_common.errors import CapacityError, InternalError, ProtocolError, SftError
+from sft_common.errors import (
+    CapacityError,
+    InternalError,
+    ProtocolError,
+    SftError,
+    first_line,
+)
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.spec import spec_from_proto
-from sft_common.rpc.status import status_of
+from sft_common.rpc.status import MAX_MESSAGE_CHARACTERS, status_of
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 
 log = logging.getLogger(__name__)
@@ -118,13 +124,22 @@ def _evaluate(session: Session, message: pb.Evaluate) -> pb.Evaluation:
 
 def _as_sft_error(error: Exception) -> SftError:
     if isinstance(error, SftError):
-        log.warning("session refused: %s", error)
+        log.warning("session refused: %.*s", MAX_MESSAGE_CHARACTERS, error)
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        log.warning("session out of memory: %s", error)
-        return CapacityError(f"the cloud's device is out of memory: {str(error).splitlines()[0]}")
+    if _is_out_of_memory(error):
+        log.warning("session out of memory: %s", first_line(error))
+        return CapacityError(f"the cloud is out of memory: {first_line(error)}")
     log.exception("session failed")
-    return InternalError(f"the cloud failed: {type(error).__name__}: {error}; its log says where")
+    return InternalError(
+        f"the cloud failed: {type(error).__name__}: {first_line(error)}; its log says where"
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """On the CPU torch raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 async def _abort(

@@ -18,8 +18,17 @@ from sft_common.config import ModelShape, SessionSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.wire.packing import mask_of, pack, unpack
 
-MAX_PADDED_BYTES = 2**30
-"""One long example among many short ones is a small message but a large (B, M, N)."""
+
+def step_bytes(shape: ModelShape, split_layer: int, examples: int, longest: int) -> int:
+    """Return about how much memory a training step of net2 takes for its activations.
+
+    In float32, for each token and block: three rows of attention scores (scores, softmax, dropout)
+    of M x heads, and 16 rows of the hidden width. Measured on 20 x 512 tokens of a MiniLM with 6
+    blocks: 5.5 GiB, by this formula 5.6.
+    """
+    blocks = shape.blocks - split_layer + 1
+    per_token = 4 * (3 * longest * shape.heads + 16 * shape.hidden)
+    return examples * longest * blocks * per_token
 
 
 class Session:
@@ -30,17 +39,24 @@ class Session:
         spec: what the edge opened it with.
         shape: sizes of the model.
         engine: net2 at work.
+        memory_bytes: what the activations of one step may take.
     """
 
     def __init__(
-        self, session_id: str, spec: SessionSpec, shape: ModelShape, engine: Engine
+        self,
+        session_id: str,
+        spec: SessionSpec,
+        shape: ModelShape,
+        engine: Engine,
+        *,
+        memory_bytes: int,
     ) -> None:
         self.session_id = session_id
         self.spec = spec
         self.width = spec.split.wire_width(shape)
         self.applied = 0
-        self._positions = shape.positions
-        self._hidden = shape.hidden
+        self._shape = shape
+        self._memory_bytes = memory_bytes
         self._pending: int | None = None
         self._engine = engine
 
@@ -92,21 +108,22 @@ class Session:
 
         Raises:
             ProtocolError: no examples, an empty one, or one longer than the model takes.
-            LimitError: with its padding the batch is larger than `MAX_PADDED_BYTES`.
+            LimitError: with its padding the batch takes more memory than a step may.
         """
         if not lengths:
             raise ProtocolError("the batch has no examples")
-        if min(lengths) < 1 or max(lengths) > self._positions:
+        if min(lengths) < 1 or max(lengths) > self._shape.positions:
             raise ProtocolError(
                 f"lengths lie in {min(lengths)}..{max(lengths)}, "
-                f"the model takes 1..{self._positions} tokens"
+                f"the model takes 1..{self._shape.positions} tokens"
             )
-        padded = len(lengths) * max(lengths) * self._hidden * 4
-        if padded > MAX_PADDED_BYTES:
+        split_layer = self.spec.split.split_layer
+        needed = step_bytes(self._shape, split_layer, len(lengths), max(lengths))
+        if needed > self._memory_bytes:
             raise LimitError(
-                f"a batch of {len(lengths)} examples padded to {max(lengths)} tokens takes "
-                f"{padded:,} bytes inside the model, the limit is {MAX_PADDED_BYTES:,}; "
-                "choose a smaller --batch-size or --max-length"
+                f"a batch of {len(lengths)} examples padded to {max(lengths)} tokens takes about "
+                f"{needed / 1e9:,.1f} GB on the cloud, which gives a step "
+                f"{self._memory_bytes / 1e9:,.1f} GB; choose a smaller --batch-size or --max-length"
             )
         return sum(lengths), self.width
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sft_common.config import SessionSpec
+from sft_common.files import written_aside
+
+WEIGHTS = "cloud.safetensors"
+FACTS = "session.json"
 
 
 class Store:
@@ -27,32 +30,12 @@ class Store:
         """Write the trained net2 of a session; the subfolder appears whole or not at all.
 
         Raises:
-            OSError: the disk is full or not writable.
+            OSError, SafetensorError: the disk is full or not writable.
         """
-        aside, final = self._folder / f".{session_id}.partial", self._folder / session_id
-        aside.mkdir()
-        try:
-            save_file({name: w.contiguous() for name, w in weights.items()}, aside / WEIGHTS)
+        with written_aside(self._folder / session_id) as aside:
+            aside.mkdir()
             facts = {"session": session_id, "steps": steps, **dataclasses.asdict(spec)}
             (aside / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+            save_file({name: w.contiguous() for name, w in weights.items()}, aside / WEIGHTS)
             shutil.copymode(aside / FACTS, aside / WEIGHTS)  # safetensors ignores the umask
-            for path in (aside / WEIGHTS, aside / FACTS, aside):
-                _flush(path)
-            aside.rename(final)
-        except OSError:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        _flush(self._folder)
-        return final
-
-
-WEIGHTS = "cloud.safetensors"
-FACTS = "session.json"
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return self._folder / session_id

@@ -65,6 +65,9 @@ def run_command(program: str, command: Callable[[], None]) -> int:
     except SftError as error:
         print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

@@ -15,6 +15,9 @@ INTERNAL_CUTS = ("identity",)
 MAX_LABELS = 65_536
 """More classes than tasks have; a peer must not make the cloud allocate a head of terabytes."""
 
+MAX_NAME = 1024
+"""Characters of a model's name: longer ones are no path and no hub id."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
@@ -31,6 +34,9 @@ class ModelShape:
 
     positions: int
     """Longest sequence in tokens that the model takes."""
+
+    heads: int
+    """Attention heads of a block."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +119,14 @@ class ModelIdentity:
     """SHA-256 over the shape-giving configuration, hexadecimal."""
 
     weights_digest: str = ""
-    """SHA-256 over a few small tensors of the checkpoint, hexadecimal."""
+    """SHA-256 over the beginnings of a few tensors of the checkpoint, hexadecimal."""
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.revision, self.config_digest, self.weights_digest):
+            if len(text) > MAX_NAME:
+                raise ConfigError(
+                    f"a model's name or digest has {len(text)} characters, at most {MAX_NAME} fit"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

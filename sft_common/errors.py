@@ -8,7 +8,8 @@ SftError                  base: one clear line, no traceback
 ├── MismatchError         edge and cloud do not mean the same thing (version, model, digest)
 ├── ProtocolError         a message is malformed or out of order
 ├── LimitError            a message is larger than the limit of its receiver
-├── CapacityError         the cloud is full: sessions or memory
+├── CapacityError         the cloud is full: sessions, memory or disk
+├── TrainingError         training cannot go on: the loss is no number any more
 ├── UnreachableError      no cloud answers, or the connection was lost
 └── InternalError         a defect of this software; the log has the traceback
 
@@ -16,6 +17,12 @@ A message says what was wrong, both values, and what to do.
 """
 
 from __future__ import annotations
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a foreign error's text, or its class if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 class SftError(Exception):
@@ -52,6 +59,10 @@ class LimitError(SftError):
 
 class CapacityError(SftError):
     """The cloud has no room for one more session."""
+
+
+class TrainingError(SftError):
+    """Training cannot go on, such as when the loss is not a finite number."""
 
 
 class UnreachableError(SftError):

@@ -80,7 +80,7 @@ class GrpcSession:
         message = pb.Step(
             step=step, activation=tensor_to_proto(activation_TW), lengths=lengths, labels=labels
         )
-        result = self._ask(pb.TrainRequest(step=message), "step_result").step_result
+        result = self._compute(pb.TrainRequest(step=message), "step_result").step_result
         self.traffic.cloud_seconds += result.cloud_seconds
         if result.step != step:
             raise ProtocolError(f"the cloud answered step {result.step}, step {step} was asked")
@@ -94,7 +94,7 @@ class GrpcSession:
     def evaluate(self, activation_TW: Tensor, lengths: Sequence[int]) -> Tensor:
         """Return the logits, shape (B, C); raises like `step`."""
         message = pb.Evaluate(activation=tensor_to_proto(activation_TW), lengths=lengths)
-        evaluation = self._ask(pb.TrainRequest(evaluate=message), "evaluation").evaluation
+        evaluation = self._compute(pb.TrainRequest(evaluate=message), "evaluation").evaluation
         self.traffic.cloud_seconds += evaluation.cloud_seconds
         expected = (len(lengths), self._spec.num_labels)
         return tensor_from_proto(evaluation.logits, expected, "logits")
@@ -120,9 +120,15 @@ class GrpcSession:
         self.traffic.sent(size)
         self._outgoing.put(request)
 
+    def _compute(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
+        """Ask for work of a step, whose waiting counts; opening and closing do not."""
+        begin = time.perf_counter()
+        response = self._ask(request, kind)
+        self.traffic.wait_seconds += time.perf_counter() - begin
+        return response
+
     def _ask(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
         self._send(request)
-        begin = time.perf_counter()
         try:
             response = next(self._incoming)
         except StopIteration:
@@ -131,7 +137,6 @@ class GrpcSession:
             ) from None
         except grpc.RpcError as error:
             raise self._explain(error) from error
-        self.traffic.wait_seconds += time.perf_counter() - begin
         self.traffic.received(response.ByteSize())
         if response.WhichOneof("response") != kind:
             raise ProtocolError(

@@ -20,7 +20,7 @@ class Recorder:
         folder: gets one history line for each logged step and each evaluation.
         screen: shows progress.
         traffic: the session's counters; None for a run without a wire.
-        half: "split" or "unsplit", as the history names it.
+        variant: "split" or "unsplit", as the history names it.
         log_every: steps between two logged ones; the first and those at evaluations are logged too.
     """
 
@@ -30,12 +30,12 @@ class Recorder:
         screen: Screen,
         traffic: Traffic | None,
         *,
-        half: str,
+        variant: str,
         log_every: int,
     ) -> None:
         self._folder, self._screen = folder, screen
         self._traffic = traffic
-        self._half, self._log_every = half, log_every
+        self._variant, self._log_every = variant, log_every
         self._begin = time.perf_counter()
         self.steps = 0
         self.padded_training_tokens = 0
@@ -65,7 +65,7 @@ class Recorder:
         self._seen_bytes = self._moved()
         self._log("evaluation", step, epoch, loss=evaluation.loss, metric=name, value=value)
         self._screen.evaluated(
-            f"{self._half} epoch {epoch} step {step}: {name} {100 * value:.2f} %, "
+            f"{self._variant} epoch {epoch} step {step}: {name} {100 * value:.2f} %, "
             f"validation loss {evaluation.loss:.4f}",
             f"{name} {100 * value:.2f} %",
         )
@@ -91,7 +91,7 @@ class Recorder:
         up, down = self._bytes()
         self._folder.log(
             kind=kind,
-            half=self._half,
+            variant=self._variant,
             step=step,
             epoch=epoch,
             **entry,

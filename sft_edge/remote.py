@@ -59,12 +59,12 @@ class _RemoteLoss(torch.autograd.Function):
     ) -> Tensor:
         loss, gradient_TW = session.step(step, activation_TW.detach(), lengths, labels)
         ctx.save_for_backward(gradient_TW.to(activation_TW.device))
-        return activation_TW.new_tensor(loss, dtype=torch.float64)
+        return torch.tensor(loss, dtype=torch.float64)  # not every device has float64
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient_TW,) = ctx.saved_tensors
-        return gradient_TW * gradients[0].to(gradient_TW.dtype), None, None, None, None
+        return gradient_TW * gradients[0].item(), None, None, None, None
 
 
 def remote_loss(
@@ -87,7 +87,7 @@ def remote_loss(
         labels: class of each example, B entries.
 
     Returns:
-        The mean loss, a float64 scalar.
+        The mean loss, a float64 scalar on the CPU.
     """
     apply: Any = _RemoteLoss.apply
     loss: Tensor = apply(activation_TW, session, step, lengths, labels)

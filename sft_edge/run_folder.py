@@ -6,30 +6,35 @@ Every file but the growing history appears whole or not at all.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from sft_common.errors import ConfigError
+from sft_common.files import written_aside
 
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.jsonl"
 EDGE_FILE = "edge.safetensors"
+MAX_NAME = 200
 
 
 class RunFolder:
-    """One run's folder; it is made when the first file is.
+    """One run's folder.
 
     Raises:
         ConfigError: a run of that name is there already, or the name is no plain folder name.
     """
 
     def __init__(self, runs: Path, name: str) -> None:
-        if name != Path(name).name or name in ("", ".", ".."):
-            raise ConfigError(f"run name {name!r} must be a plain folder name, without slashes")
+        if name != Path(name).name or name in ("", ".", "..") or len(name) > MAX_NAME:
+            raise ConfigError(
+                f"run name {name!r} must be a plain folder name: no slashes, "
+                f"1 to {MAX_NAME} characters"
+            )
         self.path = runs / name
         if self.path.exists():
             raise ConfigError(f"run {self.path} is there already; choose another --name")
@@ -45,30 +50,34 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"cannot make {self.path}: {error.strerror}") from error
 
+    def discard_if_empty(self) -> None:
+        """Remove the folder if the run came to nothing, so that its name is free again."""
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def log(self, **entry: Any) -> None:
         """Append one line to the history."""
+        line = json.dumps(entry, allow_nan=False) + "\n"
         with open(self.path / HISTORY_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(line)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
-        aside = self._aside(METRICS_FILE)
-        aside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        self._publish(aside, METRICS_FILE)
+        with written_aside(self.path / METRICS_FILE) as aside:
+            text = json.dumps(metrics, indent=2, allow_nan=False)
+            aside.write_text(text + "\n", encoding="utf-8")
 
     def save_edge(self, weights: dict[str, Tensor]) -> None:
-        """Write the parameters of net1 by their stock names."""
+        """Write the parameters of net1 by their stock names.
+
+        Raises:
+            OSError: the disk does not take them.
+        """
         from safetensors.torch import save_file
 
-        aside = self._aside(EDGE_FILE)
-        save_file({name: w.detach().cpu().contiguous() for name, w in weights.items()}, aside)
-        shutil.copymode(self.path / HISTORY_FILE, aside)  # safetensors ignores the umask
-        self._publish(aside, EDGE_FILE)
-
-    def _aside(self, name: str) -> Path:
-        return self.path / f".{name}.partial"
-
-    def _publish(self, aside: Path, name: str) -> None:
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        aside.rename(self.path / name)
+        with written_aside(self.path / EDGE_FILE) as aside:
+            try:
+                save_file({n: w.detach().cpu().contiguous() for n, w in weights.items()}, aside)
+            except SafetensorError as error:
+                raise OSError(f"cannot write {self.path / EDGE_FILE}: {error}") from error
+            shutil.copymode(self.path / HISTORY_FILE, aside)  # safetensors ignores the umask

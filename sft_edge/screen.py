@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_LINES = 20
 """About so many progress lines a run prints when it has no terminal."""
@@ -64,7 +65,7 @@ class Bar:
 
     def __init__(self, console: Console, title: str, total: int) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.completed}/{task.total}"),
             TextColumn("loss {task.fields[loss]}  {task.fields[metric]}"),
@@ -88,7 +89,7 @@ class Bar:
 
     def say(self, line: str) -> None:
         """Show one line above the bar."""
-        self._progress.console.print(line, highlight=False)
+        self._progress.console.print(line, highlight=False, markup=False)
 
     def advance(self, step: int, loss: float, kilobytes: float) -> None:
         """Move the bar."""
@@ -124,7 +125,7 @@ class PlainLines:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, step: int, loss: float, kilobytes: float) -> None:
         """Print a line now and then."""
@@ -143,14 +144,14 @@ class PlainLines:
 
 def print_table(metrics: dict[str, Any], folder: str) -> None:
     """Print the outcome of a run on standard output."""
-    table = Table(title=_title(metrics), title_justify="left", show_header=False)
+    table = Table(title=Text(_title(metrics)), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     for name, value in _rows(metrics):
         table.add_row(name, value)
     console = Console()
     console.print(table)
-    console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
+    console.print(f"everything is in {folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _title(metrics: dict[str, Any]) -> str:

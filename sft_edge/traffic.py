@@ -34,7 +34,7 @@ class Traffic:
     """Bytes cloud -> edge, framing included."""
 
     wait_seconds: float = 0.0
-    """Time in which the edge did nothing but wait for a reply."""
+    """Time in which the edge did nothing but wait for the reply to a step or an evaluation."""
 
     cloud_seconds: float = 0.0
     """The part of it that the cloud says it needed itself."""

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from sft_common.errors import TrainingError
 from sft_edge.learners import Learner
 from sft_edge.tasks.batches import Batch, TokenizedExamples
 from sft_edge.tasks.metrics import METRICS
-
-EVAL_BATCH_SIZE = 64
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises (released code of SFT)."""
@@ -88,31 +87,46 @@ def train(
 
     Returns:
         The last evaluation.
+
+    Raises:
+        TrainingError: a loss is not a finite number.
     """
     total = plan.total_steps(len(data))
     for step, epoch, batch, last_of_epoch in _numbered(data, plan, total):
         rate = learning_rate_at(step, total, plan.learning_rate)
         loss = learner.train_step(step, batch, rate)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {step}; choose a lower --learning-rate"
+            )
         watcher.stepped(step, epoch, batch, loss, rate)
         if last_of_epoch or step == total:
-            evaluation = evaluate(learner, validation, metric=metric, watcher=watcher)
+            evaluation = evaluate(
+                learner, validation, batch_size=plan.batch_size, metric=metric, watcher=watcher
+            )
             watcher.evaluated(step, epoch, evaluation)
     return evaluation
 
 
 def evaluate(
-    learner: Learner, data: TokenizedExamples, *, metric: str, watcher: Watcher
+    learner: Learner, data: TokenizedExamples, *, batch_size: int, metric: str, watcher: Watcher
 ) -> Evaluation:
-    """Return metric and mean cross entropy of a learner on a part."""
+    """Return metric and mean cross entropy of a learner on a part.
+
+    Raises:
+        TrainingError: the cross entropy is not a finite number.
+    """
     predictions: list[int] = []
     labels: list[int] = []
     loss = 0.0
-    for batch in data.in_order(EVAL_BATCH_SIZE):
+    for batch in data.in_order(batch_size):
         watcher.evaluating(batch)
-        log_probabilities = learner.predict(batch).double().log_softmax(dim=-1)
+        log_probabilities = learner.predict(batch).cpu().double().log_softmax(dim=-1)
         loss -= sum(log_probabilities[i, label].item() for i, label in enumerate(batch.labels))
         predictions += log_probabilities.argmax(dim=-1).tolist()
         labels += batch.labels
+    if not math.isfinite(loss):
+        raise TrainingError(f"the validation loss is {loss}; choose a lower --learning-rate")
     value = METRICS[metric](labels, predictions)
     return Evaluation(metric=metric, value=value, loss=loss / len(labels))
 

@@ -29,7 +29,8 @@ def open_session(
     pretrained = Pretrained(folder, num_labels=2, dropout=dropout)
     net2, u = pretrained.net2(split, seed=seed, device=CPU)
     engine = Engine(net2, spec.optimizer, seed=seed, device=CPU)
-    return Session("ab12", spec, shape_of(pretrained.config), engine), u
+    shape = shape_of(pretrained.config)
+    return Session("ab12", spec, shape, engine, memory_bytes=10**9), u
 
 
 class LocalSession:

@@ -38,13 +38,16 @@ def command(program: str, *arguments: object) -> list[str]:
 
 @contextmanager
 def running_cloud(
-    folder: Path, *arguments: object, environment: dict[str, str] | None = None
+    folder: Path,
+    *arguments: object,
+    device: Sequence[object] = ("--cpu",),
+    environment: dict[str, str] | None = None,
 ) -> Iterator[Cloud]:
     """Run a cloud on a free port of loopback until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     port_file, log = folder / "port", folder / "cloud.log"
     port_file.unlink(missing_ok=True)
-    line = command("sft-cloud", "serve", "--cpu", "--port", 0, "--port-file", port_file, *arguments)
+    line = command("sft-cloud", "serve", *device, "--port", 0, "--port-file", port_file, *arguments)
     with open(log, "wb") as output:
         process = subprocess.Popen(
             line, stdout=output, stderr=output, env={**os.environ, **(environment or {})}

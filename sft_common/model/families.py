@@ -52,7 +52,8 @@ class Family:
     """Whether position numbers start behind pad_token_id, which shortens the longest sequence."""
 
     fingerprint: tuple[str, ...]
-    """Small tensors, relative to the backbone, that tell two checkpoints apart."""
+    """Tensors, relative to the backbone, whose beginnings tell two checkpoints apart; LAST stands
+    for the number of the highest block."""
 
 
 def _bert_attend(block: Any, hidden: Tensor, mask: Any) -> Tensor:
@@ -80,10 +81,18 @@ def _bert_like(
         feed_forward=_bert_feed_forward,
         positions_after_padding=positions_after_padding,
         fingerprint=(
+            "embeddings.word_embeddings.weight",
             "embeddings.LayerNorm.weight",
-            "embeddings.LayerNorm.bias",
-            "encoder.layer.0.attention.output.LayerNorm.weight",
-            "encoder.layer.0.attention.output.LayerNorm.bias",
+            *(
+                f"encoder.layer.{block}.{tensor}"
+                for block in ("0", "LAST")
+                for tensor in (
+                    "attention.self.query.weight",
+                    "attention.output.LayerNorm.weight",
+                    "output.dense.weight",
+                    "output.dense.bias",
+                )
+            ),
         ),
     )
 
@@ -119,4 +128,5 @@ def shape_of(config: PretrainedConfig) -> ModelShape:
         hidden=config.hidden_size,
         feed_forward=config.intermediate_size,
         positions=config.max_position_embeddings - skipped,
+        heads=config.num_attention_heads,
     )

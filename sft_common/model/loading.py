@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
 from sft_common.config import ModelIdentity, SplitSpec
-from sft_common.errors import MismatchError, ModelError
+from sft_common.errors import MismatchError, ModelError, first_line
 from sft_common.model.checkpoint import Checkpoint
 from sft_common.model.cuts import CUT_TABLE, factor
 from sft_common.model.families import Family, family_of
@@ -31,6 +31,7 @@ from sft_common.model.partition import (
     meta_classifier,
     split_projection_name,
 )
+from sft_common.model.randomness import exclusive_randomness, seed_cpu
 
 _DIGEST_FIELDS = (
     "model_type",
@@ -66,7 +67,11 @@ class Pretrained:
     def identity(self, name: str, revision: str = "") -> ModelIdentity:
         """Return the name of this model together with its digests."""
         facts = {field: getattr(self.config, field, None) for field in _DIGEST_FIELDS}
-        small = [f"{self.family.backbone}.{tensor}" for tensor in self.family.fingerprint]
+        last = str(self.config.num_hidden_layers - 1)
+        small = [
+            f"{self.family.backbone}.{tensor.replace('LAST', last)}"
+            for tensor in self.family.fingerprint
+        ]
         return ModelIdentity(
             name=name,
             revision=revision,
@@ -159,7 +164,7 @@ def fill(
         family: its layout.
         checkpoint: where the pre-trained tensors are.
         handed: stock name -> tensor, for parameters that no checkpoint has (factors).
-        seed: of what the checkpoint may lack, the head and the pooler.
+        seed: of what the checkpoint may lack or have in another shape, the head and the pooler.
         device: where the numbers go.
 
     Raises:
@@ -171,8 +176,12 @@ def fill(
     for name, parameter in skeleton.named_parameters():
         if name in handed:
             _copy(parameter, handed[name], name)
-        elif checkpoint.find(name) is not None or not name.startswith(fresh):
+        elif not name.startswith(fresh):
             _copy(parameter, checkpoint.read(name), name)
+        elif checkpoint.find(name) is not None:
+            value = checkpoint.read(name)
+            if value.shape == parameter.shape:  # else a head for another number of classes
+                _copy(parameter, value, name)
     _initialise(skeleton, seed)
     skeleton.to(device)
 
@@ -195,9 +204,9 @@ def _initialise(skeleton: Any, seed: int) -> None:
     Each module draws from its own seed on the CPU, so that the numbers depend neither on which half
     it is in nor on the device.
     """
-    with torch.random.fork_rng(devices=[]):
+    with exclusive_randomness():
         for name, module in skeleton.named_modules():
-            torch.manual_seed(seed ^ zlib.crc32(name.encode()))
+            seed_cpu(seed ^ zlib.crc32(name.encode()))
             skeleton._init_weights(module)
     for parameter in skeleton.parameters():
         vars(parameter).pop("_is_hf_initialized", None)
@@ -211,11 +220,9 @@ def _read_config(folder: Path, num_labels: int) -> PretrainedConfig:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json")
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, num_labels=num_labels)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"cannot read {folder / 'config.json'}: {_first_line(error)}") from error
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            folder, num_labels=num_labels, trust_remote_code=False
+        )
+    except Exception as error:  # the libraries check fields with classes of their own
+        raise ModelError(f"cannot read {folder / 'config.json'}: {first_line(error)}") from error
     return config
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

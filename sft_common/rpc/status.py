@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -18,10 +20,14 @@ from sft_common.errors import (
     ModelError,
     ProtocolError,
     SftError,
+    TrainingError,
     UnreachableError,
 )
 
 DOMAIN = "sft"
+
+MAX_MESSAGE_CHARACTERS = 1000
+"""A peer's own words may stand in a message, and gRPC drops a stream whose status is over 8 kB."""
 
 STATUS_OF: dict[type[SftError], grpc.StatusCode] = {
     ConfigError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,6 +38,7 @@ STATUS_OF: dict[type[SftError], grpc.StatusCode] = {
     ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
     LimitError: grpc.StatusCode.OUT_OF_RANGE,
     CapacityError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    TrainingError: grpc.StatusCode.ABORTED,
     UnreachableError: grpc.StatusCode.UNAVAILABLE,
     InternalError: grpc.StatusCode.INTERNAL,
 }
@@ -55,9 +62,8 @@ def status_of(error: SftError) -> grpc.Status:
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN))
     number: int = code.value[0]
-    return rpc_status.to_status(
-        status_pb2.Status(code=number, message=str(error), details=[detail])
-    )
+    message = textwrap.shorten(str(error), MAX_MESSAGE_CHARACTERS, placeholder=" ...")
+    return rpc_status.to_status(status_pb2.Status(code=number, message=message, details=[detail]))
 
 
 def error_of(call: grpc.RpcError) -> SftError:

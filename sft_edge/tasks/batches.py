@@ -5,6 +5,7 @@ Legend: B batch, M padded length of the batch.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sft_common.errors import ModelError
+from sft_common.errors import ModelError, first_line
+from sft_common.wire.packing import mask_of
 from sft_edge.tasks.examples import Example
+
+_TOKENIZED_AT_ONCE = 10_000
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +44,7 @@ class Batch:
 
 
 class TokenizedExamples:
-    """All examples of one part as tokens.
+    """All examples of one part as tokens, kept flat: a few bytes a token, however many texts.
 
     Args:
         examples: texts and labels.
@@ -49,12 +55,22 @@ class TokenizedExamples:
     def __init__(
         self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> None:
-        columns = list(zip(*(example.texts for example in examples), strict=True))
-        encoded = tokenizer(
-            *map(list, columns), truncation=True, max_length=max_length, padding=False
-        )
-        self._columns: dict[str, list[list[int]]] = dict(encoded)
-        self._labels = [example.label for example in examples]
+        names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
+        self._columns: dict[str, array[int]] = {name: array("i") for name in names}
+        self._starts = array("q", [0])
+        for start in range(0, len(examples), _TOKENIZED_AT_ONCE):
+            texts = [example.texts for example in examples[start : start + _TOKENIZED_AT_ONCE]]
+            encoded = tokenizer(
+                *map(list, zip(*texts, strict=True)),
+                truncation=True,
+                max_length=max_length,
+                padding=False,
+            )
+            for row in range(len(texts)):
+                for name, column in self._columns.items():
+                    column.extend(encoded[name][row])
+                self._starts.append(self._starts[-1] + len(encoded["input_ids"][row]))
+        self._labels = array("i", (example.label for example in examples))
         self._padding = {"input_ids": tokenizer.pad_token_id}
 
     def __len__(self) -> int:
@@ -75,31 +91,43 @@ class TokenizedExamples:
             yield self._batch(order[start : start + batch_size])
 
     def _batch(self, rows: list[int]) -> Batch:
+        spans = [slice(self._starts[row], self._starts[row + 1]) for row in rows]
+        lengths = [span.stop - span.start for span in spans]
         inputs = {
-            name: torch.nn.utils.rnn.pad_sequence(
-                [torch.tensor(column[row]) for row in rows],
+            name: pad_sequence(
+                [torch.tensor(column[span], dtype=torch.long) for span in spans],
                 batch_first=True,
                 padding_value=self._padding.get(name, 0),
             )
             for name, column in self._columns.items()
         }
-        return Batch(
-            inputs=inputs,
-            lengths=[len(self._columns["input_ids"][row]) for row in rows],
-            labels=[self._labels[row] for row in rows],
-        )
+        inputs["attention_mask"] = mask_of(lengths, max(lengths)).long()
+        return Batch(inputs=inputs, lengths=lengths, labels=[self._labels[row] for row in rows])
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model folder.
 
+    Args:
+        folder: of the model.
+        vocabulary: token ids that the model's embeddings have.
+
     Raises:
-        ModelError: the folder has none.
+        ModelError: the folder has no tokenizer, or one with more ids than the model.
     """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        # transformers would make up an empty vocabulary without a word.
+        raise ModelError(
+            f"{folder} holds no tokenizer: one of {', '.join(_TOKENIZER_FILES)} is needed"
+        )
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{folder} holds no tokenizer: {reason}") from error
+        raise ModelError(f"cannot read the tokenizer in {folder}: {first_line(error)}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    if len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, "
+            f"its model's embeddings {vocabulary}; get the folder anew"
+        )
     return tokenizer

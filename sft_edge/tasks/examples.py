@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sft_common.errors import DataError
+from sft_common.errors import DataError, first_line
 from sft_edge.tasks.files import Row, find_file, read_rows
 from sft_edge.tasks.table import Task
 
@@ -63,10 +63,9 @@ def _hub_rows(dataset: str, configuration: str, part: str) -> Iterable[Row]:
     try:
         rows = load_dataset(dataset, configuration, split=part)
     except Exception as error:  # the hub client raises many unrelated classes
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"data set {dataset} ({configuration}) is not to be had from the hub ({reason}); "
-            "give --data DIR with train and validation files"
+            f"data set {dataset} ({configuration}) is not to be had from the hub "
+            f"({first_line(error)}); give --data DIR with train and validation files"
         ) from error
     return (Row(f"{dataset} {part}, row {n}", row) for n, row in enumerate(rows))
 
@@ -95,16 +94,25 @@ def _example(task: Task, row: Row) -> Example:
 
 def _text(row: Row, name: str) -> str:
     value = row.values[name]
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isprintable() and _is_broken(value):
         raise DataError(f"{row.place}: column {name!r} holds {value!r}, not text")
     return value
+
+
+def _is_broken(text: str) -> bool:
+    """Return whether a text holds half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _label(task: Task, place: str, values: Mapping[str, Any]) -> int:
     value, classes = values["label"], len(task.labels)
     try:
         label = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         label = -1
     if not 0 <= label < classes or str(label) != str(value).strip():
         raise DataError(

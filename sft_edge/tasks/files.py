@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sft_common.errors import DataError
+from sft_common.errors import DataError, first_line
+
+_TEXT = "utf-8-sig"
+"""UTF-8, with or without the mark that spreadsheets put in front."""
 
 
 class Row(NamedTuple):
@@ -48,8 +52,8 @@ def read_rows(path: Path) -> Iterator[Row]:
         for row in reader(path):
             empty = False
             yield row
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {first_line(error)}") from error
     if empty:
         raise DataError(f"{path} holds no rows")
 
@@ -73,14 +77,14 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _open_text(path: Path) -> Any:
     return (
-        gzip.open(path, "rt", encoding="utf-8")
+        gzip.open(path, "rt", encoding=_TEXT)
         if path.suffix == ".gz"
-        else open(path, encoding="utf-8")
+        else open(path, encoding=_TEXT)
     )
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding=_TEXT, newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
             for values in reader:

@@ -13,7 +13,9 @@ def accuracy(labels: Sequence[int], predictions: Sequence[int]) -> float:
 
 
 def matthews(labels: Sequence[int], predictions: Sequence[int]) -> float:
-    """Return the Matthews correlation, -1 to 1; 0 for predictions that are all the same."""
+    """Return the Matthews correlation, -1 to 1; 0 if labels or predictions are all the same."""
+    if len(set(labels)) < 2 or len(set(predictions)) < 2:
+        return 0.0
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(labels, predictions))

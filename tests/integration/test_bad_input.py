@@ -47,12 +47,12 @@ def edge(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
         line = [part for name, value in options.items() for part in (f"--{name}", value)]
         capfd.readouterr()
         with pytest.raises(SystemExit) as end:
-            main(["train", *map(str, line)])
+            main(["train", "--quiet", *map(str, line)])
         assert end.value.code == 1
         shown = capfd.readouterr()
         assert shown.out == ""
         (message,) = shown.err.splitlines()
-        assert not (tmp_path / "runs").exists()
+        assert not any((tmp_path / "runs").glob("*"))
         assert message.startswith("sft-edge: ")
         return message
 
@@ -89,7 +89,12 @@ def test_a_model_that_only_the_hub_could_have(edge: Callable[..., str]) -> None:
         ("rank", 0, "rank 0 is outside 1..32"),
         ("rank", 33, "rank 33 is outside 1..32"),
         ("cut", "slice", "unknown cut 'slice'; choose one of: sft, none"),
-        ("max_length", 65, "--max-length 65 is over the 64 tokens that tiny-bert takes"),
+        ("max_length", 65, "--max-length 65 is outside 3..64: tiny-bert takes 64 tokens"),
+        ("max_length", 2, "--max-length 2 is outside 3..64: tiny-bert takes 64 tokens, of which 2"),
+        ("device", "meta", "device 'meta' is not to be had on this machine: choose one of: cpu"),
+        ("model", "~no-such-user/x", "there is no model folder '~no-such-user/x'"),
+        ("model", "x" * 300, "File name too long"),
+        ("name", "x" * 300, "no slashes, 1 to 200 characters"),
         ("device", "cuda:7", "device 'cuda:7' is not to be had on this machine"),
         ("device", "gpu", "device 'gpu' is not to be had on this machine"),
         ("name", "../up", "run name '../up' must be a plain folder name"),
@@ -142,6 +147,13 @@ def test_somebody_else_listens(edge: Callable[..., str]) -> None:
         assert "is not an SFT cloud" in edge(f"127.0.0.1:{port}")
 
 
+def test_a_run_that_fails_at_its_first_step_frees_its_name(
+    edge: Callable[..., str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sft_edge.client.MAX_MESSAGE_BYTES", 500)
+    assert "over the limit of 500; choose a smaller --batch-size" in edge(cloud.server, cut="none")
+
+
 def test_a_cloud_of_another_protocol_version(edge: Callable[..., str]) -> None:
     """A newer cloud that lets an older edge in: the edge itself must notice."""
     with grpc_server(pb.Opened(protocol_version=2)) as port:
@@ -181,6 +193,8 @@ def test_the_cloud_says_what_is_wrong_with_its_options(cloud: Cloud, tmp_path: P
         (("--cpu", "--host", "192.0.2.1"), "cannot listen on 192.0.2.1:50051"),
         (("--cpu", "--host", "no.such.host.invalid"), "cannot listen on no.such.host.invalid"),
         (("--cpu", "--model", tmp_path / "absent"), "there is no such folder"),
+        (("--cpu", "--save-dir", "/proc/no/place"), "No such file or directory: '/proc/no'"),
+        (("--cpu", "--port-file", "/no/such/port"), "--port-file /no/such/port: there is no such"),
         (("--gpu", 63), "GPU 63 was asked for, but torch"),
     ):
         done = run("sft-cloud", "serve", *arguments)

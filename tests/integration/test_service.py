@@ -117,6 +117,13 @@ BAD_OPENINGS = [
     ({"model__name": "/no/such/place"}, ModelError, "no model folder named 'place'"),
     ({"model__name": "../../etc"}, ModelError, "no model folder named 'etc'"),
     ({"model__name": "no-such-org/no-such-model"}, ModelError, "neither a folder nor to be had"),
+    ({"model__name": "x" * 5_000}, ConfigError, "has 5000 characters, at most 1024 fit"),
+    ({"split__cut": "x" * 100_000}, ConfigError, "unknown cut"),
+    (
+        {"model__name": "bert-base-uncased", "model__revision": "main"},
+        ModelError,
+        "revision 'main' of model 'bert-base-uncased' is not a commit",
+    ),
     ({"model__name": ""}, ModelError, "no model folder named ''"),
     ({"model__name": "tests"}, ModelError, "no model folder named 'tests'"),
     ({"model__name": "."}, ModelError, "no model folder named"),
@@ -223,6 +230,20 @@ def opened_when_free(cloud: Cloud, spec: SessionSpec, shape: ModelShape) -> Grpc
     raise AssertionError("no place was freed")
 
 
+def test_opening_does_not_count_as_waiting_for_a_step(
+    cloud: Cloud, spec: SessionSpec, shape: ModelShape
+) -> None:
+    """Loading a model may take minutes; they are not seconds on the wire."""
+    session = opened(cloud, spec, shape)
+    assert session.traffic.wait_seconds == 0
+    session.step(1, torch.zeros(3, 4), [2, 1], [0, 1])
+    waited = session.traffic.wait_seconds
+    assert waited > session.traffic.cloud_seconds > 0
+    session.apply(1, 0.0)
+    session.close()
+    assert session.traffic.wait_seconds == waited
+
+
 def test_a_message_over_the_limit_is_refused_before_it_is_sent(
     cloud: Cloud, spec: SessionSpec, shape: ModelShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +338,7 @@ def test_a_killed_cloud_is_one_clear_line(
 
 
 def test_memory_is_given_back_after_sessions(tmp_path: Path) -> None:
-    """Twelve sessions of 10 MB each, one after another, must not add up."""
+    """Twelve sessions of 40 MB each, closed or abandoned, must not add up."""
     big = save_tiny_model(tmp_path / "big", hidden_size=256, intermediate_size=1024)
     pretrained = Pretrained(big, num_labels=2)
     spec = SessionSpec(
@@ -326,9 +347,14 @@ def test_memory_is_given_back_after_sessions(tmp_path: Path) -> None:
     shape = shape_of(pretrained.config)
     with running_cloud(tmp_path / "cloud") as cloud:
         sizes = []
-        for _ in range(12):
+        for turn in range(12):
             session = opened(cloud, spec, shape)
-            session.close()
+            session.step(1, torch.zeros(64, 4), [32, 32], [0, 1])
+            session.apply(1, 1e-3)
+            if turn % 2:
+                session.close()
+            else:
+                session.abandon()
             status = Path(f"/proc/{cloud.process.pid}/status").read_text()
             sizes.append(int(status.partition("VmRSS:")[2].split()[0]) * 1024)
     assert sizes[-1] - sizes[3] < 40e6, sizes

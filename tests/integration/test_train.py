@@ -66,11 +66,11 @@ def test_a_run_leaves_metrics_history_and_the_edge_half(
     assert 50e6 < metrics["peak_rss_bytes"]["edge"] < 4e9
 
     lines = history(tmp_path)
-    split = [line for line in lines if line["half"] == "split"]
+    split = [line for line in lines if line["variant"] == "split"]
     assert [line["step"] for line in split if line["kind"] == "step"] == [1, 2, 4, 6, 8, 10, 12]
     assert [line["step"] for line in split if line["kind"] == "evaluation"] == [6, 12]
     assert split[-1]["bytes_up"] <= metrics["bytes"]["up"]
-    assert [line["step"] for line in lines if line["half"] == "unsplit"][-1] == 12
+    assert [line["step"] for line in lines if line["variant"] == "unsplit"][-1] == 12
 
     edge = load_file(tmp_path / "run" / "edge.safetensors")
     assert edge["bert.encoder.layer.2.cut.u"].shape == (32, 4)
@@ -118,6 +118,36 @@ def test_a_seed_makes_a_run_repeatable(
     assert losses("a") == losses("b") != losses("other")
     a, b = (load_file(tmp_path / name / "edge.safetensors") for name in ("a", "b"))
     assert all(a[key].equal(b[key]) for key in a)
+
+
+def test_plain_split_learning_is_the_unsplit_model_step_by_step(
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """Cut none, dropout off: same batches, same head, same arithmetic, so the same losses."""
+    line = arguments(cloud, tiny_model, data)
+    train(tmp_path, *line, "--cut", "none", "--dropout", 0, "--unsplit", "--log-every", 1)
+    split, unsplit = (
+        [(e["kind"], e["step"], e["loss"]) for e in history(tmp_path) if e["variant"] == variant]
+        for variant in ("split", "unsplit")
+    )
+    assert len(split) == len(unsplit) == 14
+    for mine, theirs in zip(split, unsplit, strict=True):
+        assert mine == (*theirs[:2], pytest.approx(theirs[2], rel=1e-5))
+
+
+def test_what_was_trained_is_kept_if_the_cloud_cannot_keep_its_half(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    with running_cloud(tmp_path / "cloud", "--save-dir", tmp_path / "saved") as cloud:
+        (tmp_path / "saved").rmdir()
+        line = arguments(cloud, tiny_model, data)
+        done = run("sft-edge", "train", "--runs-dir", tmp_path, "--name", "r", "--quiet", *line)
+    assert done.returncode == 1
+    assert "could not keep session" in done.stderr and "No such file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert metrics["cloud_saved"] is False and metrics["steps"] == 12
+    assert (tmp_path / "r" / "edge.safetensors").exists()
 
 
 def test_json_and_quiet(cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import torch
@@ -35,6 +36,34 @@ def test_sessions_side_by_side_do_not_disturb_each_others_dropout(tiny_model: Pa
     beside, other = losses([dropping(tiny_model, 1), dropping(tiny_model, 2)])
     assert beside == alone
     assert other != alone
+
+
+def test_an_opening_session_does_not_disturb_one_that_trains(tiny_model: Path) -> None:
+    """Models are loaded on other threads, and their heads drawn from the same generator."""
+    (alone,) = losses([dropping(tiny_model, 1)], steps=12)
+    stop = threading.Event()
+
+    def keep_opening() -> None:
+        while not stop.is_set():
+            dropping(tiny_model, 9)
+
+    openers = [threading.Thread(target=keep_opening) for _ in range(2)]
+    for opener in openers:
+        opener.start()
+    try:
+        (beside,) = losses([dropping(tiny_model, 1)], steps=12)
+    finally:
+        stop.set()
+        for opener in openers:
+            opener.join()
+    assert beside == alone
+
+
+def test_the_cloud_does_not_drop_what_the_edge_drops(tiny_model: Path) -> None:
+    torch.manual_seed(1)  # what the edge does with --seed 1
+    edge = torch.get_rng_state()
+    cloud, _ = dropping(tiny_model, 1)._engine._random_state
+    assert not torch.equal(cloud, edge)
 
 
 def test_dropout_is_on_in_steps_and_off_in_evaluations(tiny_model: Path) -> None:

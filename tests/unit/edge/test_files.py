@@ -53,6 +53,14 @@ def test_a_pair_of_texts_keeps_its_order(tmp_path: Path) -> None:
     assert data.train == [Example(("a", "b"), 1)]
 
 
+def test_a_spreadsheets_mark_at_the_start_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    for part in ("train", "validation"):
+        text = "sentence,label\nfine,1\n"
+        (tmp_path / f"{part}.csv").write_text(text, encoding="utf-8-sig")
+    data = load_examples(TASKS["sst2"], tmp_path, train_limit=None, eval_limit=None)
+    assert data.train == [Example(("fine",), 1)]
+
+
 def test_a_part_must_have_one_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no data folder"):
         find_file(tmp_path / "absent", "train")
@@ -75,6 +83,7 @@ def test_a_part_must_have_one_file(tmp_path: Path) -> None:
         ("train.jsonl", b"\xff\xfe", r"cannot read .*train\.jsonl"),
         ("train.jsonl.gz", b"not gzip", r"cannot read .*train\.jsonl\.gz"),
         ("train.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:40], r"cannot read .*jsonl\.gz"),
+        ("train.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-20] + b"\xff" * 20, "cannot read"),
         ("train.parquet", b"PAR0", r"train\.parquet is not a parquet file"),
     ],
 )
@@ -101,6 +110,8 @@ def test_a_broken_file_is_named_with_its_line(
         ({"sentence": "x", "label": 2}, r"label 2 is not a whole number in 0\.\.1 \(0 negative"),
         ({"sentence": "x", "label": -1}, "label -1 is not"),
         ({"sentence": "x", "label": 0.5}, "label 0.5 is not"),
+        ({"sentence": "x", "label": float("inf")}, "label inf is not"),
+        ({"sentence": "half \ud800", "label": 1}, "column 'sentence' holds 'half .*, not text"),
         ({"sentence": "x", "label": "good"}, "label 'good' is not"),
         ({"sentence": "x", "label": True}, "label True is not"),
     ],

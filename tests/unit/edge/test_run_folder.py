@@ -43,6 +43,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert json.loads((folder.path / "metrics.json").read_text()) == {"good": 1}
 
 
+def test_a_run_that_came_to_nothing_frees_its_name(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "one")
+    folder.discard_if_empty()
+    folder.create()
+    folder.discard_if_empty()
+    assert list(tmp_path.iterdir()) == []
+    folder = RunFolder(tmp_path, "one")
+    folder.create()
+    folder.log(step=1)
+    folder.discard_if_empty()
+    assert (tmp_path / "one" / "history.jsonl").exists()
+
+
+def test_what_json_has_no_word_for_is_not_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "one")
+    folder.create()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.log(loss=float("nan"))
+    assert list(folder.path.iterdir()) == []
+
+
 def test_an_existing_run_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     with pytest.raises(ConfigError, match="is there already; choose another --name"):

@@ -57,6 +57,14 @@ def test_the_bar_shows_loss_metric_rate_and_volume() -> None:
         assert part in shown
 
 
+def test_brackets_in_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table({**METRICS, "model": "x[bold]y"}, "runs/[/x]")
+    PlainLines(Console(stderr=True), "split", 1).say("a [red]b")
+    shown = capsys.readouterr()
+    assert "x[bold]y" in shown.out and "runs/[/x]" in shown.out
+    assert shown.err == "a [red]b\n"
+
+
 def test_the_table_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(METRICS, "runs/one")
     shown = capsys.readouterr().out

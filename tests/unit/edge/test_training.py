@@ -9,12 +9,14 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 from sft_common.config import OptimizerSpec, SplitSpec
+from sft_common.errors import ModelError, TrainingError
 from sft_common.model.loading import Pretrained
 from sft_edge.learners import SplitLearner
 from sft_edge.remote import remote_loss
 from sft_edge.tasks.batches import Batch, TokenizedExamples, load_tokenizer
 from sft_edge.tasks.examples import Example
-from sft_edge.trainer import Evaluation, Plan, learning_rate_at, train
+from sft_edge.tasks.metrics import METRICS
+from sft_edge.trainer import Evaluation, Plan, evaluate, learning_rate_at, train
 from tests.doubles import CPU, LocalSession, open_session
 
 SPLIT = SplitSpec(split_layer=2, rank=4)
@@ -29,7 +31,7 @@ def examples(count: int) -> list[Example]:
 
 @pytest.fixture
 def data(tiny_model: Path) -> TokenizedExamples:
-    return TokenizedExamples(examples(23), load_tokenizer(tiny_model), 12)
+    return TokenizedExamples(examples(23), load_tokenizer(tiny_model, 64), 12)
 
 
 class Notes:
@@ -133,6 +135,41 @@ def test_the_split_model_learns(tiny_model: Path, data: TokenizedExamples) -> No
     last = train(learner(tiny_model), data, data, plan=plan, metric="accuracy", watcher=notes)
     assert last.value == 1.0
     assert notes.losses[-1] < notes.losses[0] / 2
+
+
+class Diverging:
+    """A learner whose loss is no number at the third step."""
+
+    def train_step(self, step: int, batch: Batch, learning_rate: float) -> float:
+        return 0.5 if step < 3 else float("nan")
+
+    def predict(self, batch: Batch) -> torch.Tensor:
+        return torch.full((len(batch.labels), 2), float("inf"))
+
+
+def test_a_loss_that_is_no_number_ends_the_run(data: TokenizedExamples) -> None:
+    notes = Notes()
+    plan = Plan(epochs=1, batch_size=4, learning_rate=1e-3, seed=0)
+    with pytest.raises(TrainingError, match="the loss is nan at step 3"):
+        train(Diverging(), data, data, plan=plan, metric="accuracy", watcher=notes)
+    assert len(notes.steps) == 2
+    with pytest.raises(TrainingError, match="the validation loss is nan"):
+        evaluate(Diverging(), data, batch_size=4, metric="accuracy", watcher=notes)
+
+
+def test_metrics_of_one_class_are_defined() -> None:
+    assert METRICS["matthews"]([1, 1], [1, 0]) == 0.0
+    assert METRICS["matthews"]([1, 0], [1, 1]) == 0.0
+    assert METRICS["matthews"]([1, 0, 1, 0], [1, 0, 1, 0]) == 1.0
+    assert METRICS["accuracy"]([1, 1], [1, 0]) == 0.5
+
+
+def test_a_folder_without_a_fitting_tokenizer_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
+    with pytest.raises(ModelError, match=r"holds no tokenizer: one of tokenizer\.json"):
+        load_tokenizer(tmp_path, 64)
+    with pytest.raises(ModelError, match="has 39 tokens, its model's embeddings 32"):
+        load_tokenizer(tiny_model, 32)
 
 
 def test_the_remote_loss_has_the_gradient_of_the_local_one(tiny_model: Path) -> None:

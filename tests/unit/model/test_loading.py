@@ -151,10 +151,43 @@ def test_digests_tell_models_apart(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="different configuration of model 'm'"):
         check_same(identity, Pretrained(other_shape, num_labels=2).identity("m"))
     tensors = copy_model(tiny_model, tmp_path / "tuned")
-    tensors["bert.embeddings.LayerNorm.weight"] += 1e-6
-    save_file(tensors, tmp_path / "tuned" / "model.safetensors")
-    with pytest.raises(MismatchError, match="different weights of model 'm'"):
-        check_same(identity, Pretrained(tmp_path / "tuned", num_labels=2).identity("m"))
+    for name in (
+        "bert.embeddings.word_embeddings.weight",
+        "bert.encoder.layer.0.attention.self.query.weight",
+        "bert.encoder.layer.3.output.dense.bias",
+        "bert.encoder.layer.3.attention.output.LayerNorm.weight",
+    ):
+        changed = {key: tensor.clone() for key, tensor in tensors.items()}
+        changed[name] += 1e-6
+        save_file(changed, tmp_path / "tuned" / "model.safetensors")
+        with pytest.raises(MismatchError, match="different weights of model 'm'"):
+            check_same(identity, Pretrained(tmp_path / "tuned", num_labels=2).identity("m"))
+
+
+def test_a_head_for_another_number_of_classes_is_replaced(tiny_model: Path) -> None:
+    three = Pretrained(tiny_model, num_labels=3).whole(seed=0)
+    assert three.get_parameter("classifier.weight").shape == (3, 32)
+    again = Pretrained(tiny_model, num_labels=3).whole(seed=0)
+    assert torch.equal(
+        three.get_parameter("classifier.weight"), again.get_parameter("classifier.weight")
+    )
+    two = Pretrained(tiny_model, num_labels=2).whole(seed=0)
+    name = "bert.pooler.dense.weight"
+    assert torch.equal(three.get_parameter(name), two.get_parameter(name))
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_attention_heads": 5}, {"hidden_act": "no-such"}, {"hidden_size": "wide"}]
+)
+def test_a_configuration_that_describes_no_model_is_refused(
+    tiny_model: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=r"config\.json"):
+        Pretrained(folder, num_labels=2).net1(SPLIT)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -95,11 +95,16 @@ def test_padding_rows_of_the_activation_do_not_matter(pretrained: Pretrained) ->
     """The wire drops them, so nothing may depend on them, bit for bit."""
     net1, net2 = halves(pretrained, SplitSpec(split_layer=2, rank=4))
     inputs = padded_inputs()
-    activation = net1(inputs)
-    changed = activation * inputs["attention_mask"][..., None]
     mask = inputs["attention_mask"]
+    activation = net1(inputs).detach().requires_grad_()
+    changed = (activation * mask[..., None]).detach()
+    logits = net2(activation, mask)
     assert not torch.equal(activation, changed)
-    assert torch.equal(net2(activation, mask), net2(changed, mask))
+    assert torch.equal(logits, net2(changed, mask))
+    logits.square().sum().backward()
+    assert activation.grad is not None
+    assert activation.grad[mask == 0].eq(0).all()
+    assert activation.grad[mask == 1].ne(0).any()
 
 
 def test_an_unknown_family_is_refused_with_the_supported_ones(tmp_path: Path) -> None:

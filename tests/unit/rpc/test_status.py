@@ -6,7 +6,14 @@ import grpc
 import pytest
 
 from sft_common import errors
-from sft_common.errors import InternalError, LimitError, MismatchError, SftError, UnreachableError
+from sft_common.errors import (
+    ConfigError,
+    InternalError,
+    LimitError,
+    MismatchError,
+    SftError,
+    UnreachableError,
+)
 from sft_common.rpc.status import STATUS_OF, error_of, status_of
 
 ALL = [
@@ -49,7 +56,7 @@ class FailedCall(grpc.RpcError, grpc.Call):  # type: ignore[misc]
 
 def test_the_map_names_every_error() -> None:
     assert set(STATUS_OF) == set(ALL)
-    assert len(ALL) == 10
+    assert len(ALL) == 11
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -59,6 +66,13 @@ def test_an_error_survives_the_way_through_a_status(cls: type[SftError]) -> None
     back = error_of(FailedCall(status.code, status.details, status.trailing_metadata))
     assert type(back) is cls
     assert str(back) == "rank 9 is outside 1..8"
+
+
+def test_a_peers_own_words_are_cut_short() -> None:
+    """GRPC drops a stream whose status is over 8 kB."""
+    status = status_of(ConfigError("unknown cut " + "x" * 5_000_000 + " and more"))
+    assert len(status.details) <= 1000
+    assert status.details.startswith("unknown cut")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+"""Files that appear whole or not at all. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_aside(final: Path) -> Iterator[Path]:
+    """Yield a path beside `final` to write a file or a folder to; it becomes `final` at the end.
+
+    What was written is flushed to disk and renamed. If the block fails, it is removed and a former
+    `final` is left as it was.
+    """
+    aside = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    try:
+        yield aside
+        for path in [*aside.rglob("*"), aside] if aside.is_dir() else [aside]:
+            _flush(path)
+        aside.rename(final)
+    except BaseException:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+        raise
+    _flush(final.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

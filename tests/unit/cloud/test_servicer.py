@@ -1,0 +1,32 @@
+"""What of a failure reaches the edge."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sft_cloud.servicer import _as_sft_error
+from sft_common.errors import CapacityError, ConfigError, InternalError
+
+
+@pytest.mark.parametrize(
+    ("error", "cls", "text"),
+    [
+        (MemoryError(), CapacityError, "out of memory: MemoryError"),
+        (torch.OutOfMemoryError("CUDA: 2 GB\nmore"), CapacityError, "out of memory: CUDA: 2 GB"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            CapacityError,
+            "out of memory: [enforce fail]",
+        ),
+        (KeyError("x"), InternalError, "the cloud failed: KeyError: 'x'; its log says where"),
+        (ValueError(), InternalError, "the cloud failed: ValueError: ValueError"),
+        (ConfigError("rank 0"), ConfigError, "rank 0"),
+    ],
+)
+def test_every_failure_becomes_one_clear_error(
+    error: Exception, cls: type[Exception], text: str
+) -> None:
+    found = _as_sft_error(error)
+    assert type(found) is cls
+    assert text in str(found) and "\n" not in str(found)
