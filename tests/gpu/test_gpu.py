@@ -1,4 +1,4 @@
-"""Net2 on a CUDA device: the same numbers as on the CPU, and sessions that do not disturb others."""
+"""Net2 on a CUDA device: the same numbers as on the CPU, sessions that do not disturb others."""
 
 from __future__ import annotations
 
