@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sft_cloud.catalog import ModelCatalog
 from sft_cloud.device import memory_bytes
 from sft_cloud.engine import Engine
-from sft_cloud.library import ModelLibrary
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.store import Store
@@ -29,7 +29,7 @@ class Host:
     """All sessions of one cloud on one device.
 
     Args:
-        library: the models that edges may ask for.
+        catalog: the models that edges may ask for.
         device: where every net2 runs.
         scheduler: who gets the device next.
         max_sessions: sessions open at once; one more is refused.
@@ -39,7 +39,7 @@ class Host:
     def __init__(
         self,
         *,
-        library: ModelLibrary,
+        catalog: ModelCatalog,
         device: torch.device,
         scheduler: Scheduler,
         max_sessions: int,
@@ -47,7 +47,7 @@ class Host:
     ) -> None:
         self.device = device
         self.scheduler = scheduler
-        self._library = library
+        self._catalog = catalog
         self._max_sessions = max_sessions
         self._store = store
         self._open = 0
@@ -98,7 +98,7 @@ class Host:
         return True
 
     def _build(self, spec: SessionSpec) -> tuple[Session, Tensor | None]:
-        source = self._library.find(spec.model.name, spec.model.revision)
+        source = self._catalog.find(spec.model.name, spec.model.revision)
         pretrained = Pretrained(source.folder, num_labels=spec.num_labels, dropout=spec.dropout)
         check_same(spec.model, pretrained.identity(spec.model.name))
         net2, u_NR = pretrained.net2(spec.split, seed=spec.seed, device=self.device)

@@ -9,9 +9,9 @@ import logging
 import sys
 from pathlib import Path
 
+from sft_cloud.catalog import ModelCatalog
 from sft_cloud.device import choose_device, describe
 from sft_cloud.host import Host
-from sft_cloud.library import ModelLibrary
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.server import serve
 from sft_cloud.servicer import SplitTrainingServicer
@@ -37,7 +37,7 @@ def run_server(options: argparse.Namespace) -> None:
         raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
     scheduler = Scheduler(options.max_sessions)
     host = Host(
-        library=ModelLibrary(_existing(options.model), trust_paths=local),
+        catalog=ModelCatalog(_existing(options.model), trust_paths=local),
         device=device,
         scheduler=scheduler,
         max_sessions=options.max_sessions,

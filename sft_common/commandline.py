@@ -6,9 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from sft_common.errors import SftError
+
+N = TypeVar("N", int, float)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -21,29 +23,22 @@ class OneLineParser(argparse.ArgumentParser):
 
 def number_in(low: int, high: int) -> Callable[[str], int]:
     """Return a converter for whole numbers from `low` to `high`."""
-
-    def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value} is outside {low}..{high}")
-        return value
-
-    return number
+    return _within(int, "whole number", low, high)
 
 
 def real_in(low: float, high: float) -> Callable[[str], float]:
     """Return a converter for numbers from `low` to `high`."""
+    return _within(float, "number", low, high)
 
-    def number(text: str) -> float:
+
+def _within(convert: Callable[[str], N], kind: str, low: N, high: N) -> Callable[[str], N]:
+    def number(text: str) -> N:
         try:
-            value = float(text)
+            value = convert(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {kind}") from None
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value:g} is outside {low:g}..{high:g}")
+            raise argparse.ArgumentTypeError(f"{value} is outside {low}..{high}")
         return value
 
     return number

@@ -142,17 +142,14 @@ def edge_half(config: PretrainedConfig, split: SplitSpec) -> Net1:
         ConfigError: the cut does not fit the model.
         ModelError: the family is not supported.
     """
-    shape, family = shape_of(config), family_of(config)
-    split.check(shape)
-    skeleton = meta_classifier(config)
-    backbone = skeleton.get_submodule(family.backbone)
-    blocks = _blocks(backbone, family)
+    family, hidden = family_of(config), shape_of(config).hidden
+    skeleton, backbone, blocks = _take_apart(config, split)
+    at = split.split_layer - 1
     with torch.device("meta"):
         factored = CUT_TABLE[split.cut].factored
-        factor = EdgeFactor(shape.hidden, split.rank) if factored else nn.Identity()
-        at = split.split_layer - 1
+        factor = EdgeFactor(hidden, split.rank) if factored else nn.Identity()
         blocks[at] = EdgeBlock(blocks[at], family, factor)
-    for index in range(split.split_layer, shape.blocks):
+    for index in range(split.split_layer, len(blocks)):
         blocks[index] = PassOn()
     _drop(backbone, family.top)
     _drop(skeleton, family.head)
@@ -166,15 +163,13 @@ def cloud_half(config: PretrainedConfig, split: SplitSpec) -> Net2:
         ConfigError: the cut does not fit the model.
         ModelError: the family is not supported.
     """
-    shape, family = shape_of(config), family_of(config)
-    split.check(shape)
-    skeleton = meta_classifier(config)
-    backbone = skeleton.get_submodule(family.backbone)
-    blocks, cut, at = _blocks(backbone, family), CUT_TABLE[split.cut], split.split_layer - 1
+    family, hidden = family_of(config), shape_of(config).hidden
+    skeleton, backbone, blocks = _take_apart(config, split)
+    cut, at = CUT_TABLE[split.cut], split.split_layer - 1
     with torch.device("meta"):
         if cut.factored:
             _factor_projection(blocks[at], family, split.rank)
-        residual = residual_of(cut, split.rank, shape.hidden)
+        residual = residual_of(cut, split.rank, hidden)
         blocks[at] = CloudBlock(blocks[at], family, residual)
     for index in range(at):
         blocks[index] = PassOn()
@@ -182,10 +177,17 @@ def cloud_half(config: PretrainedConfig, split: SplitSpec) -> Net2:
     return Net2(skeleton)
 
 
-def _blocks(backbone: nn.Module, family: Family) -> nn.ModuleList:
+def _take_apart(
+    config: PretrainedConfig, split: SplitSpec
+) -> tuple[nn.Module, nn.Module, nn.ModuleList]:
+    """Return a whole classifier on the meta device, its backbone, and the backbone's blocks."""
+    family = family_of(config)
+    split.check(shape_of(config))
+    skeleton = meta_classifier(config)
+    backbone = skeleton.get_submodule(family.backbone)
     blocks = backbone.get_submodule(family.blocks)
     assert isinstance(blocks, nn.ModuleList)
-    return blocks
+    return skeleton, backbone, blocks
 
 
 def _factor_projection(block: nn.Module, family: Family, rank: int) -> None:

@@ -9,7 +9,7 @@ from sft_common.errors import ModelError
 from sft_common.model.sources import Source, find_published
 
 
-class ModelLibrary:
+class ModelCatalog:
     """Turns the name in a session's spec into a model on this machine.
 
     Args:
