@@ -53,7 +53,7 @@ _ROWS = (
         labels=("negative", "positive"),
         hub=None,
         model="all-MiniLM-L6-v2",
-        epochs=2,
+        epochs=3,
         learning_rate=1e-4,
         max_length=48,
     ),
