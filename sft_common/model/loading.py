@@ -100,17 +100,17 @@ class Pretrained:
         u_NR: Tensor | None = None
         handed: dict[str, Tensor] = {}
         if CUT_TABLE[split.cut].factored:
-            u_NR, handed = self._factors(net2, split)
+            u_NR, handed = self._factors(split)
         fill(net2.skeleton, self.family, self.checkpoint, handed, seed=seed, device=device)
         return net2, u_NR
 
-    def whole(self, *, seed: int, device: torch.device | str = "cpu") -> nn.Module:
+    def whole(self, *, seed: int) -> nn.Module:
         """Return the stock classifier, unsplit, with the head that a split run of the seed gets."""
         model = meta_classifier(self.config)
-        fill(model, self.family, self.checkpoint, {}, seed=seed, device=device)
+        fill(model, self.family, self.checkpoint, {}, seed=seed)
         return model
 
-    def _factors(self, net2: Net2, split: SplitSpec) -> tuple[Tensor, dict[str, Tensor]]:
+    def _factors(self, split: SplitSpec) -> tuple[Tensor, dict[str, Tensor]]:
         name = split_projection_name(self.config, split)
         factors = factor(self.checkpoint.read(f"{name}.weight").float().T, split.rank)
         handed = {f"{name}.sigma": factors.sigma_RR, f"{name}.v": factors.v_RH}

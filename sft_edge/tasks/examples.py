@@ -94,7 +94,7 @@ def _example(task: Task, row: Row) -> Example:
 
 def _text(row: Row, name: str) -> str:
     value = row.values[name]
-    if not isinstance(value, str) or not value.isprintable() and _is_broken(value):
+    if not isinstance(value, str) or _is_broken(value):
         raise DataError(f"{row.place}: column {name!r} holds {value!r}, not text")
     return value
 

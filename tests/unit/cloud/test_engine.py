@@ -17,8 +17,8 @@ LENGTHS, LABELS = [5, 3], [0, 1]
 
 def losses(sessions: list[Session], steps: int = 4) -> list[list[float]]:
     """Train sessions in turn on the same activations."""
-    torch.manual_seed(11)
-    activations = [torch.randn(8, 4) for _ in range(steps)]
+    generator = torch.Generator().manual_seed(11)  # its own: other threads may hold the shared one
+    activations = [torch.randn(8, 4, generator=generator) for _ in range(steps)]
     found: list[list[float]] = [[] for _ in sessions]
     for number, activation in enumerate(activations, start=1):
         for index, session in enumerate(sessions):
