@@ -14,7 +14,7 @@ from sft_common.commandline import OneLineParser, hide_download_bars, number_in,
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (an error of the run) or 2 (wrong usage)."""
     options = parser().parse_args(arguments)
-    sys.exit(run_command("sft-cloud", lambda: options.run(options)))
+    sys.exit(run_command("sft-cloud", lambda: options.run_command(options)))
 
 
 def parser() -> OneLineParser:
@@ -61,6 +61,11 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "--save-dir", type=Path, metavar="DIR", help="keep every trained cloud half in DIR/SESSION"
     )
     serve.add_argument(
+        "--allow-export",
+        action="store_true",
+        help="let edges fetch the trained cloud half of a session whose name they know",
+    )
+    serve.add_argument(
         "--grace",
         type=number_in(0, 86_400),
         default=10,
@@ -70,13 +75,13 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     serve.add_argument(
         "--port-file", type=Path, metavar="FILE", help="write the port here once listening"
     )
-    serve.set_defaults(run=_serve)
+    serve.set_defaults(run_command=_serve)
 
 
 def _add_health(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     health = commands.add_parser("health", help="exit 0 if a cloud serves, 1 if not")
     health.add_argument("--server", default="localhost:50051", metavar="HOST:PORT")
-    health.set_defaults(run=_health)
+    health.set_defaults(run_command=_health)
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Net2 at work: forward, loss, backward, optimizer step. Pure torch: no session, no RPC.
 
-Legend: B batch, M padded length, W width on the wire, C classes.
+Legend: B batch, M padded length, W width on the wire, C classes. Shapes of labels and logits are
+those of the head (sft_common/model/heads.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from sft_common.config import OptimizerSpec
 from sft_common.model.adamw import adamw, set_learning_rate
+from sft_common.model.heads import Head
 from sft_common.model.partition import Net2
 from sft_common.model.randomness import exclusive_randomness
 
@@ -26,12 +28,12 @@ class Engine:
     """
 
     def __init__(
-        self, net2: Net2, optimizer: OptimizerSpec, *, seed: int, device: torch.device
+        self, net2: Net2, head: Head, optimizer: OptimizerSpec, *, seed: int, device: torch.device
     ) -> None:
         self.device = device
         self.net2 = net2
         self._optimizer = adamw(net2, optimizer)
-        self._loss = torch.nn.CrossEntropyLoss()
+        self._head = head
         self._forked = [device] if device.type == "cuda" else []
         with exclusive_randomness(*self._forked):
             # Not the edge's own seed: both halves would drop the same positions.
@@ -39,24 +41,22 @@ class Engine:
             self._random_state = self._get_random_state()
 
     @torch.enable_grad()
-    def step(
-        self, activation_BMW: Tensor, mask_BM: Tensor, labels_B: Tensor
-    ) -> tuple[float, Tensor]:
+    def step(self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor) -> tuple[float, Tensor]:
         """Run forward, loss and backward; the gradients of net2 wait for `apply`.
 
         Args:
             activation_BMW: activation of the cut layer, float32, shape (B, M, W).
             mask_BM: True for real tokens, shape (B, M).
-            labels_B: class of each example, int64, shape (B,).
+            labels: flat, int64 or, for a regression, float32.
 
         Returns:
-            The mean cross entropy, and its gradient with respect to the activation, (B, M, W).
+            The mean loss, and its gradient with respect to the activation, (B, M, W).
         """
         activation = activation_BMW.to(self.device).requires_grad_()
         self.net2.train()
         with self._own_randomness():
-            logits = self.net2(activation, mask_BM.to(self.device))
-            loss = self._loss(logits, labels_B.to(self.device))
+            mask_BM = mask_BM.to(self.device)
+            loss = self._head.loss(self.net2(activation, mask_BM), labels.to(self.device), mask_BM)
             loss.backward()
         assert activation.grad is not None
         return loss.item(), activation.grad
@@ -68,11 +68,14 @@ class Engine:
         self._optimizer.zero_grad()
 
     @torch.no_grad()
-    def evaluate(self, activation_BMW: Tensor, mask_BM: Tensor) -> Tensor:
-        """Return the logits in evaluation mode, shape (B, C)."""
+    def evaluate(
+        self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        """Return what the head says in evaluation mode (`Head.verdict`)."""
         self.net2.eval()
-        logits: Tensor = self.net2(activation_BMW.to(self.device), mask_BM.to(self.device))
-        return logits
+        mask_BM = mask_BM.to(self.device)
+        logits = self.net2(activation_BMW.to(self.device), mask_BM)
+        return self._head.verdict(logits, mask_BM, labels)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the parameters of net2 on the CPU, by their stock names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import torch
@@ -18,9 +18,10 @@ from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.store import Store
 from sft_common.config import SessionSpec
-from sft_common.errors import CapacityError, first_line
+from sft_common.errors import CapacityError, ConfigError, ForbiddenError, first_line
 from sft_common.model.families import shape_of
-from sft_common.model.loading import Pretrained, check_same
+from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.loading import Pretrained
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Host:
         scheduler: who gets the device next.
         max_sessions: sessions open at once; one more is refused.
         store: where trained halves are kept; None keeps nothing.
+        allow_export: whether edges may fetch a trained half.
     """
 
     def __init__(
@@ -44,17 +46,29 @@ class Host:
         scheduler: Scheduler,
         max_sessions: int,
         store: Store | None = None,
+        allow_export: bool = False,
     ) -> None:
         self.device = device
         self.scheduler = scheduler
         self._catalog = catalog
         self._max_sessions = max_sessions
         self._store = store
+        self._allow_export = allow_export
         self._open = 0
 
     @asynccontextmanager
-    async def session(self, spec: SessionSpec) -> AsyncIterator[tuple[Session, Tensor | None]]:
-        """Open a session; yields it with the factor u (N, R) for the edge, if the cut has one.
+    async def session(
+        self,
+        spec: SessionSpec,
+        basis: tuple[Tensor, Tensor] | None = None,
+        trained_session: str = "",
+    ) -> AsyncIterator[tuple[Session, Tensor | None]]:
+        """Open a session; yields it with the factor u for the edge, if the cut has one.
+
+        Args:
+            spec: what the edge asked for.
+            basis: mu (N,) and D (R, N), for the cuts that have a basis.
+            trained_session: a finished session whose net2 to start from; empty: the pre-trained.
 
         Raises:
             CapacityError: as many sessions are open as this cloud takes.
@@ -67,7 +81,7 @@ class Host:
             )
         self._open += 1
         try:
-            session, u_NR = await self.scheduler.files(self._build, spec)
+            session, u_NR = await self.scheduler.files(self._build, spec, basis, trained_session)
             log.info("session %s opened: %s %s", session.session_id, spec.model.name, spec.split)
             try:
                 yield session, u_NR
@@ -97,12 +111,46 @@ class Host:
         log.info("session %s kept in %s", session.session_id, path)
         return True
 
-    def _build(self, spec: SessionSpec) -> tuple[Session, Tensor | None]:
+    def trained_pieces(self, session_id: str) -> Iterator[tuple[bytes, int]]:
+        """Yield the file of a trained net2 in pieces, each with the size of the whole.
+
+        Raises:
+            ForbiddenError: this cloud does not hand out trained halves.
+            ConfigError: it has no such session.
+        """
+        if not self._allow_export:
+            raise ForbiddenError(
+                "this cloud does not hand out what it trained; its owner can start it with "
+                "--allow-export"
+            )
+        return self._kept().pieces(session_id)
+
+    def _kept(self) -> Store:
+        if self._store is None:
+            raise ConfigError(
+                "this cloud keeps no trained sessions; its owner can start it with --save-dir DIR"
+            )
+        return self._store
+
+    def _build(
+        self, spec: SessionSpec, basis: tuple[Tensor, Tensor] | None, trained_session: str
+    ) -> tuple[Session, Tensor | None]:
+        trained = self._kept().load(trained_session, spec) if trained_session else None
         source = self._catalog.find(spec.model.name, spec.model.revision)
-        pretrained = Pretrained(source.folder, num_labels=spec.num_labels, dropout=spec.dropout)
-        check_same(spec.model, pretrained.identity(spec.model.name))
-        net2, u_NR = pretrained.net2(spec.split, seed=spec.seed, device=self.device)
-        engine = Engine(net2, spec.optimizer, seed=spec.seed, device=self.device)
+        pretrained = Pretrained(
+            source.folder,
+            num_labels=spec.num_labels,
+            head=spec.head,
+            dropout=spec.dropout,
+            weights=source.weights,
+        )
+        pretrained.check_same(spec.model, source.revision)
+        pretrained.check_classes(spec.num_labels)
+        net2, u = pretrained.net2(
+            spec.split, seed=spec.seed, device=self.device, basis=basis, trained=trained
+        )
+        head = HEAD_TABLE[spec.head]
+        engine = Engine(net2, head, spec.optimizer, seed=spec.seed, device=self.device)
         session = Session(
             secrets.token_hex(8),
             spec,
@@ -110,4 +158,4 @@ class Host:
             engine,
             memory_bytes=memory_bytes(self.device) // 2,
         )
-        return session, u_NR
+        return session, u

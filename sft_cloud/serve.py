@@ -42,6 +42,7 @@ def run_server(options: argparse.Namespace) -> None:
         scheduler=scheduler,
         max_sessions=options.max_sessions,
         store=Store(options.save_dir) if options.save_dir else None,
+        allow_export=options.allow_export,
     )
 
     def ready(port: int) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import torch
@@ -26,7 +27,7 @@ from sft_common.errors import (
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
-from sft_common.rpc.spec import spec_from_proto
+from sft_common.rpc.spec import basis_from_proto, spec_from_proto
 from sft_common.rpc.status import MAX_MESSAGE_CHARACTERS, status_of
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 
@@ -54,14 +55,29 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
         except Exception as error:
             await _abort(context, _as_sft_error(error))
 
+    async def Export(
+        self,
+        request: pb.ExportRequest,
+        context: grpc.aio.ServicerContext[pb.ExportRequest, pb.ExportResponse],
+    ) -> AsyncIterator[pb.ExportResponse]:
+        """Hand out the trained net2 of a session in pieces."""
+        try:
+            pieces = self._host.trained_pieces(request.session_id)
+            while piece := await self._host.scheduler.files(next, pieces, None):
+                yield pb.ExportResponse(data=piece[0], total_bytes=piece[1])
+        except Exception as error:
+            await _abort(context, _as_sft_error(error))
+
     async def _serve(self, requests: Requests) -> AsyncIterator[pb.TrainResponse]:
         first = await anext(requests, pb.TrainRequest())
         if first.WhichOneof("request") != "open":
             raise ProtocolError(
                 f"the first request of a stream must be open, not {first.WhichOneof('request')}"
             )
-        async with self._host.session(spec_from_proto(first.open)) as (session, u_NR):
-            factor = None if u_NR is None else tensor_to_proto(u_NR)
+        spec = spec_from_proto(first.open)
+        basis = basis_from_proto(first.open)
+        async with self._host.session(spec, basis, first.open.trained_session) as (session, u):
+            factor = None if u is None else tensor_to_proto(u)
             yield pb.TrainResponse(
                 opened=pb.Opened(
                     protocol_version=PROTOCOL_VERSION,
@@ -97,7 +113,7 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
                     evaluation.cloud_seconds = time.perf_counter() - arrived
                     yield pb.TrainResponse(evaluation=evaluation)
                 case "close":
-                    saved = await self._host.keep(session)
+                    saved = session.applied > 0 and await self._host.keep(session)
                     yield pb.TrainResponse(closed=pb.Closed(steps=session.applied, saved=saved))
                     return
                 case other:
@@ -109,17 +125,16 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
 def _step(session: Session, message: pb.Step) -> pb.StepResult:
     shape = session.activation_shape(message.lengths)
     activation_TW = tensor_from_proto(message.activation, shape, "activation")
-    loss, gradient_TW = session.step(
-        message.step, activation_TW, message.lengths, list(message.labels)
-    )
+    labels = message.numbers if session.spec.head == "regression" else message.labels
+    loss, gradient_TW = session.step(message.step, activation_TW, message.lengths, list(labels))
     return pb.StepResult(step=message.step, loss=loss, gradient=tensor_to_proto(gradient_TW))
 
 
 def _evaluate(session: Session, message: pb.Evaluate) -> pb.Evaluation:
     shape = session.activation_shape(message.lengths)
     activation_TW = tensor_from_proto(message.activation, shape, "activation")
-    logits_BC = session.evaluate(activation_TW, message.lengths)
-    return pb.Evaluation(logits=tensor_to_proto(logits_BC))
+    verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
+    return pb.Evaluation(logits=tensor_to_proto(verdict))
 
 
 def _as_sft_error(error: Exception) -> SftError:
@@ -142,8 +157,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-async def _abort(
-    context: grpc.aio.ServicerContext[pb.TrainRequest, pb.TrainResponse], error: SftError
-) -> None:
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: SftError) -> None:
     status = status_of(error)
     await context.abort(status.code, status.details, status.trailing_metadata)

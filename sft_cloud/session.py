@@ -2,7 +2,8 @@
 
 It checks order, sizes and ranges before the engine sees a number. It knows no gRPC, no messages.
 
-Legend: B batch, T real tokens, W width on the wire, C classes.
+Legend: B batch, T real tokens, W width on the wire, C classes. Shapes of labels and logits are
+those of the head (sft_common/model/heads.py).
 """
 
 from __future__ import annotations
@@ -16,19 +17,26 @@ from torch import Tensor
 from sft_cloud.engine import Engine
 from sft_common.config import ModelShape, SessionSpec
 from sft_common.errors import LimitError, ProtocolError
+from sft_common.model.heads import HEAD_TABLE, IGNORED
 from sft_common.wire.packing import mask_of, pack, unpack
 
+Labels = Sequence[int] | Sequence[float]
+"""Of a batch, flat; floats for a regression."""
 
-def step_bytes(shape: ModelShape, split_layer: int, examples: int, longest: int) -> int:
+
+def step_bytes(
+    shape: ModelShape, split_layer: int, examples: int, longest: int, classes: int = 0
+) -> int:
     """Return about how much memory a training step of net2 takes for its activations.
 
     In float32, for each token and block: three rows of attention scores (scores, softmax, dropout)
-    of M x heads, and 16 rows of the hidden width. Measured on 20 x 512 tokens of a MiniLM with 6
-    blocks: 5.5 GiB, by this formula 5.6.
+    of M x heads, and 16 rows of the hidden width; and three rows of logits for a head that gives
+    `classes` of them for every token. Measured on 20 x 512 tokens of a MiniLM with 6 blocks: 5.5
+    GiB, by this formula 5.6.
     """
     blocks = shape.blocks - split_layer + 1
-    per_token = 4 * (3 * longest * shape.heads + 16 * shape.hidden)
-    return examples * longest * blocks * per_token
+    per_block = 3 * longest * shape.heads + 16 * shape.hidden
+    return examples * longest * 4 * (blocks * per_block + 3 * classes)
 
 
 class Session:
@@ -59,9 +67,10 @@ class Session:
         self._memory_bytes = memory_bytes
         self._pending: int | None = None
         self._engine = engine
+        self._head = HEAD_TABLE[spec.head]
 
     def step(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int]
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
     ) -> tuple[float, Tensor]:
         """Run forward and backward of training step `step`.
 
@@ -72,12 +81,10 @@ class Session:
             ProtocolError: a step out of order, or labels that do not fit.
         """
         self._expect_step(step)
-        self._check_labels(labels, len(lengths))
-        loss, gradient_BMW = self._engine.step(
-            unpack(activation_TW, lengths), self._mask(lengths), torch.tensor(labels)
-        )
+        labels_flat, mask_BM = self._checked(labels, lengths), mask_of(lengths, max(lengths))
+        loss, gradient_BMW = self._engine.step(unpack(activation_TW, lengths), mask_BM, labels_flat)
         self._pending = step
-        return loss, pack(gradient_BMW, lengths)
+        return loss, pack(gradient_BMW, mask_BM)
 
     def apply(self, step: int, learning_rate: float) -> None:
         """Step the optimizer with the gradients of step `step`.
@@ -93,15 +100,21 @@ class Session:
         self._engine.apply(learning_rate)
         self._pending, self.applied = None, step
 
-    def evaluate(self, activation_TW: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Return the logits of a batch, shape (B, C).
+    def evaluate(
+        self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
+    ) -> Tensor:
+        """Return what the head says of a batch; `labels` are for causal-lm alone.
 
         Raises:
-            ProtocolError: a step waits for its apply.
+            ProtocolError: a step waits for its apply, or labels that do not fit.
         """
         if self._pending is not None:
             raise ProtocolError(f"evaluate came before apply of step {self._pending}")
-        return self._engine.evaluate(unpack(activation_TW, lengths), self._mask(lengths))
+        if labels and not self._head.next_token:
+            raise ProtocolError(f"evaluate takes no labels with the head {self.spec.head}")
+        known = self._checked(labels, lengths) if labels else None
+        mask_BM = mask_of(lengths, max(lengths))
+        return self._engine.evaluate(unpack(activation_TW, lengths), mask_BM, known)
 
     def activation_shape(self, lengths: Sequence[int]) -> tuple[int, int]:
         """Return the shape (T, W) that activations of these lengths must have.
@@ -118,7 +131,8 @@ class Session:
                 f"the model takes 1..{self._shape.positions} tokens"
             )
         split_layer = self.spec.split.split_layer
-        needed = step_bytes(self._shape, split_layer, len(lengths), max(lengths))
+        classes = self.spec.num_labels if self._head.per_token else 0
+        needed = step_bytes(self._shape, split_layer, len(lengths), max(lengths), classes)
         if needed > self._memory_bytes:
             raise LimitError(
                 f"a batch of {len(lengths)} examples padded to {max(lengths)} tokens takes about "
@@ -131,19 +145,39 @@ class Session:
         """Return the parameters of net2 on the CPU, by their stock names."""
         return self._engine.weights()
 
-    def _mask(self, lengths: Sequence[int]) -> Tensor:
-        return mask_of(lengths, max(lengths))
-
     def _expect_step(self, step: int) -> None:
         if self._pending is not None:
             raise ProtocolError(f"step {step} came before apply of step {self._pending}")
         if step != self.applied + 1:
             raise ProtocolError(f"step {step} came, step {self.applied + 1} was expected")
 
-    def _check_labels(self, labels: Sequence[int], examples: int) -> None:
-        if len(labels) != examples:
-            raise ProtocolError(f"the batch has {examples} examples but {len(labels)} labels")
-        classes = self.spec.num_labels
-        for label in labels:
-            if not 0 <= label < classes:
-                raise ProtocolError(f"label {label} is outside 0..{classes - 1}")
+    def _checked(self, labels: Labels, lengths: Sequence[int]) -> Tensor:
+        """Return the labels of a batch as the loss takes them, shape (their number,)."""
+        expected = self._head.label_count(lengths)
+        if len(labels) != expected:
+            raise ProtocolError(
+                f"a batch of {len(lengths)} examples with {sum(lengths)} tokens has {len(labels)} "
+                f"labels; the head {self.spec.head} takes {expected}"
+            )
+        if self._head.labels == "number":
+            numbers = torch.tensor(labels, dtype=torch.float32)
+            if not numbers.isfinite().all():
+                raise ProtocolError(f"number {numbers[~numbers.isfinite()][0]} is not finite")
+            return numbers
+        known = torch.tensor(labels, dtype=torch.int64)
+        self._check_range(known, lengths)
+        return known
+
+    def _check_range(self, labels: Tensor, lengths: Sequence[int]) -> None:
+        classes = torch.tensor(self.spec.num_labels)
+        if self._head.labels == "span":
+            classes = torch.tensor(lengths).repeat_interleave(2)
+        wrong = (labels < 0) | (labels >= classes)
+        if self._head.labels == "tokens":
+            if bool((labels == IGNORED).all()):
+                raise ProtocolError("no token of the batch has a label")
+            wrong &= labels != IGNORED
+        if bool(wrong.any()):
+            at = int(wrong.nonzero()[0])
+            limit = int(classes.expand_as(labels)[at])
+            raise ProtocolError(f"label {int(labels[at])} is outside 0..{limit - 1}")

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sft_common.config import SessionSpec
+from sft_common.errors import ConfigError, MismatchError, first_line
 from sft_common.files import written_aside
 
 WEIGHTS = "cloud.safetensors"
 FACTS = "session.json"
+PIECE_BYTES = 2**20
+
+_SESSION_ID = re.compile("[0-9a-f]{16}")
 
 
 class Store:
@@ -39,3 +47,55 @@ class Store:
             save_file({name: w.contiguous() for name, w in weights.items()}, aside / WEIGHTS)
             shutil.copymode(aside / FACTS, aside / WEIGHTS)  # safetensors ignores the umask
         return self._folder / session_id
+
+    def load(self, session_id: str, spec: SessionSpec) -> dict[str, Tensor]:
+        """Return the trained net2 of a session, by stock name.
+
+        Args:
+            session_id: as the edge gives it.
+            spec: of the session that is to go on with it.
+
+        Raises:
+            ConfigError: there is no such session, or its files cannot be read.
+            MismatchError: it was a session of another model, cut or head.
+        """
+        folder = self._found(session_id)
+        try:
+            facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
+            weights: dict[str, Tensor] = load_file(folder / WEIGHTS)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
+        asked = dataclasses.asdict(spec)
+        asked["model"].pop("name")  # a folder may have been moved; its digests say what it is
+        for field in ("model", "split", "head", "num_labels"):
+            kept = facts[field]
+            if field == "model":
+                kept.pop("name")
+            if kept != asked[field]:
+                raise MismatchError(
+                    f"session {session_id} was trained with another {field}: {kept} there, "
+                    f"{asked[field]} asked"
+                )
+        return weights
+
+    def pieces(self, session_id: str) -> Iterator[tuple[bytes, int]]:
+        """Yield the file of a trained net2 in pieces, each with the size of the whole.
+
+        Raises:
+            ConfigError: there is no such session, or its file cannot be read.
+        """
+        path = self._found(session_id) / WEIGHTS
+        try:
+            with open(path, "rb") as file:
+                total = path.stat().st_size
+                while piece := file.read(PIECE_BYTES):
+                    yield piece, total
+        except OSError as error:
+            raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
+
+    def _found(self, session_id: str) -> Path:
+        """Return the folder of a session; a name from a peer must never leave the store."""
+        folder = self._folder / session_id
+        if not _SESSION_ID.fullmatch(session_id) or not folder.is_dir():
+            raise ConfigError(f"this cloud keeps no trained session {session_id[:40]!r}")
+        return folder

@@ -6,11 +6,24 @@ from dataclasses import dataclass
 
 from sft_common.errors import ConfigError
 
-CUTS = ("sft", "none")
-"""Names of the cuts that a person can choose."""
+CUTS = ("sft", "sft-output", "svd-residual", "stream", "stream-end", "none")
+"""Names of the cuts; docs/numerics.md has the formula of each."""
 
-INTERNAL_CUTS = ("identity",)
-"""Cuts that exist to prove equalities; never offered on a command line nor taken from a peer."""
+BASIS_CUTS = ("stream", "stream-end")
+"""Cuts whose basis the edge finds in a few batches of its data, before it opens a session."""
+
+FACTOR_CUTS = ("sft", "sft-output", "svd-residual")
+"""Cuts whose factors the cloud computes from the weights alone."""
+
+HEADS = (
+    "sequence-classification",
+    "regression",
+    "token-classification",
+    "question-answering",
+    "causal-lm",
+    "image-classification",
+)
+"""Kinds of heads that net2 can end in; sft_common/model/heads.py says what each computes."""
 
 MAX_LABELS = 65_536
 """More classes than tasks have; a peer must not make the cloud allocate a head of terabytes."""
@@ -50,7 +63,7 @@ class SplitSpec:
     """The block that is cut, 1 to L; block 1 is the lowest."""
 
     rank: int = 8
-    """R, the rank of the factors, 1 to min(N, H); the cut "none" ignores it."""
+    """R, the numbers that the cut keeps of a token, 1 to min(N, H); "none" ignores it."""
 
     def check(self, shape: ModelShape) -> None:
         """Refuse a cut that does not fit the model.
@@ -58,7 +71,7 @@ class SplitSpec:
         Raises:
             ConfigError: unknown cut, or split layer or rank out of range.
         """
-        if self.cut not in CUTS + INTERNAL_CUTS:
+        if self.cut not in CUTS:
             raise ConfigError(f"unknown cut {self.cut!r}; choose one of: {', '.join(CUTS)}")
         if not 1 <= self.split_layer <= shape.blocks:
             raise ConfigError(
@@ -68,13 +81,31 @@ class SplitSpec:
         limit = min(shape.hidden, shape.feed_forward)
         if self.cut != "none" and not 1 <= self.rank <= limit:
             raise ConfigError(
-                f"rank {self.rank} is outside 1..{limit}: the split weight is "
-                f"{shape.hidden} x {shape.feed_forward}; choose a --rank in that range"
+                f"rank {self.rank} is outside 1..{limit}: the model is {shape.hidden} wide, its "
+                f"feed-forward layer {shape.feed_forward}; choose a --rank in that range"
             )
 
+    def words(self) -> str:
+        """Return the cut as people read it."""
+        rank = "" if self.cut == "none" else f" at rank {self.rank}"
+        return f"cut {self.cut} in block {self.split_layer}{rank}"
+
+    def coded_width(self, shape: ModelShape) -> int:
+        """Return the width of what the cut codes: H inside the feed-forward layer, else N."""
+        return shape.feed_forward if self.cut == "sft-output" else shape.hidden
+
     def wire_width(self, shape: ModelShape) -> int:
-        """Return W, the numbers sent for each token: R, or N with the cut "none"."""
-        return shape.hidden if self.cut == "none" else self.rank
+        """Return W, the numbers sent for each token.
+
+        N with the cut "none", R + N with "svd-residual", R with all others.
+        """
+        match self.cut:
+            case "none":
+                return shape.hidden
+            case "svd-residual":
+                return self.rank + shape.hidden
+            case _:
+                return self.rank
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,8 +173,12 @@ class SessionSpec:
     optimizer: OptimizerSpec = OptimizerSpec()
     """How net2 is trained."""
 
+    head: str = "sequence-classification"
+    """What net2 ends in, one of `HEADS`."""
+
     num_labels: int
-    """C, the number of classes, 2 to `MAX_LABELS`."""
+    """C, the classes of the head, 2 to `MAX_LABELS`; 1 for a regression. The heads
+    "question-answering" (2) and "causal-lm" (the vocabulary) bring their own."""
 
     seed: int = 0
     """Seed of everything random, 0 to 2**63 - 1."""
@@ -152,7 +187,12 @@ class SessionSpec:
     """Probability for every dropout layer, in [0, 1); None: the model's own."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.num_labels <= MAX_LABELS:
+        if self.head not in HEADS:
+            raise ConfigError(f"unknown head {self.head!r}; choose one of: {', '.join(HEADS)}")
+        if self.head == "regression":
+            if self.num_labels != 1:
+                raise ConfigError(f"{self.num_labels} labels: a regression has 1")
+        elif self.head != "causal-lm" and not 2 <= self.num_labels <= MAX_LABELS:
             raise ConfigError(f"{self.num_labels} labels: a head takes 2 to {MAX_LABELS}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed {self.seed} is outside 0..{2**63 - 1}")

@@ -9,6 +9,7 @@ SftError                  base: one clear line, no traceback
 ├── ProtocolError         a message is malformed or out of order
 ├── LimitError            a message is larger than the limit of its receiver
 ├── CapacityError         the cloud is full: sessions, memory or disk
+├── ForbiddenError        the cloud was started so that it does not do this
 ├── TrainingError         training cannot go on: the loss is no number any more
 ├── UnreachableError      no cloud answers, or the connection was lost
 └── InternalError         a defect of this software; the log has the traceback
@@ -59,6 +60,10 @@ class LimitError(SftError):
 
 class CapacityError(SftError):
     """The cloud has no room for one more session."""
+
+
+class ForbiddenError(SftError):
+    """The cloud was started so that it does not do this."""
 
 
 class TrainingError(SftError):

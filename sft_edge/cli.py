@@ -24,7 +24,7 @@ _MANY = 10**9
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (an error of the run) or 2 (wrong usage)."""
     options = parser().parse_args(arguments)
-    sys.exit(run_command("sft-edge", lambda: options.run(options)))
+    sys.exit(run_command("sft-edge", lambda: options.run_command(options)))
 
 
 def parser() -> OneLineParser:
@@ -39,8 +39,62 @@ def parser() -> OneLineParser:
     _add_cut(train)
     _add_how_long(train)
     _add_output(train)
-    train.set_defaults(run=_train)
+    train.set_defaults(run_command=_train)
+    _add_afterwards(commands)
     return top
+
+
+def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    evaluate = commands.add_parser("evaluate", help="evaluate a finished run, through the cloud")
+    predict = commands.add_parser("predict", help="predict with a finished run, through the cloud")
+    export = commands.add_parser("export", help="join both halves into one model folder")
+    for command in (evaluate, predict, export):
+        command.add_argument(
+            "--run", type=Path, required=True, metavar="DIR", help="the run's folder, runs/NAME"
+        )
+        _add_connection(command, default=None, note="default: the run's")
+        command.add_argument("--model", metavar="DIR|ID", help="if the model has moved since")
+    evaluate.add_argument("--data", type=Path, metavar="DIR", help="default: the run's")
+    evaluate.add_argument("--eval-examples", type=number_in(1, _MANY), metavar="N")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    evaluate.set_defaults(run_command=_evaluate)
+    predict.add_argument(
+        "text",
+        nargs="*",
+        help="one example each (default: one a line from standard input); a tab between the two "
+        "texts of a pair, or between a question and its context",
+    )
+    predict.add_argument("--file", type=Path, help="read the examples from here, one a line")
+    predict.add_argument(
+        "--tokens",
+        type=number_in(1, 10_000),
+        default=20,
+        metavar="N",
+        help="how far a causal-lm goes on (default %(default)s)",
+    )
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    predict.set_defaults(run_command=_predict)
+    export.add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
+    )
+    export.set_defaults(run_command=_export)
+
+
+def _add_connection(command: argparse._ActionsContainer, *, default: str | None, note: str) -> None:
+    command.add_argument(
+        "--server",
+        type=_address,
+        default=default,
+        metavar="HOST:PORT",
+        help=f"the cloud ({note})",
+    )
+    command.add_argument(
+        "--connect-timeout",
+        type=real_in(0.1, 86_400),
+        default=10.0,
+        metavar="SECONDS",
+        help="how long to try to reach it (default %(default)g)",
+    )
 
 
 def _add_what(train: argparse.ArgumentParser) -> None:
@@ -57,19 +111,14 @@ def _add_what(train: argparse.ArgumentParser) -> None:
         "(default: the hub; for the demo: shipped)",
     )
     group.add_argument(
-        "--server",
-        type=_address,
-        default="localhost:50051",
-        metavar="HOST:PORT",
-        help="the cloud (default %(default)s)",
+        "--text-column",
+        "--image-column",
+        action="append",
+        metavar="NAME",
+        help="own data: the column of the text, words or image; twice for a pair of texts",
     )
-    group.add_argument(
-        "--connect-timeout",
-        type=real_in(0.1, 86_400),
-        default=10.0,
-        metavar="SECONDS",
-        help="how long to try to reach it (default %(default)g)",
-    )
+    group.add_argument("--label-column", metavar="NAME", help="own data: the column of the class")
+    _add_connection(group, default="localhost:50051", note="default %(default)s")
     group.add_argument("--device", default="cpu", help="where net1 runs (default %(default)s)")
 
 
@@ -77,9 +126,9 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("where to cut")
     group.add_argument(
         "--cut",
-        default="sft",
         metavar="CUT",
-        help=f"{' or '.join(CUTS)} (default %(default)s; none: plain split learning)",
+        help=f"one of: {', '.join(CUTS)} (default: as the model was prepared, else sft; none: "
+        "plain split learning)",
     )
     group.add_argument(
         "--split-layer",
@@ -88,7 +137,7 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
         help="block to cut, 1 is the lowest (default: the last but one)",
     )
     group.add_argument(
-        "--rank", type=int, default=8, metavar="R", help="numbers per token (default %(default)s)"
+        "--rank", type=int, metavar="R", help="numbers per token (default: as prepared, else 8)"
     )
 
 
@@ -135,3 +184,24 @@ def _train(options: argparse.Namespace) -> None:
     from sft_edge.run import run_training
 
     run_training(options)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.afterwards import run_evaluation
+
+    run_evaluation(options)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.afterwards import run_prediction
+
+    run_prediction(options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.export import run_export
+
+    run_export(options)

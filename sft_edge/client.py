@@ -6,20 +6,23 @@ import queue
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import grpc
 from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
-from sft_common.config import ModelShape, SessionSpec
+from sft_common.config import FACTOR_CUTS, ModelShape, SessionSpec
 from sft_common.errors import LimitError, MismatchError, ProtocolError, UnreachableError
+from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.options import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES
-from sft_common.rpc.spec import check_version, spec_to_proto
+from sft_common.rpc.spec import CloudBasis, basis_to_proto, check_version, spec_to_proto
 from sft_common.rpc.status import error_of
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 from sft_edge.remote import Closing
+from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import Traffic
 
 
@@ -31,6 +34,9 @@ class GrpcSession:
         spec: what the cloud is to build and train.
         shape: sizes of the model.
         connect_seconds: how long to try to reach the server.
+        basis: mu (N,) and D (R, N), for the cuts that have a basis.
+        prepared: whether the model holds the factors of its cut itself.
+        trained_session: a finished session whose net2 to go on with; empty: the pre-trained one.
 
     Raises:
         UnreachableError: nobody answers there.
@@ -39,7 +45,15 @@ class GrpcSession:
     """
 
     def __init__(
-        self, server: str, spec: SessionSpec, shape: ModelShape, *, connect_seconds: float
+        self,
+        server: str,
+        spec: SessionSpec,
+        shape: ModelShape,
+        *,
+        connect_seconds: float,
+        basis: CloudBasis | None = None,
+        prepared: bool = False,
+        trained_session: str = "",
     ) -> None:
         self.traffic = Traffic()
         self._spec = spec
@@ -51,24 +65,30 @@ class GrpcSession:
         stub = pb_grpc.SplitTrainingServiceStub(self._channel)
         self._incoming: Iterator[pb.TrainResponse] = stub.Train(iter(self._outgoing.get, None))
         try:
-            self._open(shape)
+            self._open(shape, basis, trained_session, ready=prepared or bool(trained_session))
         except BaseException:
             self.abandon()
             raise
 
-    def _open(self, shape: ModelShape) -> None:
-        opened = self._ask(pb.TrainRequest(open=spec_to_proto(self._spec)), "opened").opened
+    def _open(
+        self, shape: ModelShape, basis: CloudBasis | None, trained_session: str, *, ready: bool
+    ) -> None:
+        request = spec_to_proto(self._spec)
+        request.trained_session = trained_session
+        if basis is not None:
+            request.basis.CopyFrom(basis_to_proto(basis))
+        opened = self._ask(pb.TrainRequest(open=request), "opened").opened
         check_version(edge=PROTOCOL_VERSION, cloud=opened.protocol_version)
         self.session_id = opened.session_id
         self.device = opened.device
         self.edge_factor: Tensor | None = None
         self._limit = min(self._limit, opened.max_message_bytes)
-        if self._spec.split.cut != "none":
-            expected = (shape.hidden, self._spec.split.rank)
+        if self._spec.split.cut in FACTOR_CUTS and not ready:
+            expected = (self._spec.split.coded_width(shape), self._spec.split.rank)
             self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
 
     def step(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int]
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
     ) -> tuple[float, Tensor]:
         """Return the mean loss and its gradient with respect to the activation, (T, W).
 
@@ -77,9 +97,11 @@ class GrpcSession:
             UnreachableError: the connection was lost.
             SftError: the cloud refused the step.
         """
-        message = pb.Step(
-            step=step, activation=tensor_to_proto(activation_TW), lengths=lengths, labels=labels
-        )
+        message = pb.Step(step=step, activation=tensor_to_proto(activation_TW), lengths=lengths)
+        if self._spec.head == "regression":
+            message.numbers.extend(labels)
+        else:
+            message.labels.extend(map(int, labels))
         result = self._compute(pb.TrainRequest(step=message), "step_result").step_result
         self.traffic.cloud_seconds += result.cloud_seconds
         if result.step != step:
@@ -91,12 +113,17 @@ class GrpcSession:
         """Have the cloud step its optimizer; an error shows with the next reply."""
         self._send(pb.TrainRequest(apply=pb.Apply(step=step, learning_rate=learning_rate)))
 
-    def evaluate(self, activation_TW: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Return the logits, shape (B, C); raises like `step`."""
-        message = pb.Evaluate(activation=tensor_to_proto(activation_TW), lengths=lengths)
+    def evaluate(
+        self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
+    ) -> Tensor:
+        """Return what the head says of a batch; raises like `step`."""
+        message = pb.Evaluate(
+            activation=tensor_to_proto(activation_TW), lengths=lengths, labels=labels
+        )
         evaluation = self._compute(pb.TrainRequest(evaluate=message), "evaluation").evaluation
         self.traffic.cloud_seconds += evaluation.cloud_seconds
-        expected = (len(lengths), self._spec.num_labels)
+        head = HEAD_TABLE[self._spec.head]
+        expected = head.verdict_shape(lengths, self._spec.num_labels, labelled=bool(labels))
         return tensor_from_proto(evaluation.logits, expected, "logits")
 
     def close(self) -> Closing:
@@ -154,6 +181,30 @@ class GrpcSession:
         if call.code() == grpc.StatusCode.UNIMPLEMENTED:
             return MismatchError(f"the server at {self._server} is not an SFT cloud: {error}")
         return error
+
+
+def fetch_trained(server: str, session_id: str, target: Path, *, connect_seconds: float) -> None:
+    """Write the trained net2 of a finished session to a file, as safetensors.
+
+    Raises:
+        ForbiddenError: the cloud does not hand it out.
+        UnreachableError: nobody answers, or the connection was lost.
+        ProtocolError: less came than was announced.
+        OSError: the disk does not take it.
+    """
+    channel = _connect(server, connect_seconds)
+    received = total = 0
+    try:
+        with open(target, "wb") as file:
+            stub = pb_grpc.SplitTrainingServiceStub(channel)
+            for piece in stub.Export(pb.ExportRequest(session_id=session_id)):
+                received, total = received + file.write(piece.data), piece.total_bytes
+    except grpc.RpcError as error:
+        raise error_of(error) from error
+    finally:
+        channel.close()
+    if received != total or not total:
+        raise ProtocolError(f"the cloud sent {received:,} of {total:,} bytes of its half")
 
 
 def _connect(server: str, seconds: float) -> grpc.Channel:

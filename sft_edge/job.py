@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,10 +16,12 @@ from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
 from sft_common.model.sources import Source, find_model
 from sft_edge.run_folder import RunFolder
-from sft_edge.tasks.batches import TokenizedExamples, load_tokenizer
-from sft_edge.tasks.examples import load_examples
-from sft_edge.tasks.table import Task, find_task
+from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of
+from sft_edge.tasks.kinds import KINDS, encoder_for
+from sft_edge.tasks.table import TASKS, Task, find_task, takes_own_data
 from sft_edge.trainer import Plan
+
+DEFAULT_CUT = "sft"
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 
@@ -31,6 +34,8 @@ class Job:
     """As given on the command line."""
 
     task: Task
+    """With its classes known."""
+
     source: Source
     pretrained: Pretrained
     shape: ModelShape
@@ -40,8 +45,10 @@ class Job:
     net1: Net1
     """On the meta device; its checkpoint can fill it."""
 
-    data: TokenizedExamples
-    validation: TokenizedExamples
+    data: TaskData
+    max_length: int
+    """Tokens of an example."""
+
     plan: Plan
     device: torch.device
     """Where net1 runs."""
@@ -56,15 +63,35 @@ def prepare(options: argparse.Namespace) -> Job:
     Raises:
         SftError: what is wrong with them.
     """
-    task = find_task(options.task)
+    task = _task(options)
     device = _device(options.device)
     source = find_model(options.model or task.model)
-    pretrained = Pretrained(source.folder, num_labels=len(task.labels), dropout=options.dropout)
+    folder = RunFolder(options.runs_dir, options.name or _default_name(task, options))
+    rows = read_rows_of(
+        task,
+        options.data,
+        train_limit=options.train_examples,
+        eval_limit=options.eval_examples,
+    )
+    task, kind = rows.task, KINDS[task.kind]
+    pretrained = Pretrained(
+        source.folder,
+        num_labels=len(task.labels) or 1,
+        head=kind.head,
+        dropout=options.dropout,
+        weights=source.weights,
+    )
     shape = shape_of(pretrained.config)
-    split = _split(options, shape)
-    folder = RunFolder(options.runs_dir, options.name or _default_name(task, split))
+    split = _split(options, shape, pretrained.prepared)
     net1 = pretrained.net1(split)
-    data, validation = _load_data(options, task, source, pretrained)
+    encoder = encoder_for(
+        task,
+        source.folder,
+        pretrained,
+        shape,
+        max_length=options.max_length,
+        data=options.data,
+    )
     return Job(
         options=options,
         task=task,
@@ -72,51 +99,60 @@ def prepare(options: argparse.Namespace) -> Job:
         pretrained=pretrained,
         shape=shape,
         spec=SessionSpec(
-            model=pretrained.identity(_name_for(options.server, source), source.revision),
+            model=pretrained.identity(name_for(options.server, source), source.revision),
             split=split,
-            num_labels=len(task.labels),
+            head=kind.head,
+            num_labels=pretrained.classes or len(task.labels) or 1,
             seed=options.seed,
             dropout=options.dropout,
         ),
         net1=net1,
-        data=data,
-        validation=validation,
+        data=prepare_data(rows, encoder),
+        max_length=encoder.max_length,
         plan=_plan(options, task),
         device=device,
         folder=folder,
     )
 
 
-def _split(options: argparse.Namespace, shape: ModelShape) -> SplitSpec:
-    last_but_one = max(1, shape.blocks - 1)
-    layer = last_but_one if options.split_layer is None else options.split_layer
-    split = SplitSpec(cut=options.cut, split_layer=layer, rank=options.rank)
+def _task(options: argparse.Namespace) -> Task:
+    """Return the task with the columns that the options name.
+
+    Raises:
+        ConfigError: the task has columns of its own, or takes another number of them.
+    """
+    task = find_task(options.task)
+    columns = tuple(options.text_column or ())
+    if not columns and options.label_column is None:
+        return task
+    if not takes_own_data(task):
+        own = ", ".join((*task.columns, task.label_column))
+        raise ConfigError(
+            f"task {task.name} has columns of its own ({own}); for others take one of: "
+            f"{', '.join(name for name, t in TASKS.items() if takes_own_data(t))}"
+        )
+    most = 2 if task.kind == "text" else 1
+    if len(columns) > most:
+        raise ConfigError(
+            f"{len(columns)} text columns ({', '.join(columns)}); task {task.name} takes {most}"
+        )
+    return dataclasses.replace(
+        task,
+        columns=columns or task.columns,
+        label_column=options.label_column or task.label_column,
+    )
+
+
+def _split(options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec | None) -> SplitSpec:
+    """Return the cut asked for; what was not said is as the model was prepared, else as usual."""
+    usual = prepared or SplitSpec(cut=DEFAULT_CUT, split_layer=max(1, shape.blocks - 1))
+    split = SplitSpec(
+        cut=options.cut or usual.cut,
+        split_layer=usual.split_layer if options.split_layer is None else options.split_layer,
+        rank=usual.rank if options.rank is None else options.rank,
+    )
     split.check(shape)
     return split
-
-
-def _load_data(
-    options: argparse.Namespace, task: Task, source: Source, pretrained: Pretrained
-) -> tuple[TokenizedExamples, TokenizedExamples]:
-    longest = shape_of(pretrained.config).positions
-    max_length = options.max_length or min(task.max_length, longest)
-    tokenizer = load_tokenizer(source.folder, pretrained.config.vocab_size)
-    special = tokenizer.num_special_tokens_to_add(pair=len(task.text_columns) == 2)
-    if not special < max_length <= longest:
-        raise ConfigError(
-            f"--max-length {max_length} is outside {special + 1}..{longest}: {source.name} takes "
-            f"{longest} tokens, of which {special} are its own"
-        )
-    examples = load_examples(
-        task,
-        options.data,
-        train_limit=options.train_examples,
-        eval_limit=options.eval_examples,
-    )
-    return (
-        TokenizedExamples(examples.train, tokenizer, max_length),
-        TokenizedExamples(examples.validation, tokenizer, max_length),
-    )
 
 
 def _plan(options: argparse.Namespace, task: Task) -> Plan:
@@ -130,7 +166,7 @@ def _plan(options: argparse.Namespace, task: Task) -> Plan:
     )
 
 
-def _name_for(server: str, source: Source) -> str:
+def name_for(server: str, source: Source) -> str:
     """Return what to call the model towards the cloud.
 
     A path means something only to a cloud on this very machine; others get the folder's own name,
@@ -143,10 +179,11 @@ def _name_for(server: str, source: Source) -> str:
     return source.name
 
 
-def _default_name(task: Task, split: SplitSpec) -> str:
-    rank = "" if split.cut == "none" else f"-r{split.rank}"
+def _default_name(task: Task, options: argparse.Namespace) -> str:
+    layer = "" if options.split_layer is None else f"-l{options.split_layer}"
+    rank = "" if options.rank is None else f"-r{options.rank}"
     now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"{task.name}-{split.cut}-l{split.split_layer}{rank}-{now}"
+    return f"{task.name}-{options.cut or DEFAULT_CUT}{layer}{rank}-{now}"
 
 
 def _device(name: str) -> torch.device:

@@ -42,8 +42,11 @@ def outcome(
         "encoding": ENCODING,
         "steps": recorder.steps,
         "epochs": job.plan.epochs,
-        "examples": len(job.data),
+        "examples": len(job.data.train),
+        "evaluated_examples": sum(len(part.data) for part in job.data.validation.values()),
         "metric": {"name": evaluation.metric, "value": evaluation.value},
+        "metrics": evaluation.metrics,
+        "labels": list(job.task.labels),
         "unsplit": None,
         "bytes": _bytes(job, session, recorder),
         "seconds": _seconds(session, total),
@@ -67,7 +70,7 @@ def outcome(
 
 def _bytes(job: Job, session: GrpcSession, recorder: Recorder) -> dict[str, float]:
     traffic = session.traffic
-    plain_up, plain_down = recorder.split_learning_bytes(job.shape.hidden, job.spec.num_labels)
+    plain_up, plain_down = recorder.split_learning_bytes(job.shape.hidden)
     moved = traffic.bytes_up + traffic.bytes_down
     return {
         "up": traffic.bytes_up,

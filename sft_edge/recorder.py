@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+from torch import Tensor
+
 from sft_edge.run_folder import RunFolder
 from sft_edge.screen import Screen
 from sft_edge.tasks.batches import Batch
+from sft_edge.tasks.metrics import shown
 from sft_edge.traffic import Traffic
 from sft_edge.trainer import Evaluation
 
@@ -40,7 +43,7 @@ class Recorder:
         self.steps = 0
         self.padded_training_tokens = 0
         self.padded_evaluation_tokens = 0
-        self.evaluated_examples = 0
+        self.verdict_numbers = 0
         self._training_bytes = 0
         self._seen_bytes = self._moved()
 
@@ -54,23 +57,24 @@ class Recorder:
             self._log("step", step, epoch, loss=loss, learning_rate=rate)
         self._screen.advance(step, loss, self._training_bytes / step / 1e3)
 
-    def evaluating(self, batch: Batch) -> None:
-        """Count a batch that is about to be evaluated."""
+    def evaluating(self, batch: Batch, verdict: Tensor) -> None:
+        """Count a batch that was evaluated."""
         self.padded_evaluation_tokens += batch.padded_tokens
-        self.evaluated_examples += len(batch.labels)
+        self.verdict_numbers += verdict.numel()
 
     def evaluated(self, step: int, epoch: int, evaluation: Evaluation) -> None:
         """Log and show an evaluation."""
         name, value = evaluation.metric, evaluation.value
+        figure = shown(name, value)
         self._seen_bytes = self._moved()
         self._log("evaluation", step, epoch, loss=evaluation.loss, metric=name, value=value)
         self._screen.evaluated(
-            f"{self._variant} epoch {epoch} step {step}: {name} {100 * value:.2f} %, "
+            f"{self._variant} epoch {epoch} step {step}: {name} {figure}, "
             f"validation loss {evaluation.loss:.4f}",
-            f"{name} {100 * value:.2f} %",
+            f"{name} {figure}",
         )
 
-    def split_learning_bytes(self, hidden: int, num_labels: int) -> tuple[int, int]:
+    def split_learning_bytes(self, hidden: int) -> tuple[int, int]:
         """Return what plain split learning would have sent up and down, payload alone.
 
         Its activation and gradient have shape (B, M, N) in float32, padding included, where M is
@@ -78,7 +82,7 @@ class Recorder:
         """
         per_token = hidden * _FLOAT32_BYTES
         up = (self.padded_training_tokens + self.padded_evaluation_tokens) * per_token
-        logits = self.evaluated_examples * num_labels * _FLOAT32_BYTES
+        logits = self.verdict_numbers * _FLOAT32_BYTES
         return up, self.padded_training_tokens * per_token + logits
 
     def _bytes(self) -> tuple[int, int]:

@@ -2,17 +2,20 @@
 
 It knows no transport; tests inject a session that computes in memory.
 
-Legend: B batch, M padded length, T real tokens, W width on the wire, C classes.
+Legend: B batch, M padded length, T real tokens, W width on the wire, C classes. Labels are flat, as
+the head takes them (sft_common/model/heads.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import Traffic
 
 
@@ -33,15 +36,17 @@ class CloudSession(Protocol):
     """What the session has moved so far."""
 
     def step(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int]
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
     ) -> tuple[float, Tensor]:
         """Return the mean loss and its gradient with respect to the activation, (T, W)."""
 
     def apply(self, step: int, learning_rate: float) -> None:
         """Have the cloud step its optimizer with the gradients of `step`; does not wait."""
 
-    def evaluate(self, activation_TW: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Return the logits, shape (B, C)."""
+    def evaluate(
+        self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
+    ) -> Tensor:
+        """Return what the head says of a batch (`Head.verdict`); `labels` for causal-lm alone."""
 
     def close(self) -> Closing:
         """End the session."""
@@ -55,9 +60,11 @@ class _RemoteLoss(torch.autograd.Function):
         session: CloudSession,
         step: int,
         lengths: Sequence[int],
-        labels: Sequence[int],
+        labels: Labels,
     ) -> Tensor:
         loss, gradient_TW = session.step(step, activation_TW.detach(), lengths, labels)
+        if not gradient_TW.isfinite().all():
+            loss = math.nan
         ctx.save_for_backward(gradient_TW.to(activation_TW.device))
         return torch.tensor(loss, dtype=torch.float64)  # not every device has float64
 
@@ -73,7 +80,7 @@ def remote_loss(
     *,
     step: int,
     lengths: Sequence[int],
-    labels: Sequence[int],
+    labels: Labels,
 ) -> Tensor:
     """Return the loss of a batch, computed on the cloud; its `backward` reaches net1.
 
@@ -84,10 +91,10 @@ def remote_loss(
         session: computes the loss.
         step: number of the training step, from 1.
         lengths: real tokens of each example, B entries.
-        labels: class of each example, B entries.
+        labels: what is to be learned.
 
     Returns:
-        The mean loss, a float64 scalar on the CPU.
+        The mean loss, a float64 scalar on the CPU; NaN if a number of its gradient is not finite.
     """
     apply: Any = _RemoteLoss.apply
     loss: Tensor = apply(activation_TW, session, step, lengths, labels)

@@ -15,13 +15,20 @@ from typing import Any
 import torch
 import transformers
 
+from sft_common.config import BASIS_CUTS
+from sft_common.errors import TrainingError
+from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.loading import set_edge_factor
+from sft_edge.calibration import calibrate
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job, prepare
 from sft_edge.learners import Learner, SplitLearner, WholeLearner
 from sft_edge.outcome import outcome
 from sft_edge.recorder import Recorder
+from sft_edge.run_folder import EDGE_FILE
 from sft_edge.screen import make_screen, print_table
-from sft_edge.trainer import Evaluation, train
+from sft_edge.trained import job_facts
+from sft_edge.trainer import Diverged, Evaluation, train
 
 
 def run_training(options: argparse.Namespace) -> None:
@@ -39,6 +46,7 @@ def run_training(options: argparse.Namespace) -> None:
         begin = time.perf_counter()
         evaluation = train_unsplit(job)
         metrics["unsplit"] = {"name": evaluation.metric, "value": evaluation.value}
+        metrics["unsplit_metrics"] = evaluation.metrics
         metrics["unsplit_seconds"] = round(time.perf_counter() - begin, 3)
         job.folder.save_metrics(metrics)
     if options.json:
@@ -49,17 +57,31 @@ def run_training(options: argparse.Namespace) -> None:
 
 def train_split(job: Job) -> dict[str, Any]:
     """Train net1 here and net2 on the cloud; returns what metrics.json then holds."""
+    job.pretrained.fill_net1(job.net1)
+    prepared = job.pretrained.prepared is not None
+    basis = calibrate(job) if job.spec.split.cut in BASIS_CUTS and not prepared else None
     session = GrpcSession(
-        job.options.server, job.spec, job.shape, connect_seconds=job.options.connect_timeout
+        job.options.server,
+        job.spec,
+        job.shape,
+        connect_seconds=job.options.connect_timeout,
+        basis=basis,
+        prepared=prepared,
     )
     try:
         job.folder.create()
-        job.pretrained.fill_net1(job.net1, job.spec.split, session.edge_factor)
+        if session.edge_factor is not None:
+            set_edge_factor(job.net1, session.edge_factor)
         torch.manual_seed(job.spec.seed)
-        learner = SplitLearner(job.net1, session, job.spec.optimizer, job.device)
+        head = HEAD_TABLE[job.spec.head]
+        learner = SplitLearner(job.net1, session, head, job.spec.optimizer, job.device)
         begin = time.perf_counter()
-        recorder, evaluation = _train(job, learner, "split", session)
+        try:
+            recorder, evaluation = _train(job, learner, "split", session)
+        except Diverged as diverged:
+            raise TrainingError(f"{diverged}; {_keep_snapshot(job, session, diverged)}") from None
         seconds = time.perf_counter() - begin
+        job.folder.save_job(job_facts(job, session.session_id))
         job.folder.save_edge(dict(job.net1.skeleton.named_parameters()))
         metrics = outcome(job, session, recorder, evaluation, seconds)
         job.folder.save_metrics(metrics)
@@ -71,18 +93,33 @@ def train_split(job: Job) -> dict[str, Any]:
     return metrics
 
 
+def _keep_snapshot(job: Job, session: GrpcSession, diverged: Diverged) -> str:
+    """Keep both halves as they were before the step that failed; returns where they are."""
+    weights = dict(job.net1.skeleton.named_parameters())
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        return "there is no good snapshot: the weights of net1 are no numbers any more"
+    job.folder.save_job(job_facts(job, session.session_id))
+    job.folder.save_edge(weights)
+    kept = session.close().saved
+    there = f"session {session.session_id}" if kept else "not kept (it has no --save-dir)"
+    return (
+        f"the last good snapshot is of step {diverged.step - 1}: "
+        f"{job.folder.path / EDGE_FILE} here, on the cloud {there}"
+    )
+
+
 def train_unsplit(job: Job) -> Evaluation:
     """Train the same model whole, in this process, on the same batches from the same seed."""
     torch.manual_seed(job.spec.seed)
     whole = job.pretrained.whole(seed=job.spec.seed)
-    learner = WholeLearner(whole, job.spec.optimizer, job.device)
+    learner = WholeLearner(whole, HEAD_TABLE[job.spec.head], job.spec.optimizer, job.device)
     return _train(job, learner, "unsplit", None)[1]
 
 
 def _train(
     job: Job, learner: Learner, variant: str, session: GrpcSession | None
 ) -> tuple[Recorder, Evaluation]:
-    total = job.plan.total_steps(len(job.data))
+    total = job.plan.total_steps(len(job.data.train))
     with make_screen(variant, total, quiet=job.options.quiet) as screen:
         if session is not None:
             screen.say(_headline(job, session, total))
@@ -96,7 +133,6 @@ def _train(
         evaluation = train(
             learner,
             job.data,
-            job.validation,
             plan=job.plan,
             metric=job.task.metric,
             watcher=recorder,
@@ -109,5 +145,5 @@ def _headline(job: Job, session: GrpcSession, total: int) -> str:
     return (
         f"session {session.session_id} with {job.options.server} ({session.device}): "
         f"{job.source.name}, {split.cut} cut in block {split.split_layer} of {job.shape.blocks}, "
-        f"{len(job.data)} examples, {total} steps"
+        f"{len(job.data.train)} examples, {total} steps"
     )

@@ -1,4 +1,4 @@
-"""What a run leaves: runs/<name>/ with history.jsonl, metrics.json and the edge half.
+"""What a run leaves: runs/<name>/ with history.jsonl, metrics.json, job.json and the edge half.
 
 Every file but the growing history appears whole or not at all.
 """
@@ -17,6 +17,7 @@ from sft_common.errors import ConfigError
 from sft_common.files import written_aside
 
 METRICS_FILE = "metrics.json"
+JOB_FILE = "job.json"
 HISTORY_FILE = "history.jsonl"
 EDGE_FILE = "edge.safetensors"
 MAX_NAME = 200
@@ -63,8 +64,15 @@ class RunFolder:
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
-        with written_aside(self.path / METRICS_FILE) as aside:
-            text = json.dumps(metrics, indent=2, allow_nan=False)
+        self._save_json(METRICS_FILE, metrics)
+
+    def save_job(self, facts: dict[str, Any]) -> None:
+        """Write job.json: what is needed to use the trained model again."""
+        self._save_json(JOB_FILE, facts)
+
+    def _save_json(self, name: str, facts: dict[str, Any]) -> None:
+        with written_aside(self.path / name) as aside:
+            text = json.dumps(facts, indent=2, allow_nan=False)
             aside.write_text(text + "\n", encoding="utf-8")
 
     def save_edge(self, weights: dict[str, Tensor]) -> None:

@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from sft_edge.tasks.metrics import shown
+
 PLAIN_LINES = 20
 """About so many progress lines a run prints when it has no terminal."""
 
@@ -164,10 +166,10 @@ def _title(metrics: dict[str, Any]) -> str:
 
 def _rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     moved, seconds = metrics["bytes"], metrics["seconds"]
-    rows = [(f"{metrics['metric']['name']}, split", _percent(metrics["metric"]["value"]))]
+    rows = [(f"{name}, split", shown(name, value)) for name, value in _in_order(metrics)]
     if metrics["unsplit"]:
         name, value = metrics["unsplit"]["name"], metrics["unsplit"]["value"]
-        rows.append((f"{name}, same model unsplit in one process", _percent(value)))
+        rows.append((f"{name}, same model unsplit in one process", shown(name, value)))
     return [
         *rows,
         ("bytes sent edge to cloud", _bytes(moved["up"])),
@@ -182,8 +184,10 @@ def _rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+def _in_order(metrics: dict[str, Any]) -> list[tuple[str, float]]:
+    """Return all metrics of the split model, the task's own first."""
+    first = metrics["metric"]["name"]
+    return sorted(metrics["metrics"].items(), key=lambda item: item[0] != first)
 
 
 def _bytes(count: int) -> str:

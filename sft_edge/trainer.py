@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch import Tensor
+
 from sft_common.errors import TrainingError
 from sft_edge.learners import Learner
-from sft_edge.tasks.batches import Batch, TokenizedExamples
-from sft_edge.tasks.metrics import METRICS
+from sft_edge.tasks.batches import Batch, Dataset
+from sft_edge.tasks.data import TaskData
+from sft_edge.tasks.kinds import Part
+from sft_edge.tasks.scoring import Score
+
+HIGH_RATE = 3e-4
+"""Rates above this one often make a pre-trained transformer diverge."""
+
+LARGE_NUMBER = 1e6
+"""Squared errors of numbers above this one leave float32's precision."""
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises (released code of SFT)."""
@@ -43,11 +53,16 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What one pass over the validation part found."""
+    """What one pass over the validation parts found."""
 
     metric: str
+    """The metric that comes first."""
+
     value: float
     loss: float
+
+    metrics: dict[str, float]
+    """All metrics of all parts."""
 
 
 class Watcher(Protocol):
@@ -56,11 +71,29 @@ class Watcher(Protocol):
     def stepped(self, step: int, epoch: int, batch: Batch, loss: float, rate: float) -> None:
         """A training step (from 1) of an epoch (from 1) is done."""
 
-    def evaluating(self, batch: Batch) -> None:
-        """A batch is about to be evaluated."""
+    def evaluating(self, batch: Batch, verdict: Tensor) -> None:
+        """The head has given its verdict on a batch."""
 
     def evaluated(self, step: int, epoch: int, evaluation: Evaluation) -> None:
         """The validation part was evaluated after a step."""
+
+
+class Diverged(TrainingError):
+    """A loss that is no number; the step that found it was not applied by either half."""
+
+    def __init__(self, step: int, total: int, loss: float, cause: str) -> None:
+        super().__init__(f"the loss is {loss} at step {step} of {total}: {cause}")
+        self.step = step
+
+
+def likely_cause(batch: Batch, rate: float) -> str:
+    """Say why the loss of a batch may not be finite, and what to do."""
+    largest = max((abs(label) for label in batch.labels), default=0)
+    if isinstance(largest, float) and largest > LARGE_NUMBER:
+        return f"the numbers to learn go up to {largest:g}; scale them to a few units"
+    if rate > HIGH_RATE:
+        return f"a learning rate of {rate:g} is high for fine-tuning; choose a lower one"
+    return "the weights have grown too large; choose a lower --learning-rate or another --seed"
 
 
 def learning_rate_at(step: int, total: int, peak: float) -> float:
@@ -76,8 +109,7 @@ def learning_rate_at(step: int, total: int, peak: float) -> float:
 
 def train(
     learner: Learner,
-    data: TokenizedExamples,
-    validation: TokenizedExamples,
+    data: TaskData,
     *,
     plan: Plan,
     metric: str,
@@ -91,49 +123,70 @@ def train(
     Raises:
         TrainingError: a loss is not a finite number.
     """
-    total = plan.total_steps(len(data))
-    for step, epoch, batch, last_of_epoch in _numbered(data, plan, total):
+    total = plan.total_steps(len(data.train))
+    for step, epoch, batch, last_of_epoch in _numbered(data.train, plan, total):
         rate = learning_rate_at(step, total, plan.learning_rate)
         loss = learner.train_step(step, batch, rate)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {step}; choose a lower --learning-rate"
-            )
+            raise Diverged(step, total, loss, likely_cause(batch, rate))
         watcher.stepped(step, epoch, batch, loss, rate)
         if last_of_epoch or step == total:
             evaluation = evaluate(
-                learner, validation, batch_size=plan.batch_size, metric=metric, watcher=watcher
+                learner,
+                data.validation,
+                batch_size=plan.batch_size,
+                metric=metric,
+                watcher=watcher,
             )
             watcher.evaluated(step, epoch, evaluation)
     return evaluation
 
 
 def evaluate(
-    learner: Learner, data: TokenizedExamples, *, batch_size: int, metric: str, watcher: Watcher
+    learner: Learner,
+    parts: Mapping[str, Part],
+    *,
+    batch_size: int,
+    metric: str,
+    watcher: Watcher,
 ) -> Evaluation:
-    """Return metric and mean cross entropy of a learner on a part.
+    """Return the metrics of a learner on some parts, and the mean loss on the first.
+
+    Args:
+        learner: gives the verdicts.
+        parts: what is put behind a metric's name -> part.
+        batch_size: examples at once.
+        metric: the one that comes first.
+        watcher: is told of every batch.
 
     Raises:
-        TrainingError: the cross entropy is not a finite number.
+        TrainingError: the loss is not a finite number.
     """
-    predictions: list[int] = []
-    labels: list[int] = []
-    loss = 0.0
-    for batch in data.in_order(batch_size):
-        watcher.evaluating(batch)
-        log_probabilities = learner.predict(batch).cpu().double().log_softmax(dim=-1)
-        loss -= sum(log_probabilities[i, label].item() for i, label in enumerate(batch.labels))
-        predictions += log_probabilities.argmax(dim=-1).tolist()
-        labels += batch.labels
-    if not math.isfinite(loss):
-        raise TrainingError(f"the validation loss is {loss}; choose a lower --learning-rate")
-    value = METRICS[metric](labels, predictions)
-    return Evaluation(metric=metric, value=value, loss=loss / len(labels))
+    scores = {suffix: _score(learner, part, batch_size, watcher) for suffix, part in parts.items()}
+    first = next(iter(scores.values()))
+    if not math.isfinite(first.loss):
+        raise TrainingError(
+            f"the validation loss is {first.loss}: the weights are too large; choose a lower "
+            "--learning-rate"
+        )
+    values = {
+        f"{name}{suffix}": value
+        for suffix, score in scores.items()
+        for name, value in score.metrics.items()
+    }
+    return Evaluation(metric=metric, value=values[metric], loss=first.loss, metrics=values)
 
 
-def _numbered(
-    data: TokenizedExamples, plan: Plan, total: int
-) -> Iterator[tuple[int, int, Batch, bool]]:
+def _score(learner: Learner, part: Part, batch_size: int, watcher: Watcher) -> Score:
+    scorer = part.scorer()
+    for batch in part.data.in_order(batch_size):
+        verdict = learner.predict(batch)
+        watcher.evaluating(batch, verdict)
+        scorer.add(batch, verdict)
+    return scorer.score()
+
+
+def _numbered(data: Dataset, plan: Plan, total: int) -> Iterator[tuple[int, int, Batch, bool]]:
     """Yield (step, epoch, batch, whether it is the epoch's last), steps and epochs from 1."""
     per_epoch = math.ceil(len(data) / plan.batch_size)
     step = 0

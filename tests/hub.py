@@ -1,10 +1,16 @@
-"""A model hub on loopback: as much of its HTTP interface as downloading a repository takes."""
+"""A model hub on loopback: as much of its HTTP interface as downloading a repository takes.
+
+Small files come straight from `/{repo}/resolve/{revision}/{file}`; of safetensors that address only
+tells the hash and redirects, under another host name, to `/cdn/{repo}/{file}`, which sends ranges.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,10 +24,19 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub(ThreadingHTTPServer):
     """Serves folders as repositories: {"models/name": folder, "datasets/org/name": folder}."""
 
-    def __init__(self, repositories: dict[str, Path]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    daemon_threads = True
+
+    def __init__(
+        self, repositories: dict[str, Path], handler: type[HubHandler] | None = None
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), handler or HubHandler)
         self.repositories = repositories
         self.requests: list[str] = []
+        """Method, address and body of every request, in order."""
+        self.ranges: list[tuple[str, str]] = []
+        """File name and Range of every request to the CDN."""
+        self.sent: Counter[str] = Counter()
+        """File name -> bytes of its content that were sent."""
 
     @property
     def url(self) -> str:
@@ -31,18 +46,25 @@ class Hub(ThreadingHTTPServer):
 @contextmanager
 def running_hub(repositories: dict[str, Path]) -> Iterator[Hub]:
     """Run a hub until the block ends."""
-    with Hub(repositories) as hub:
-        thread = threading.Thread(target=hub.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            hub.shutdown()
-            thread.join()
+    with Hub(repositories) as hub, serving(hub):
+        yield hub
 
 
-class _Handler(BaseHTTPRequestHandler):
+@contextmanager
+def serving(hub: Hub) -> Iterator[None]:
+    """Answer requests until the block ends."""
+    thread = threading.Thread(target=hub.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        hub.shutdown()
+        thread.join()
+
+
+class HubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Hub
 
     def do_HEAD(self) -> None:
@@ -61,7 +83,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool, asked: bytes = b"") -> None:
         path = unquote(urlsplit(self.path).path).strip("/")
         self.server.requests.append(f"{self.command} {self.path} {asked.decode()}".strip())
-        if path.startswith("api/"):
+        if path.startswith("cdn/"):
+            repo, _, file = path.removeprefix("cdn/").rpartition("/")
+            self.server.ranges.append((file, self.headers.get("Range", "")))
+            self._send_range(self.server.repositories[repo] / file, body)
+        elif path.startswith("api/"):
             query = urlsplit(self.path).query.lower()
             self._send_json(self._api(path.removeprefix("api/"), query, asked), body)
         else:
@@ -87,24 +113,57 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, path: str, body: bool) -> None:
         name, _, rest = path.partition("/resolve/")
-        folder = self.server.repositories.get(
-            name if name.startswith("datasets/") else f"models/{name}"
-        )
+        name = name if name.startswith("datasets/") else f"models/{name}"
+        folder = self.server.repositories.get(name)
         file = folder / rest.partition("/")[2] if folder else None
         if file is None or not file.is_file():
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"}, body)
             return
         data = file.read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
-        self._send(200, data, headers, body)
+        headers = {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        if file.suffix == ".safetensors":
+            port = self.server.server_address[1]
+            headers["Location"] = f"http://localhost:{port}/cdn/{name}/{file.name}"
+            self._send(302, b"moved", {**headers, **self._link(data)}, body)
+        else:
+            self._send(200, data, {**headers, "ETag": content_hash(data)}, body, file.name)
 
-    def _send(self, status: int, data: bytes, headers: dict[str, str], body: bool) -> None:
+    def _link(self, data: bytes) -> dict[str, str]:
+        """Return what a redirect tells about its target."""
+        return {"X-Linked-Etag": content_hash(data), "X-Linked-Size": str(len(data))}
+
+    def _send_range(self, file: Path, body: bool) -> None:
+        data = file.read_bytes()
+        headers = {"ETag": content_hash(data), "Accept-Ranges": "bytes"}
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if match is None:
+            self._send(200, data, headers, body, file.name)
+        elif int(match[1]) >= len(data):
+            self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"}, body)
+        else:
+            part = data[int(match[1]) : int(match[2]) + 1]
+            told = f"bytes {match[1]}-{int(match[1]) + len(part) - 1}/{len(data)}"
+            self._send(206, part, {**headers, "Content-Range": told}, body, file.name)
+
+    def _send(
+        self, status: int, data: bytes, headers: dict[str, str], body: bool, file: str = ""
+    ) -> None:
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
         self.end_headers()
         if body:
-            self.wfile.write(data)
+            self._write(data, file)
+
+    def _write(self, data: bytes, file: str) -> None:
+        self.wfile.write(data)
+        if file:
+            self.server.sent[file] += len(data)
+
+
+def content_hash(data: bytes) -> str:
+    """Return the mark of a content, as an ETag."""
+    return f'"{hashlib.sha256(data).hexdigest()}"'
 
 
 def _files(folder: Path) -> list[str]:

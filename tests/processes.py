@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -87,6 +89,32 @@ def run(
         text=True,
         timeout=280,
     )
+
+
+def edge_here(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `sft-edge` in this process, which saves seconds of imports; the cloud is another one."""
+    from sft_edge.cli import main
+
+    line = [str(argument) for argument in arguments]
+    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
+    sys.stdin = io.StringIO(stdin)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main(line)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        return subprocess.CompletedProcess(line, code, out.getvalue(), err.getvalue())
+    finally:
+        sys.stdin = before
+    raise AssertionError("main() must end with SystemExit")
+
+
+def train_here(runs: Path, *arguments: object, name: str = "run") -> dict[str, Any]:
+    """Run `sft-edge train` in this process to a good end and return its metrics.json."""
+    done = edge_here("train", "--quiet", "--runs-dir", runs, "--name", name, *arguments)
+    assert done.returncode == 0, done.stderr
+    metrics: dict[str, Any] = json.loads((runs / name / "metrics.json").read_text())
+    return metrics
 
 
 def train(runs: Path, *arguments: object, name: str = "run") -> dict[str, Any]:

@@ -1,16 +1,20 @@
-"""Cuts of the split layer: how its weight becomes an edge factor and a cloud part. Pure torch.
+"""The cuts: where the wire leaves a block, and what travels. Pure torch.
 
-Legend: B batch, M sequence, N hidden width, H feed-forward width, R rank.
+Legend: B batch, M sequence, N hidden width, H feed-forward width, R rank, W width on the wire.
+Stages of a block (stream h, input x, expanded p, inner g, output o, sum y): see block.py.
 
-The split weight maps the post-attention stream x (B, M, N) to the feed-forward width:
-x w + b with w (N, H). SFT (Shi et al. 2022, Eq. 3) writes w = u Sigma v; the edge computes the
-activation a = x u (B, M, R), the cloud a Sigma v + b. Sigma is a full trainable (R, R) matrix,
-diagonal only at the start.
+cut           leaves at  on the wire a         the cloud goes on with
+none          h          h                     h
+sft           x          x u                   p = a Sigma v + b, residual 0
+svd-residual  x          [x u, h]              p = a Sigma v + b, residual h
+sft-output    g          g u                   o = a Sigma v + b, residual 0
+stream        h          (h - mu) E            h' = a D + mu, for feed-forward and residual alike
+stream-end    y          (y - mu) E            y' = a D + mu
 
-cut       on the wire   into the projection   residual
-none      x             x w + b               x
-sft       x u           a Sigma v + b         eliminated
-identity  x u, R = N    a Sigma v + b         a u^T (= x), to prove that the surgery changes nothing
+"sft" is SFT (Shi et al. 2022, Eq. 3) as in the released code, w = u Sigma v the split weight;
+"svd-residual" is the analysis of its Fig. 2. E = V / s and D = s V^T come from the principal
+components V of a calibration batch, s their standard deviations, so all R channels of a have unit
+variance. Sigma is a full trainable (R, R) matrix, diagonal only at the start; u, v, E, D, mu train.
 """
 
 from __future__ import annotations
@@ -21,106 +25,202 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sft_common.model.block import BlockLayout, add_biases
+
+STAGES = ("stream", "input", "inner", "sum")
+"""Where a cut can leave a block, in the order of computation: h, x, g, y."""
+
+LEAST_DEVIATION = 1e-4
+"""Channels weaker than this share of the strongest are not amplified any further."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """One row of the table at the head of this file."""
+
+    leaves_at: str
+    """One of `STAGES`."""
+
+    code: str
+    """"raw" (the value itself), "factors" (u, Sigma, v of a weight) or "basis" (E, D, mu)."""
+
+    sends_stream: bool = False
+    """Whether h travels too, for the residual."""
+
+    def edge_modules(self, layout: BlockLayout) -> tuple[str, ...]:
+        """Return the modules of a block whose parameters the edge owns."""
+        stage = STAGES.index(self.leaves_at)
+        mine = (path for needed, path in _needed_from(layout) if needed <= stage)
+        return (*layout.attention, *mine)
+
+    def factored(self, layout: BlockLayout) -> tuple[str, ...]:
+        """Return the layers whose weights the cut replaces by factors."""
+        if self.code != "factors":
+            return ()
+        return layout.projections if self.leaves_at == "input" else (layout.contraction,)
+
+    def leave(self, block: nn.Module, layout: BlockLayout, stream: Tensor) -> Tensor:
+        """Return the value of the stage that the cut codes, shape (B, M, N), for "inner" H."""
+        if self.leaves_at == "stream":
+            return stream
+        x = layout.feed_in(block, stream)
+        if self.leaves_at == "input":
+            return x
+        inner = layout.activate(block, layout.expand(block, x))
+        if self.leaves_at == "inner":
+            return inner
+        return layout.add(block, layout.contract(block, inner), stream)
+
+    def go_on(self, block: nn.Module, layout: BlockLayout, value: Tensor, kept: Tensor) -> Tensor:
+        """Return the block's output (B, M, N) from the decoded value and the residual (0 or h)."""
+        match self.leaves_at:
+            case "stream":
+                expanded = layout.expand(block, layout.feed_in(block, value))
+                kept = value
+            case "input":
+                expanded = add_biases(block, layout.projections, value)
+            case "inner":
+                output = add_biases(block, (layout.contraction,), value)
+                return layout.finish(block, layout.add(block, output, kept))
+            case _:
+                return layout.finish(block, value)
+        output = layout.contract(block, layout.activate(block, expanded))
+        return layout.finish(block, layout.add(block, output, kept))
+
+
+def _needed_from(layout: BlockLayout) -> list[tuple[int, str]]:
+    """Return (the first stage that cannot do without it, path) of every feed-forward module."""
+    return [
+        *((2, path) for path in layout.projections),
+        (3, layout.contraction),
+        (1 if layout.norm_first else len(STAGES), layout.norm),
+    ]
+
+
+CUT_TABLE = {
+    "none": Cut(leaves_at="stream", code="raw"),
+    "sft": Cut(leaves_at="input", code="factors"),
+    "svd-residual": Cut(leaves_at="input", code="factors", sends_stream=True),
+    "sft-output": Cut(leaves_at="inner", code="factors"),
+    "stream": Cut(leaves_at="stream", code="basis"),
+    "stream-end": Cut(leaves_at="sum", code="basis"),
+}
+"""Name of a cut -> what it does."""
+
 
 class Factors(NamedTuple):
-    """The factors of a split weight w (N, H) ~ u Sigma v."""
+    """The factors of a split weight w ~ u Sigma v, w of shape (in, out)."""
 
-    u_NR: Tensor
-    sigma_RR: Tensor
-    v_RH: Tensor
+    u: Tensor
+    """(in, R)"""
+
+    sigma: Tensor
+    """(R, R)"""
+
+    v: Tensor
+    """(R, out)"""
 
 
-def factor(weight_NH: Tensor, rank: int) -> Factors:
+def factor(weight: Tensor, rank: int) -> Factors:
     """Factor a split weight by truncated SVD (SFT, Eq. 3).
 
     The decomposition runs in float64 on the CPU and is cast back: signs and degenerate subspaces
     still depend on the library, so only one side may ever call this for a session.
 
     Args:
-        weight_NH: the weight w, shape (N, H).
-        rank: R, at most min(N, H).
+        weight: w, shape (in, out).
+        rank: R, at most min(in, out).
     """
-    u, s, v = torch.linalg.svd(weight_NH.detach().cpu().double(), full_matrices=False)
+    u, s, v = torch.linalg.svd(weight.detach().cpu().double(), full_matrices=False)
     return Factors(
         *(
-            part.to(weight_NH.dtype).contiguous()
+            part.to(weight.dtype).contiguous()
             for part in (u[:, :rank], torch.diag(s[:rank]), v[:rank])
         )
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cut:
-    """What a cut does with the split weight and with the residual around the feed-forward layer."""
+class Basis(NamedTuple):
+    """Principal components of a stream, whitened: code = (h - mean) encoder."""
 
-    factored: bool
-    """Whether the weight is replaced by its factors."""
+    mean: Tensor
+    """(N,)"""
 
-    residual: str
-    """"kept" (the wire carries x itself), "eliminated" or "decoded" (from the activation)."""
+    encoder: Tensor
+    """E, (N, R)"""
+
+    decoder: Tensor
+    """D, (R, N)"""
 
 
-CUT_TABLE = {
-    "none": Cut(factored=False, residual="kept"),
-    "sft": Cut(factored=True, residual="eliminated"),
-    "identity": Cut(factored=True, residual="decoded"),
-}
-"""Name of a cut -> what it does; see the table at the head of this file."""
+def principal_basis(rows: Tensor, rank: int) -> Basis:
+    """Return the whitened principal components of a calibration batch.
+
+    Args:
+        rows: one value of the stream for each real token, shape (T, N), T at least 2.
+        rank: R, at most N.
+    """
+    x = rows.detach().cpu().double()
+    mean = x.mean(dim=0)
+    variances, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / max(1, len(x) - 1))
+    strongest = variances.flip(0)[:rank].clamp(min=0)
+    deviations = strongest.sqrt().clamp(min=float(strongest[0].sqrt()) * LEAST_DEVIATION)
+    deviations = deviations.clamp(min=torch.finfo(torch.float32).tiny)  # a constant stream
+    axes = vectors.flip(1)[:, :rank]
+    return Basis(
+        *(
+            part.to(rows.dtype).contiguous()
+            for part in (mean, axes / deviations, (axes * deviations).T)
+        )
+    )
 
 
 class EdgeFactor(nn.Module):
-    """The edge's share u of the split weight: x (B, M, N) -> activation (B, M, R)."""
+    """The edge's share u of a split weight: (B, M, in) -> activation (B, M, R)."""
 
-    def __init__(self, hidden: int, rank: int) -> None:
+    def __init__(self, width: int, rank: int) -> None:
         super().__init__()
-        self.u = nn.Parameter(torch.empty(hidden, rank))
+        self.u = nn.Parameter(torch.empty(width, rank))
 
-    def forward(self, x_BMN: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return the activation, shape (B, M, R)."""
-        return x_BMN @ self.u
+        return x @ self.u
 
 
 class CloudFactors(nn.Module):
-    """The cloud's share of the split weight: activation (B, M, R) -> (B, M, H)."""
+    """The cloud's share of a split weight: activation (B, M, R) -> (B, M, out), without bias."""
 
-    def __init__(self, rank: int, feed_forward: int, *, bias: bool) -> None:
+    def __init__(self, rank: int, width: int) -> None:
         super().__init__()
         self.sigma = nn.Parameter(torch.empty(rank, rank))
-        self.v = nn.Parameter(torch.empty(rank, feed_forward))
-        self.bias = nn.Parameter(torch.empty(feed_forward)) if bias else None
+        self.v = nn.Parameter(torch.empty(rank, width))
 
     def forward(self, activation_BMR: Tensor) -> Tensor:
-        """Return the projection Sigma v + b of the activation, shape (B, M, H)."""
-        projected = activation_BMR @ self.sigma @ self.v
-        return projected if self.bias is None else projected + self.bias
+        """Return activation Sigma v, shape (B, M, out)."""
+        return activation_BMR @ self.sigma @ self.v
 
 
-class Eliminated(nn.Module):
-    """No residual: a zero that broadcasts against (B, M, N)."""
+class Encoder(nn.Module):
+    """The edge's share of a basis: (B, M, N) -> whitened activation (B, M, R)."""
 
-    def forward(self, activation: Tensor) -> Tensor:
-        """Return a scalar zero."""
-        return activation.new_zeros(())
+    def __init__(self, hidden: int, rank: int) -> None:
+        super().__init__()
+        self.encoder = nn.Parameter(torch.empty(hidden, rank))
+        self.offset = nn.Parameter(torch.empty(rank))
+
+    def forward(self, stream_BMN: Tensor) -> Tensor:
+        """Return stream E + offset, shape (B, M, R); the offset starts as -mu E."""
+        return stream_BMN @ self.encoder + self.offset
 
 
-class DecodedResidual(nn.Module):
-    """The residual computed back from the activation: (B, M, R) -> (B, M, N)."""
+class Decoder(nn.Module):
+    """The cloud's share of a basis: activation (B, M, R) -> stream (B, M, N)."""
 
     def __init__(self, rank: int, hidden: int) -> None:
         super().__init__()
         self.decoder = nn.Parameter(torch.empty(rank, hidden))
+        self.mean = nn.Parameter(torch.empty(hidden))
 
     def forward(self, activation_BMR: Tensor) -> Tensor:
-        """Return the decoded stream, shape (B, M, N)."""
-        return activation_BMR @ self.decoder
-
-
-def residual_of(cut: Cut, rank: int, hidden: int) -> nn.Module:
-    """Return the module that makes the residual out of what came over the wire."""
-    match cut.residual:
-        case "kept":
-            return nn.Identity()
-        case "eliminated":
-            return Eliminated()
-        case _:
-            return DecodedResidual(rank, hidden)
+        """Return activation D + mu, shape (B, M, N)."""
+        return activation_BMR @ self.decoder + self.mean

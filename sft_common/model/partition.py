@@ -9,203 +9,270 @@ Legend: B batch, M sequence, N hidden width, W width on the wire, C classes.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig
+from transformers import PretrainedConfig
 
 from sft_common.config import SplitSpec
-from sft_common.errors import ModelError, first_line
-from sft_common.model.cuts import CUT_TABLE, CloudFactors, EdgeFactor, residual_of
-from sft_common.model.families import Family, family_of, shape_of
+from sft_common.model.block import BiasOnly, BlockLayout
+from sft_common.model.cuts import (
+    CUT_TABLE,
+    CloudFactors,
+    Cut,
+    Decoder,
+    EdgeFactor,
+    Encoder,
+)
+from sft_common.model.families import Family, blocks_of, family_of, shape_of
+from sft_common.model.heads import logits_of, meta_model
 
 
 class PassOn(nn.Module):
-    """Stands where a block was that the other half owns."""
+    """Stands where a module was that the other half owns: hands its first input on."""
 
-    def forward(self, hidden: Tensor, *_: Any, **__: Any) -> Tensor:
+    def __init__(self, *, as_tuple: bool = False) -> None:
+        super().__init__()
+        self._as_tuple = as_tuple
+
+    def forward(self, hidden: Tensor, *_: Any, **__: Any) -> Any:
         """Return the stream unchanged."""
-        return hidden
+        return (hidden, None) if self._as_tuple else hidden
 
 
-class PassEmbeddings(nn.Module):
-    """Stands where the embeddings were: what came over the wire takes their place."""
+class Nothing(nn.Module):
+    """Stands where something was added: a zero that broadcasts."""
 
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Tensor:
-        """Return the activation unchanged."""
-        return inputs_embeds
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        """Return a scalar zero."""
+        return torch.zeros(())
+
+
+class Inlet(nn.Module):
+    """Stands where the embeddings were: gives the stream its shape, and no numbers."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self._hidden = hidden
+        # ViT looks up the type of its first weight before it calls its embeddings.
+        weight = SimpleNamespace(dtype=torch.float32)
+        self.patch_embeddings = SimpleNamespace(projection=SimpleNamespace(weight=weight))
+
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        """Return a stream of zeros that takes no memory, shape (B, M, N)."""
+        given = inputs[0] if inputs else named["input_ids"]
+        zero = torch.zeros((), device=given.device)
+        return zero.expand(*given.shape, self._hidden)
 
 
 class EdgeBlock(nn.Module):
-    """The split block in front of the wire: attention with its residual, then the edge factor."""
+    """The split block in front of the wire. What travels is kept aside: see `Net1`."""
 
-    def __init__(self, block: nn.Module, family: Family, factor: nn.Module) -> None:
+    def __init__(self, block: nn.Module, family: Family, cut: Cut, code: nn.Module) -> None:
         super().__init__()
-        for name in family.edge_modules:
-            self.add_module(name, block.get_submodule(name))
-        self.cut = factor
-        self._attend = family.attend
+        _adopt(self, block)
+        self.cut = code
+        self.activation: Tensor | None = None
+        self._layout, self._kind, self._as_tuple = family.block, cut, family.returns_tuple
 
-    def forward(self, hidden_BMN: Tensor, attention_mask: Any = None, *_: Any, **__: Any) -> Tensor:
-        """Return the activation of the cut layer, shape (B, M, W)."""
-        activation: Tensor = self.cut(self._attend(self, hidden_BMN, attention_mask))
-        return activation
+    def forward(self, hidden_BMN: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Compute the activation (B, M, W); the stream goes on to keep the stock code content."""
+        stream = self._layout.attend(self, hidden_BMN, *args, **kwargs)
+        activation: Tensor = self.cut(self._kind.leave(self, self._layout, stream))
+        if self._kind.sends_stream:
+            activation = torch.cat([activation, stream], dim=-1)
+        self.activation = activation
+        return (stream, None) if self._as_tuple else stream
 
 
 class CloudBlock(nn.Module):
     """The split block behind the wire: the rest of the feed-forward layer."""
 
-    def __init__(self, block: nn.Module, family: Family, residual: nn.Module) -> None:
+    def __init__(
+        self, block: nn.Module, family: Family, cut: Cut, code: nn.Module, rank: int
+    ) -> None:
         super().__init__()
-        for name, module in block.named_children():
-            if name not in family.edge_modules:
-                self.add_module(name, module)
-        self.residual = residual
-        self._feed_forward = family.feed_forward
+        _adopt(self, block)
+        self.cut = code
+        self.activation: Tensor | None = None
+        self._layout, self._kind, self._as_tuple = family.block, cut, family.returns_tuple
+        self._rank = rank
 
-    def forward(self, activation_BMW: Tensor, *_: Any, **__: Any) -> Tensor:
-        """Return the output of the split block, shape (B, M, N)."""
-        return self._feed_forward(self, activation_BMW, self.residual(activation_BMW))
+    def forward(self, *_: Any, **__: Any) -> Any:
+        """Return the output of the split block, shape (B, M, N), from what came over the wire."""
+        assert self.activation is not None
+        code, kept = self.activation, self.activation.new_zeros(())
+        if self._kind.sends_stream:
+            code, kept = code[..., : self._rank], code[..., self._rank :]
+        output = self._kind.go_on(self, self._layout, self.cut(code), kept)
+        return (output, None) if self._as_tuple else output
 
 
 class Net1(nn.Module):
     """The edge half: embeddings, blocks 1..l-1, the first part of block l."""
 
-    def __init__(self, skeleton: nn.Module, family: Family) -> None:
+    def __init__(self, skeleton: Any, block_name: str) -> None:
         super().__init__()
         self.skeleton = skeleton
-        self._backbone = family.backbone
+        self.block_name = block_name
+
+    @property
+    def block(self) -> EdgeBlock:
+        """The split block."""
+        block = self.skeleton.get_submodule(self.block_name)
+        assert isinstance(block, EdgeBlock)
+        return block
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return the activation of the cut layer.
 
         Args:
-            inputs: what the tokenizer gives: `input_ids` and `attention_mask`, shape (B, M), and,
-                for families that have it, `token_type_ids`.
+            inputs: what the tokenizer or image processor gives: `input_ids` and `attention_mask`,
+                shape (B, M), and, for families that have it, `token_type_ids`; or `pixel_values`.
 
         Returns:
             The activation, shape (B, M, W); rows of padding hold no meaning.
         """
-        output = self.skeleton.get_submodule(self._backbone)(**inputs)
-        activation: Tensor = output.last_hidden_state
+        block = self.block
+        self.skeleton.get_submodule(self.skeleton.base_model_prefix)(**inputs)
+        activation, block.activation = block.activation, None
+        assert activation is not None
         return activation
 
 
 class Net2(nn.Module):
-    """The cloud half: the rest of block l, blocks l+1..L, pooler and head."""
+    """The cloud half: the rest of block l, blocks l+1..L, what is above them, and the head."""
 
-    def __init__(self, skeleton: nn.Module) -> None:
+    def __init__(self, skeleton: Any, block_name: str) -> None:
         super().__init__()
         self.skeleton = skeleton
+        self.block_name = block_name
 
     def forward(self, activation_BMW: Tensor, attention_mask_BM: Tensor) -> Tensor:
-        """Return the logits, shape (B, C).
+        """Return the logits; their shape is the head's (heads.py).
 
         Args:
             activation_BMW: activation of the cut layer, shape (B, M, W).
-            attention_mask_BM: 1 for a real token, 0 for padding, shape (B, M).
+            attention_mask_BM: 1 for a real token, 0 for padding, shape (B, M); anywhere.
         """
-        output = self.skeleton(inputs_embeds=activation_BMW, attention_mask=attention_mask_BM)
-        logits: Tensor = output.logits
-        return logits
+        block: Any = self.skeleton.get_submodule(self.block_name)
+        block.activation = activation_BMW
+        try:
+            return logits_of(self.skeleton(**self._stand_in(attention_mask_BM.long())))
+        finally:
+            block.activation = None
+
+    def _stand_in(self, mask_BM: Tensor) -> dict[str, Tensor]:
+        """Return inputs that nobody reads but to see what is padding: token 0, the padding's id."""
+        if self.skeleton.main_input_name == "pixel_values":
+            return {"pixel_values": mask_BM}
+        return {"input_ids": mask_BM, "attention_mask": mask_BM}
 
 
-def meta_classifier(config: PretrainedConfig) -> nn.Module:
-    """Return the whole stock sequence classifier, float32, without memory for its numbers.
-
-    A configuration may ask for half precision, that of its file; training needs float32 weights.
-
-    Raises:
-        ModelError: its numbers do not fit together.
-    """
-    try:
-        with torch.device("meta"):
-            model: nn.Module = AutoModelForSequenceClassification.from_config(
-                config, dtype=torch.float32, trust_remote_code=False
-            )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"config.json describes no model: {first_line(error)}") from error
-    return model
+def split_block_name(skeleton: Any, family: Family, split: SplitSpec) -> str:
+    """Return the stock name of the block that is cut."""
+    return f"{skeleton.base_model_prefix}.{family.blocks}.{split.split_layer - 1}"
 
 
-def split_projection_name(config: PretrainedConfig, split: SplitSpec) -> str:
-    """Return the stock name of the module whose weight the cut factors."""
-    family = family_of(config)
-    return f"{family.backbone}.{family.blocks}.{split.split_layer - 1}.{family.projection}"
-
-
-def edge_half(config: PretrainedConfig, split: SplitSpec) -> Net1:
+def edge_half(config: PretrainedConfig, split: SplitSpec, head: str) -> Net1:
     """Return net1 on the meta device (SFT, Algorithm 1, edge side).
 
     Raises:
         ConfigError: the cut does not fit the model.
-        ModelError: the family is not supported.
+        ModelError: the family is not supported, or has no such head.
     """
-    family, hidden = family_of(config), shape_of(config).hidden
-    skeleton, backbone, blocks = _take_apart(config, split)
-    at = split.split_layer - 1
+    family, shape = family_of(config), shape_of(config)
+    split.check(shape)
+    skeleton = meta_model(config, head)
+    backbone = skeleton.get_submodule(skeleton.base_model_prefix)
+    blocks, cut, at = blocks_of(backbone, family), CUT_TABLE[split.cut], split.split_layer - 1
     with torch.device("meta"):
-        factored = CUT_TABLE[split.cut].factored
-        factor = EdgeFactor(hidden, split.rank) if factored else nn.Identity()
-        blocks[at] = EdgeBlock(blocks[at], family, factor)
+        _strip(blocks[at], _others(family.block, cut.edge_modules(family.block)))
+        blocks[at] = EdgeBlock(
+            blocks[at], family, cut, _edge_code(cut, split.coded_width(shape), split.rank)
+        )
     for index in range(split.split_layer, len(blocks)):
-        blocks[index] = PassOn()
-    _drop(backbone, family.top)
-    _drop(skeleton, family.head)
-    return Net1(skeleton, family)
+        blocks[index] = PassOn(as_tuple=family.returns_tuple)
+    _pass_on(backbone, family.top)
+    skeleton.config.tie_word_embeddings = False  # the head is the cloud's
+    for name, _ in list(skeleton.named_children()):
+        if name != skeleton.base_model_prefix:
+            setattr(skeleton, name, None)
+    return Net1(skeleton, split_block_name(skeleton, family, split))
 
 
-def cloud_half(config: PretrainedConfig, split: SplitSpec) -> Net2:
+def cloud_half(config: PretrainedConfig, split: SplitSpec, head: str) -> Net2:
     """Return net2 on the meta device (SFT, Algorithm 1, cloud side).
 
     Raises:
         ConfigError: the cut does not fit the model.
-        ModelError: the family is not supported.
+        ModelError: the family is not supported, or has no such head.
     """
-    family, hidden = family_of(config), shape_of(config).hidden
-    skeleton, backbone, blocks = _take_apart(config, split)
-    cut, at = CUT_TABLE[split.cut], split.split_layer - 1
+    family, shape = family_of(config), shape_of(config)
+    split.check(shape)
+    skeleton = meta_model(config, head)
+    skeleton.config.pad_token_id = 0  # of the stand-in tokens; see Net2
+    skeleton.config.tie_word_embeddings = False  # the embeddings are the edge's
+    backbone = skeleton.get_submodule(skeleton.base_model_prefix)
+    blocks, cut, at = blocks_of(backbone, family), CUT_TABLE[split.cut], split.split_layer - 1
     with torch.device("meta"):
-        if cut.factored:
-            _factor_projection(blocks[at], family, split.rank)
-        residual = residual_of(cut, split.rank, hidden)
-        blocks[at] = CloudBlock(blocks[at], family, residual)
+        block = blocks[at]
+        code = _cloud_code(block, family.block, cut, shape.hidden, split.rank)
+        for path in cut.factored(family.block):
+            block.set_submodule(path, BiasOnly(block.get_submodule(path)))
+        _strip(block, cut.edge_modules(family.block))
+        blocks[at] = CloudBlock(block, family, cut, code, split.rank)
     for index in range(at):
-        blocks[index] = PassOn()
-    _pass_bottom(backbone, family)
-    return Net2(skeleton)
+        blocks[index] = PassOn(as_tuple=family.returns_tuple)
+    _pass_on(backbone, family.after_embeddings)
+    for name in family.added_to_embeddings:
+        backbone.set_submodule(name, Nothing())
+    backbone.set_submodule(family.embeddings, Inlet(shape.hidden))
+    return Net2(skeleton, split_block_name(skeleton, family, split))
 
 
-def _take_apart(
-    config: PretrainedConfig, split: SplitSpec
-) -> tuple[nn.Module, nn.Module, nn.ModuleList]:
-    """Return a whole classifier on the meta device, its backbone, and the backbone's blocks."""
-    family = family_of(config)
-    split.check(shape_of(config))
-    skeleton = meta_classifier(config)
-    backbone = skeleton.get_submodule(family.backbone)
-    blocks = backbone.get_submodule(family.blocks)
-    assert isinstance(blocks, nn.ModuleList)
-    return skeleton, backbone, blocks
+def _edge_code(cut: Cut, width: int, rank: int) -> nn.Module:
+    match cut.code:
+        case "factors":
+            return EdgeFactor(width, rank)
+        case "basis":
+            return Encoder(width, rank)
+        case _:
+            return nn.Identity()
 
 
-def _factor_projection(block: nn.Module, family: Family, rank: int) -> None:
-    linear = block.get_submodule(family.projection)
-    assert isinstance(linear, nn.Linear)
-    factors = CloudFactors(rank, linear.out_features, bias=linear.bias is not None)
-    block.set_submodule(family.projection, factors)
+def _cloud_code(
+    block: nn.Module, layout: BlockLayout, cut: Cut, hidden: int, rank: int
+) -> nn.Module:
+    match cut.code:
+        case "factors":
+            weights = [block.get_parameter(f"{path}.weight") for path in cut.factored(layout)]
+            return CloudFactors(rank, sum(layout.matrix(w).shape[1] for w in weights))
+        case "basis":
+            return Decoder(rank, hidden)
+        case _:
+            return nn.Identity()
 
 
-def _drop(parent: nn.Module, names: tuple[str, ...]) -> None:
+def _others(layout: BlockLayout, mine: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the modules of a block that are not in a list of them."""
+    every = (*layout.attention, *layout.projections, layout.contraction, layout.norm)
+    return tuple(path for path in every if path not in mine)
+
+
+def _strip(block: nn.Module, paths: tuple[str, ...]) -> None:
+    for path in paths:
+        block.set_submodule(path, nn.Identity())
+
+
+def _adopt(parent: nn.Module, block: nn.Module) -> None:
+    for name, module in block.named_children():
+        parent.add_module(name, module)
+
+
+def _pass_on(parent: nn.Module, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(parent, name, None) is not None:
-            setattr(parent, name, None)
-
-
-def _pass_bottom(backbone: nn.Module, family: Family) -> None:
-    embeddings, *others = family.bottom
-    backbone.set_submodule(embeddings, PassEmbeddings())
-    for name in others:
-        if getattr(backbone, name, None) is not None:
-            backbone.set_submodule(name, PassOn())
+            parent.set_submodule(name, PassOn())

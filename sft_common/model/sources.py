@@ -1,6 +1,6 @@
-"""Find the folder of a pre-trained model: a local folder, the demo's package, or the hub's cache.
+"""Find a pre-trained model: a local folder, the demo's package, or a repository of the hub.
 
-It fetches and verifies; it reads no tensors.
+It fetches a repository's small files and verifies; tensors are left to whoever needs them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft_common.errors import ModelError, first_line
+from sft_common.model.hub.weights import HubWeights
+from sft_common.model.index import has_weights
 
 DEMO_MODEL = "all-MiniLM-L6-v2"
 """The model that the package of the extra "demo" carries: 6 blocks, hidden 384, FFN 1536."""
@@ -24,7 +26,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
-_HUB_FILES = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model"]
+_HUB_FILES = ["*.json", "vocab.txt", "merges.txt", "*.model"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +34,7 @@ class Source:
     """Where a model lies on this machine."""
 
     folder: Path
-    """Holds config.json, safetensors and, for the edge, the tokenizer."""
+    """Holds config.json, for the edge the tokenizer, and safetensors unless there are `weights`."""
 
     name: str
     """What a person calls it."""
@@ -40,9 +42,12 @@ class Source:
     revision: str = ""
     """Commit of the hub repository; empty for a folder."""
 
+    weights: HubWeights | None = None
+    """Where its tensors are fetched from; None: all of them are in the folder."""
+
 
 def find_model(name: str, revision: str = "") -> Source:
-    """Return where a model lies, fetching it from the hub if need be.
+    """Return where a model lies; from the hub comes all but its tensors.
 
     Args:
         name: a folder, `DEMO_MODEL`, or a hub id.
@@ -103,4 +108,6 @@ def _from_hub(name: str, revision: str) -> Source:
             f"({first_line(error)}); "
             "give --model DIR with config.json, tokenizer and model.safetensors"
         ) from error
-    return Source(folder=folder, name=name, revision=folder.name)
+    # Another program may have brought the weights into the hub's cache whole.
+    weights = None if has_weights(folder) else HubWeights(name, folder.name, folder)
+    return Source(folder=folder, name=name, revision=folder.name, weights=weights)

@@ -1,11 +1,20 @@
-"""SessionSpec <-> pb.Open, in pairs. What comes from a peer is checked by the spec's own rules."""
+"""SessionSpec <-> pb.Open, in pairs. What comes from a peer is checked by the spec's own rules.
+
+A session may come with a basis, tensors that the spec has no place for: a pair of its own.
+"""
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from sft_common import PROTOCOL_VERSION
 from sft_common.config import CUTS, ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
-from sft_common.errors import ConfigError, MismatchError
+from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
+
+CloudBasis = tuple[Tensor, Tensor]
+"""mu (N,) and D (R, N): what the cloud needs to decode a stream."""
 
 
 def spec_to_proto(spec: SessionSpec) -> pb.Open:
@@ -30,6 +39,7 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
         num_labels=spec.num_labels,
         seed=spec.seed,
         dropout=spec.dropout,
+        head=spec.head,
     )
 
 
@@ -63,7 +73,31 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
         num_labels=message.num_labels,
         seed=message.seed,
         dropout=message.dropout if message.HasField("dropout") else None,
+        head=message.head,
     )
+
+
+def basis_to_proto(basis: CloudBasis) -> pb.Basis:
+    """Return the message of a basis."""
+    mean, decoder = basis
+    return pb.Basis(mean=tensor_to_proto(mean), decoder=tensor_to_proto(decoder))
+
+
+def basis_from_proto(message: pb.Open) -> CloudBasis | None:
+    """Return the basis that came with a session; None if none did.
+
+    Raises:
+        ProtocolError: it is of another shape than the split says, or not finite.
+    """
+    if not message.HasField("basis"):
+        return None
+    rank = message.split.rank
+    hidden = next(iter(message.basis.mean.shape), 0)
+    mean = tensor_from_proto(message.basis.mean, (hidden,), "mean of the basis")
+    decoder = tensor_from_proto(message.basis.decoder, (rank, hidden), "decoder of the basis")
+    if not (mean.isfinite().all() and decoder.isfinite().all()):
+        raise ProtocolError("the basis holds numbers that are not finite")
+    return mean, decoder
 
 
 def check_version(*, edge: int, cloud: int) -> None:

@@ -1,4 +1,6 @@
-"""(B, M, W) with right padding <-> (T, W): only real tokens travel. Pure torch.
+"""(B, M, W) with padding <-> (T, W): only real tokens travel. Pure torch.
+
+Padding may be on either side where rows are dropped; where they are put back it is on the right.
 
 Legend: B batch, M padded length, T real tokens, W width on the wire.
 """
@@ -11,29 +13,19 @@ import torch
 from torch import Tensor
 
 
-def lengths_of(attention_mask_BM: Tensor) -> list[int]:
-    """Return the real tokens of each example.
-
-    Raises:
-        ValueError: an example is empty, or its padding is not on the right.
-    """
-    mask = attention_mask_BM.bool()
-    lengths: list[int] = mask.sum(dim=1).tolist()
-    if not torch.equal(mask, mask_of(lengths, mask.shape[1]).to(mask.device)):
-        raise ValueError("the attention mask is not of the form 1...10...0: pad on the right")
-    if min(lengths, default=0) < 1:
-        raise ValueError("an example has no tokens")
-    return lengths
-
-
 def mask_of(lengths: Sequence[int], width: int) -> Tensor:
-    """Return the attention mask, shape (B, width), True for real tokens."""
+    """Return the attention mask with padding on the right, (B, width), True for real tokens."""
     return torch.arange(width)[None, :] < torch.tensor(lengths)[:, None]
 
 
-def pack(x_BMW: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Drop the padding rows: (B, M, W) -> (T, W), examples one after another. Differentiable."""
-    return x_BMW[mask_of(lengths, x_BMW.shape[1]).to(x_BMW.device)]
+def pack(x_BMW: Tensor, mask_BM: Tensor) -> Tensor:
+    """Drop the padding rows: (B, M, W) -> (T, W), examples one after another. Differentiable.
+
+    Args:
+        x_BMW: any values.
+        mask_BM: true for real tokens, wherever they are.
+    """
+    return x_BMW[mask_BM.to(x_BMW.device, torch.bool)]
 
 
 def unpack(x_TW: Tensor, lengths: Sequence[int]) -> Tensor:

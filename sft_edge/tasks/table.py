@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sft_common.errors import ConfigError
+
+VALIDATION = "validation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One classification task over a text or a pair of texts."""
+    """What is to be learned, and from which columns."""
 
     name: str
     """What a person types after --task."""
 
-    text_columns: tuple[str, ...]
-    """One or two columns that hold the text."""
+    kind: str = "text"
+    """One of those in kinds.py: "text", "similarity", "question", "words", "language", "image"."""
 
-    labels: tuple[str, ...]
-    """Names of the classes; the label column holds their numbers from 0."""
+    columns: tuple[str, ...]
+    """The columns of the input: one text, a pair, question and context, words, or an image."""
+
+    label_column: str = "label"
+    """The column of what is to be learned; not read where the kind needs none."""
+
+    labels: tuple[str, ...] = ()
+    """Names of the classes; the label column holds these names or their numbers from 0. Empty where
+    there are no classes, or where they are still to be found in the training part."""
 
     metric: str = "accuracy"
-    """"accuracy" or "matthews"."""
+    """The metric that comes first."""
 
-    hub: tuple[str, str] | None
-    """Data set and configuration on the hub; None for data shipped with this package."""
+    parts: dict[str, str] = field(default_factory=lambda: {"": VALIDATION})
+    """What is put behind the metric's name -> validation part of the data."""
+
+    hub: tuple[str, str | None] | None = None
+    """Data set and configuration on the hub; None where there is none."""
+
+    shipped: bool = False
+    """Whether the data come with this package."""
 
     model: str = "bert-base-uncased"
     """Pre-trained model unless --model says otherwise."""
@@ -42,6 +58,10 @@ class Task:
     max_length: int = 128
     """Tokens of an example, the rest is cut off."""
 
+    def with_labels(self, labels: tuple[str, ...]) -> Task:
+        """Return the same task with its classes known."""
+        return dataclasses.replace(self, labels=labels)
+
 
 _GLUE = "nyu-mll/glue"
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -49,24 +69,23 @@ _ENTAILMENT = ("entailment", "not_entailment")
 _ROWS = (
     Task(
         name="demo",
-        text_columns=("sentence",),
+        columns=("sentence",),
         labels=("negative", "positive"),
-        hub=None,
+        shipped=True,
         model="all-MiniLM-L6-v2",
-        epochs=3,
         learning_rate=1e-4,
         max_length=48,
     ),
     Task(
         name="sst2",
-        text_columns=("sentence",),
+        columns=("sentence",),
         labels=("negative", "positive"),
         hub=(_GLUE, "sst2"),
         max_length=66,
     ),
     Task(
         name="cola",
-        text_columns=("sentence",),
+        columns=("sentence",),
         labels=("unacceptable", "acceptable"),
         metric="matthews",
         hub=(_GLUE, "cola"),
@@ -74,21 +93,35 @@ _ROWS = (
     ),
     Task(
         name="qqp",
-        text_columns=("question1", "question2"),
+        columns=("question1", "question2"),
         labels=("not_duplicate", "duplicate"),
         hub=(_GLUE, "qqp"),
         max_length=96,
     ),
     Task(
+        name="stsb",
+        kind="similarity",
+        columns=("sentence1", "sentence2"),
+        metric="spearman",
+        hub=(_GLUE, "stsb"),
+        max_length=96,
+    ),
+    Task(
+        name="mnli",
+        columns=("premise", "hypothesis"),
+        labels=("entailment", "neutral", "contradiction"),
+        parts={"": "validation_matched", "_mismatched": "validation_mismatched"},
+        hub=(_GLUE, "mnli"),
+    ),
+    Task(
         name="qnli",
-        text_columns=("question", "sentence"),
+        columns=("question", "sentence"),
         labels=_ENTAILMENT,
         hub=(_GLUE, "qnli"),
-        max_length=128,
     ),
     Task(
         name="rte",
-        text_columns=("sentence1", "sentence2"),
+        columns=("sentence1", "sentence2"),
         labels=_ENTAILMENT,
         hub=(_GLUE, "rte"),
         epochs=4,
@@ -96,12 +129,48 @@ _ROWS = (
     ),
     Task(
         name="mrpc",
-        text_columns=("sentence1", "sentence2"),
+        columns=("sentence1", "sentence2"),
         labels=("not_equivalent", "equivalent"),
         hub=(_GLUE, "mrpc"),
         epochs=4,
         learning_rate=3e-5,
-        max_length=128,
+    ),
+    Task(
+        name="squad",
+        kind="question",
+        columns=("question", "context"),
+        label_column="answers",
+        metric="f1",
+        hub=("rajpurkar/squad", None),
+        epochs=2,
+        learning_rate=3e-5,
+        batch_size=12,
+        max_length=384,
+    ),
+    Task(name="text-classification", columns=("text",)),
+    Task(
+        name="token-classification",
+        kind="words",
+        columns=("tokens",),
+        label_column="tags",
+        metric="f1",
+        learning_rate=5e-5,
+    ),
+    Task(
+        name="causal-lm",
+        kind="language",
+        columns=("text",),
+        metric="perplexity",
+        model="gpt2",
+        learning_rate=5e-5,
+        batch_size=8,
+    ),
+    Task(
+        name="image-classification",
+        kind="image",
+        columns=("image",),
+        model="google/vit-base-patch16-224-in21k",
+        learning_rate=5e-5,
     ),
 )
 
@@ -120,3 +189,8 @@ def find_task(name: str) -> Task:
     near = difflib.get_close_matches(name, TASKS, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(f"unknown task {name!r}; {hint}choose one of: {', '.join(TASKS)}")
+
+
+def takes_own_data(task: Task) -> bool:
+    """Return whether a task is a form that a person fills with data of their own."""
+    return task.hub is None and not task.shipped

@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from sft_common import PROTOCOL_VERSION
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_edge.cli import main
@@ -88,7 +89,7 @@ def test_a_model_that_only_the_hub_could_have(edge: Callable[..., str]) -> None:
         ("split_layer", 5, "split layer 5 is outside 1..4"),
         ("rank", 0, "rank 0 is outside 1..32"),
         ("rank", 33, "rank 33 is outside 1..32"),
-        ("cut", "slice", "unknown cut 'slice'; choose one of: sft, none"),
+        ("cut", "slice", "unknown cut 'slice'; choose one of: sft, sft-output"),
         ("max_length", 65, "--max-length 65 is outside 3..64: tiny-bert takes 64 tokens"),
         ("max_length", 2, "--max-length 2 is outside 3..64: tiny-bert takes 64 tokens, of which 2"),
         ("device", "meta", "device 'meta' is not to be had on this machine: choose one of: cpu"),
@@ -156,9 +157,9 @@ def test_a_run_that_fails_at_its_first_step_frees_its_name(
 
 def test_a_cloud_of_another_protocol_version(edge: Callable[..., str]) -> None:
     """A newer cloud that lets an older edge in: the edge itself must notice."""
-    with grpc_server(pb.Opened(protocol_version=2)) as port:
+    with grpc_server(pb.Opened(protocol_version=PROTOCOL_VERSION + 1)) as port:
         message = edge(f"127.0.0.1:{port}")
-    assert "the edge speaks protocol version 1, the cloud 2; update the edge" in message
+    assert "the edge speaks protocol version 2, the cloud 3; update the edge" in message
 
 
 def test_a_cloud_without_the_model(edge: Callable[..., str], tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_cloud_without_the_model(edge: Callable[..., str], tmp_path: Path) -> 
 def test_a_bare_process_says_one_line_too(tmp_path: Path) -> None:
     done = run("sft-edge", "train", "--task", "demo", "--rank", 999, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("sft-edge: rank 999 is outside 1..384: the split weight is 384 x")
+    assert done.stderr.startswith("sft-edge: rank 999 is outside 1..384: the model is 384 wide")
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -13,9 +13,9 @@ from transformers import AutoTokenizer
 
 from sft_common.model.loading import Pretrained
 from sft_common.model.sources import demo_folder
-from sft_edge.tasks.batches import TokenizedExamples
-from sft_edge.tasks.examples import load_examples
+from sft_edge.tasks.data import read_rows_of
 from sft_edge.tasks.table import TASKS
+from sft_edge.tasks.texts import classified, tokenized
 from sft_edge.trainer import learning_rate_at
 from tests.processes import history, running_cloud, train
 from tests.reference import cut_model, train_cut_model
@@ -43,8 +43,9 @@ def reference() -> tuple[list[float], dict[str, Tensor]]:
     """Losses and final weights of the same cut model trained in this process."""
     torch.manual_seed(0)
     folder, task = demo_folder(), TASKS["demo"]
-    examples = load_examples(task, None, train_limit=None, eval_limit=1)
-    data = TokenizedExamples(examples.train, AutoTokenizer.from_pretrained(folder), task.max_length)
+    rows = read_rows_of(task, None, train_limit=None, eval_limit=1)
+    examples = classified(task, rows.train)
+    data = tokenized(examples, AutoTokenizer.from_pretrained(folder), task.max_length)
     batches = [(batch.inputs, batch.labels) for batch in data.shuffled(BATCH, seed=SEED, epoch=0)][
         :STEPS
     ]
@@ -79,7 +80,9 @@ def test_final_weights_are_equal(
     at = f"bert.encoder.layer.{LAYER - 1}"
     renamed = {
         f"{at}.u": f"{at}.cut.u",
-        **{f"{at}.{part}": f"{at}.intermediate.dense.{part}" for part in ("sigma", "v", "bias")},
+        f"{at}.sigma": f"{at}.cut.sigma",
+        f"{at}.v": f"{at}.cut.v",
+        f"{at}.bias": f"{at}.intermediate.dense.bias",
     }
     expected = {renamed.get(name, name): tensor for name, tensor in reference[1].items()}
     assert set(split) == set(expected)

@@ -34,7 +34,7 @@ before = peak()
 pretrained = Pretrained(folder, num_labels=2)
 if what == "net1":
     module = pretrained.net1(split)
-    pretrained.fill_net1(module, split, torch.zeros(512, 8))
+    pretrained.fill_net1(module)
 elif what == "net2":
     module, _ = pretrained.net2(split, seed=0, device=torch.device("cpu"))
 else:

@@ -105,7 +105,7 @@ def serves(cloud: Cloud) -> bool:
 
 
 BAD_OPENINGS = [
-    ({"protocol_version": PROTOCOL_VERSION + 1}, MismatchError, "edge speaks protocol version 2"),
+    ({"protocol_version": PROTOCOL_VERSION + 1}, MismatchError, "edge speaks protocol version 3"),
     ({"split__split_layer": 0}, ConfigError, r"split layer 0 is outside 1\.\.4"),
     ({"split__split_layer": 5}, ConfigError, r"split layer 5 is outside 1\.\.4"),
     ({"split__rank": 0}, ConfigError, r"rank 0 is outside 1\.\.32"),
@@ -147,7 +147,7 @@ BAD_STEPS = [
     (step(lengths=[]), "no examples"),
     (step(lengths=[3, 0]), r"0\.\.3"),
     (step(lengths=[2**32 - 1, 1]), "the model takes"),
-    (step(labels=[0]), "2 examples but 1 labels"),
+    (step(labels=[0]), "has 1 labels; the head sequence-classification takes 2"),
     (step(labels=[0, 2]), r"label 2 is outside 0\.\.1"),
     (step(labels=[0, -1]), r"label -1 is outside 0\.\.1"),
     (step(activation=pb.Tensor()), "element type 0"),

@@ -11,6 +11,7 @@ from sft_cloud.session import Session
 from sft_common.config import SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from tests.doubles import open_session
+from tests.models import save_tiny_model
 
 LENGTHS, LABELS = [3, 1], [0, 1]
 
@@ -75,7 +76,7 @@ def test_an_impossible_rate_is_refused(session: Session, rate: float) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0], "2 examples but 1 labels"),
+        ([0], "2 examples with 4 tokens has 1 labels; the head sequence-classification takes 2"),
         ([0, 2], r"label 2 is outside 0\.\.1"),
         ([-1, 0], r"label -1 is outside 0\.\.1"),
     ],
@@ -110,8 +111,68 @@ def test_a_batch_that_is_mostly_padding_is_refused(session: Session) -> None:
         session.activation_shape([64] + [1] * 200_000)
 
 
+def headed(folder: Path, head: str, num_labels: int) -> Session:
+    split = SplitSpec(cut="none", split_layer=2)
+    return open_session(folder, split, head=head, num_labels=num_labels)[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "classes", "labels", "message"),
+    [
+        ("token-classification", 3, [0, 1], "with 4 tokens has 2 labels; the .* takes 4"),
+        ("token-classification", 3, [0, 1, 2, 3], r"label 3 is outside 0\.\.2"),
+        ("token-classification", 3, [0, 1, 2, -99], r"label -99 is outside 0\.\.2"),
+        ("token-classification", 3, [-100] * 4, "no token of the batch has a label"),
+        ("question-answering", 2, [0, 2, 0, 1], r"label 1 is outside 0\.\.0"),
+        ("question-answering", 2, [0, 3, 0, 0], r"label 3 is outside 0\.\.2"),
+        ("question-answering", 2, [0, 1], "has 2 labels; the head question-answering takes 4"),
+        ("regression", 1, [1.0], "has 1 labels; the head regression takes 2"),
+        ("regression", 1, [1.0, float("inf")], "number inf is not finite"),
+    ],
+)
+def test_labels_of_other_heads_are_checked_too(
+    tiny_model: Path, head: str, classes: int, labels: list[float], message: str
+) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        headed(tiny_model, head, classes).step(1, torch.randn(4, 32), LENGTHS, labels)
+
+
+@pytest.mark.parametrize(
+    ("head", "classes", "labels", "verdict"),
+    [
+        ("regression", 1, [0.5, 4.0], (2, 1)),
+        ("token-classification", 3, [0, -100, 2, 1], (4, 3)),
+        ("question-answering", 2, [0, 2, 0, 0], (4, 2)),
+    ],
+)
+def test_every_head_steps_and_gives_its_verdict(
+    tiny_model: Path, head: str, classes: int, labels: list[float], verdict: tuple[int, int]
+) -> None:
+    session = headed(tiny_model, head, classes)
+    loss, gradient = session.step(1, torch.randn(4, 32), LENGTHS, labels)
+    assert loss > 0 and gradient.abs().sum() > 0
+    session.apply(1, 1e-3)
+    assert session.evaluate(torch.randn(4, 32), LENGTHS).shape == verdict
+    with pytest.raises(ProtocolError, match=f"takes no labels with the head {head}"):
+        session.evaluate(torch.randn(4, 32), LENGTHS, [0, 1, 0, 1])
+
+
+def test_a_language_model_answers_with_losses_or_with_what_comes_next(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Never with the logits of all tokens, which are as wide as the vocabulary."""
+    folder = save_tiny_model(tmp_path_factory.mktemp("lm") / "gpt2", "gpt2", head="causal-lm")
+    session = headed(folder, "causal-lm", 64)
+    x = torch.randn(4, 32)
+    assert session.evaluate(x, LENGTHS).shape == (2, 64)
+    losses = session.evaluate(x, LENGTHS, [1, 2, -100, 3])
+    assert losses.shape == (4,) and losses[2] == 0 and (losses[[0, 1, 3]] > 0).all()
+    loss, _ = session.step(1, x, LENGTHS, [1, 2, -100, 3])
+    assert loss > 0
+
+
 def test_the_wire_is_as_wide_as_the_cut_says(tiny_model: Path) -> None:
-    for cut, width in (("sft", 4), ("none", 32)):
+    for cut, width in (("sft", 4), ("none", 32), ("svd-residual", 36), ("sft-output", 4)):
         session, u = open_session(tiny_model, SplitSpec(cut=cut, split_layer=2, rank=4))
         assert session.activation_shape([2, 3]) == (5, width)
         assert (u is None) == (cut == "none")

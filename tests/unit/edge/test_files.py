@@ -11,14 +11,21 @@ import pyarrow.parquet
 import pytest
 
 from sft_common.errors import DataError
-from sft_edge.tasks.examples import Example, load_examples
+from sft_edge.tasks.data import read_rows_of
 from sft_edge.tasks.files import find_file, read_rows
 from sft_edge.tasks.table import TASKS
+from sft_edge.tasks.texts import Example, classified
 
 ROWS = [
     {"sentence": "a fine, quiet room", "label": 1, "idx": 0},
     {"sentence": 'the "tea" was\npoor — ☕', "label": 0, "idx": 1},
 ]
+
+
+def examples_of(task: str, folder: Path, *, eval_limit: int | None = None) -> list[list[Example]]:
+    """Return the examples of both parts."""
+    rows = read_rows_of(TASKS[task], folder, train_limit=None, eval_limit=eval_limit)
+    return [classified(rows.task, part) for part in (rows.train, rows.validation[""])]
 
 
 def write(path: Path) -> None:
@@ -40,25 +47,23 @@ def write(path: Path) -> None:
 def test_every_format_gives_the_same_examples(tmp_path: Path, ending: str) -> None:
     for part in ("train", "validation"):
         write(tmp_path / f"{part}.{ending}")
-    data = load_examples(TASKS["sst2"], tmp_path, train_limit=None, eval_limit=1)
-    assert data.train == [Example((row["sentence"],), row["label"]) for row in ROWS]
-    assert data.validation == data.train[:1]
+    train, validation = examples_of("sst2", tmp_path, eval_limit=1)
+    assert train == [Example((row["sentence"],), row["label"]) for row in ROWS]
+    assert validation == train[:1]
 
 
 def test_a_pair_of_texts_keeps_its_order(tmp_path: Path) -> None:
     row = {"sentence2": "b", "sentence1": "a", "label": "1"}
     for part in ("train", "validation"):
         (tmp_path / f"{part}.jsonl").write_text(json.dumps(row))
-    data = load_examples(TASKS["rte"], tmp_path, train_limit=None, eval_limit=None)
-    assert data.train == [Example(("a", "b"), 1)]
+    assert examples_of("rte", tmp_path) == [[Example(("a", "b"), 1)]] * 2
 
 
 def test_a_spreadsheets_mark_at_the_start_is_no_part_of_the_first_column(tmp_path: Path) -> None:
     for part in ("train", "validation"):
         text = "sentence,label\nfine,1\n"
         (tmp_path / f"{part}.csv").write_text(text, encoding="utf-8-sig")
-    data = load_examples(TASKS["sst2"], tmp_path, train_limit=None, eval_limit=None)
-    assert data.train == [Example(("fine",), 1)]
+    assert examples_of("sst2", tmp_path)[0] == [Example(("fine",), 1)]
 
 
 def test_a_part_must_have_one_file(tmp_path: Path) -> None:
@@ -124,4 +129,4 @@ def test_a_row_that_does_not_fit_is_named(
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
     (tmp_path / "validation.jsonl").write_text(json.dumps(good))
     with pytest.raises(DataError, match=message):
-        load_examples(TASKS["sst2"], tmp_path, train_limit=None, eval_limit=None)
+        examples_of("sst2", tmp_path)

@@ -16,6 +16,7 @@ METRICS = {
     "split_layer": 5,
     "rank": 8,
     "metric": {"name": "accuracy", "value": 0.9125},
+    "metrics": {"f1": 0.5, "accuracy": 0.9125},
     "unsplit": {"name": "accuracy", "value": 0.925},
     "bytes": {
         "up": 1_234_567,

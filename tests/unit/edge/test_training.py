@@ -10,12 +10,17 @@ from transformers import get_linear_schedule_with_warmup
 
 from sft_common.config import OptimizerSpec, SplitSpec
 from sft_common.errors import ModelError, TrainingError
-from sft_common.model.loading import Pretrained
+from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_edge.learners import SplitLearner
 from sft_edge.remote import remote_loss
-from sft_edge.tasks.batches import Batch, TokenizedExamples, load_tokenizer
-from sft_edge.tasks.examples import Example
+from sft_edge.tasks.batches import Batch, Dataset
+from sft_edge.tasks.data import TaskData
+from sft_edge.tasks.encoders import load_tokenizer
+from sft_edge.tasks.kinds import Part
 from sft_edge.tasks.metrics import METRICS
+from sft_edge.tasks.scoring import ClassScorer
+from sft_edge.tasks.texts import Example, tokenized
 from sft_edge.trainer import Evaluation, Plan, evaluate, learning_rate_at, train
 from tests.doubles import CPU, LocalSession, open_session
 
@@ -30,8 +35,12 @@ def examples(count: int) -> list[Example]:
 
 
 @pytest.fixture
-def data(tiny_model: Path) -> TokenizedExamples:
-    return TokenizedExamples(examples(23), load_tokenizer(tiny_model, 64), 12)
+def data(tiny_model: Path) -> Dataset:
+    return tokenized(examples(23), load_tokenizer(tiny_model, 64), 12)
+
+
+def task_data(data: Dataset) -> TaskData:
+    return TaskData(train=data, validation={"": Part(data, lambda: ClassScorer("accuracy"))})
 
 
 class Notes:
@@ -49,7 +58,7 @@ class Notes:
         self.losses.append(loss)
         self.labels.append(batch.labels)
 
-    def evaluating(self, batch: Batch) -> None:
+    def evaluating(self, batch: Batch, verdict: torch.Tensor) -> None:
         self.batches += 1
 
     def evaluated(self, step: int, epoch: int, evaluation: Evaluation) -> None:
@@ -60,8 +69,11 @@ def learner(folder: Path) -> SplitLearner:
     session, u = open_session(folder, SPLIT, dropout=0.0)
     pretrained = Pretrained(folder, num_labels=2, dropout=0.0)
     net1 = pretrained.net1(SPLIT)
-    pretrained.fill_net1(net1, SPLIT, u)
-    return SplitLearner(net1, LocalSession(session), OptimizerSpec(), CPU)
+    pretrained.fill_net1(net1)
+    assert u is not None
+    set_edge_factor(net1, u)
+    head = HEAD_TABLE["sequence-classification"]
+    return SplitLearner(net1, LocalSession(session), head, OptimizerSpec(), CPU)
 
 
 @pytest.mark.parametrize("total", [1, 7, 10, 100, 333])
@@ -76,7 +88,7 @@ def test_the_schedule_is_the_released_codes(total: int) -> None:
 
 
 def test_every_example_comes_once_an_epoch_in_an_order_that_the_seed_gives(
-    data: TokenizedExamples,
+    data: Dataset,
 ) -> None:
     def order(seed: int, epoch: int) -> list[tuple[int, ...]]:
         rows = []
@@ -96,7 +108,7 @@ def test_every_example_comes_once_an_epoch_in_an_order_that_the_seed_gives(
     assert len(plain) == 23
 
 
-def test_a_batch_is_padded_to_its_longest_and_cut_at_the_limit(data: TokenizedExamples) -> None:
+def test_a_batch_is_padded_to_its_longest_and_cut_at_the_limit(data: Dataset) -> None:
     for batch in data.in_order(7):
         mask = batch.inputs["attention_mask"]
         assert mask.shape[1] == max(batch.lengths) <= 12
@@ -105,12 +117,10 @@ def test_a_batch_is_padded_to_its_longest_and_cut_at_the_limit(data: TokenizedEx
         assert batch.padded_tokens == mask.numel()
 
 
-def test_the_loop_counts_steps_epochs_and_evaluations(
-    tiny_model: Path, data: TokenizedExamples
-) -> None:
+def test_the_loop_counts_steps_epochs_and_evaluations(tiny_model: Path, data: Dataset) -> None:
     notes = Notes()
     plan = Plan(epochs=2, batch_size=8, learning_rate=1e-3, seed=0)
-    train(learner(tiny_model), data, data, plan=plan, metric="accuracy", watcher=notes)
+    train(learner(tiny_model), task_data(data), plan=plan, metric="accuracy", watcher=notes)
     assert [(step, epoch) for step, epoch, _ in notes.steps] == [
         (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2),
     ]  # fmt: skip
@@ -118,21 +128,19 @@ def test_the_loop_counts_steps_epochs_and_evaluations(
     assert [len(labels) for labels in notes.labels] == [8, 8, 7] * 2
 
 
-def test_max_steps_ends_in_the_middle_with_an_evaluation(
-    tiny_model: Path, data: TokenizedExamples
-) -> None:
+def test_max_steps_ends_in_the_middle_with_an_evaluation(tiny_model: Path, data: Dataset) -> None:
     notes = Notes()
     plan = Plan(epochs=9, max_steps=4, batch_size=8, learning_rate=1e-3, seed=0)
-    train(learner(tiny_model), data, data, plan=plan, metric="accuracy", watcher=notes)
+    train(learner(tiny_model), task_data(data), plan=plan, metric="accuracy", watcher=notes)
     assert len(notes.steps) == 4
     assert notes.steps[-1][2] == learning_rate_at(4, 4, 1e-3)
     assert notes.evaluations == [(3, 1), (4, 2)]
 
 
-def test_the_split_model_learns(tiny_model: Path, data: TokenizedExamples) -> None:
+def test_the_split_model_learns(tiny_model: Path, data: Dataset) -> None:
     notes = Notes()
     plan = Plan(epochs=12, batch_size=8, learning_rate=5e-3, seed=0)
-    last = train(learner(tiny_model), data, data, plan=plan, metric="accuracy", watcher=notes)
+    last = train(learner(tiny_model), task_data(data), plan=plan, metric="accuracy", watcher=notes)
     assert last.value == 1.0
     assert notes.losses[-1] < notes.losses[0] / 2
 
@@ -147,14 +155,17 @@ class Diverging:
         return torch.full((len(batch.labels), 2), float("inf"))
 
 
-def test_a_loss_that_is_no_number_ends_the_run(data: TokenizedExamples) -> None:
+def test_a_loss_that_is_no_number_ends_the_run(data: Dataset) -> None:
     notes = Notes()
     plan = Plan(epochs=1, batch_size=4, learning_rate=1e-3, seed=0)
-    with pytest.raises(TrainingError, match="the loss is nan at step 3"):
-        train(Diverging(), data, data, plan=plan, metric="accuracy", watcher=notes)
+    why = r"the loss is nan at step 3 of 6: a learning rate of 0\.00\d+ is high"
+    with pytest.raises(TrainingError, match=why):
+        train(Diverging(), task_data(data), plan=plan, metric="accuracy", watcher=notes)
     assert len(notes.steps) == 2
     with pytest.raises(TrainingError, match="the validation loss is nan"):
-        evaluate(Diverging(), data, batch_size=4, metric="accuracy", watcher=notes)
+        evaluate(
+            Diverging(), task_data(data).validation, batch_size=4, metric="accuracy", watcher=notes
+        )
 
 
 def test_metrics_of_one_class_are_defined() -> None:

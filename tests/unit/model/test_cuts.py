@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sft_common.model.cuts import factor
+from sft_common.model.cuts import factor, principal_basis
 
 
 def test_full_rank_gives_the_weight_back() -> None:
@@ -29,3 +29,22 @@ def test_u_is_orthonormal_and_sigma_diagonal() -> None:
     u, sigma, _ = factor(torch.randn(24, 40), 6)
     torch.testing.assert_close(u.T @ u, torch.eye(6), rtol=0, atol=1e-6)
     assert torch.equal(sigma, torch.diag(sigma.diagonal()))
+
+
+def test_principal_components_are_the_best_of_their_rank() -> None:
+    """The reconstruction's error is the tail of the spectrum of the centred rows."""
+    rows = torch.randn(200, 24) @ torch.randn(24, 24) + 3
+    mean, encoder, decoder = principal_basis(rows, 5)
+    again = (rows - mean) @ encoder @ decoder + mean
+    tail = torch.linalg.svdvals(rows - rows.mean(0))[5:].square().sum().sqrt()
+    torch.testing.assert_close((rows - again).norm(), tail, rtol=1e-4, atol=1e-4)
+    code = (rows - mean) @ encoder
+    torch.testing.assert_close(torch.cov(code.T), torch.eye(5), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [torch.ones(9, 6), torch.eye(6)[:2], torch.zeros(2, 6)])
+def test_a_stream_without_variance_gives_finite_numbers(rows: torch.Tensor) -> None:
+    basis = principal_basis(rows, 6)
+    assert all(part.isfinite().all() for part in basis)
+    again = (rows - basis.mean) @ basis.encoder @ basis.decoder + basis.mean
+    torch.testing.assert_close(again, rows, rtol=0, atol=1e-4)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_common import PROTOCOL_VERSION
-from sft_common.config import ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
-from sft_common.errors import ConfigError, MismatchError
+from sft_common.config import (
+    CUTS,
+    HEADS,
+    ModelIdentity,
+    OptimizerSpec,
+    SessionSpec,
+    SplitSpec,
+)
+from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
-from sft_common.rpc.spec import spec_from_proto, spec_to_proto
+from sft_common.rpc.spec import (
+    basis_from_proto,
+    basis_to_proto,
+    spec_from_proto,
+    spec_to_proto,
+)
 
 SHARE = st.floats(0, 0.999)
 SPECS = st.builds(
@@ -24,7 +37,7 @@ SPECS = st.builds(
     ),
     split=st.builds(
         SplitSpec,
-        cut=st.sampled_from(["sft", "none"]),
+        cut=st.sampled_from(CUTS),
         split_layer=st.integers(0, 2**32 - 1),
         rank=st.integers(0, 2**32 - 1),
     ),
@@ -35,6 +48,7 @@ SPECS = st.builds(
         eps=st.floats(1e-12, 1),
         weight_decay=st.floats(0, 1),
     ),
+    head=st.sampled_from([head for head in HEADS if head != "regression"]),
     num_labels=st.integers(2, 1000),
     seed=st.integers(0, 2**63 - 1),
     dropout=st.none() | SHARE,
@@ -61,14 +75,17 @@ def opening(**changes: object) -> pb.Open:
         (
             {"protocol_version": PROTOCOL_VERSION + 1},
             MismatchError,
-            "edge speaks protocol version 2, the cloud 1; update the cloud",
+            "edge speaks protocol version 3, the cloud 2; update the cloud",
         ),
         (
             {"protocol_version": 0},
             MismatchError,
-            "edge speaks protocol version 0, the cloud 1; update the edge",
+            "edge speaks protocol version 0, the cloud 2; update the edge",
         ),
         ({"num_labels": 1}, ConfigError, "1 labels"),
+        ({"head": "regression"}, ConfigError, "2 labels: a regression has 1"),
+        ({"head": "multiple-choice"}, ConfigError, "unknown head 'multiple-choice'; choose one"),
+        ({"head": ""}, ConfigError, "unknown head ''"),
         ({"num_labels": 2**32 - 1}, ConfigError, "4294967295 labels: a head takes 2 to 65536"),
         ({"seed": 2**63}, ConfigError, "seed 9223372036854775808 is outside"),
         ({"dropout": 1.0}, ConfigError, "dropout 1.0 is outside"),
@@ -83,10 +100,10 @@ def test_bad_fields_are_refused(
 
 
 @pytest.mark.parametrize("cut", ["identity", "slice", ""])
-def test_only_public_cuts_are_taken_from_a_peer(cut: str) -> None:
+def test_unknown_cuts_are_not_taken_from_a_peer(cut: str) -> None:
     message = opening()
     message.split.cut = cut
-    with pytest.raises(ConfigError, match=f"unknown cut '{cut}'; this cloud offers: sft, none"):
+    with pytest.raises(ConfigError, match=f"unknown cut '{cut}'; this cloud offers: sft, "):
         spec_from_proto(message)
 
 
@@ -99,3 +116,35 @@ def test_an_impossible_optimizer_is_refused(field: str, value: float) -> None:
     setattr(message.optimizer, field, value)
     with pytest.raises(ConfigError, match="optimizer"):
         spec_from_proto(message)
+
+
+def with_basis(cut: str, mean: torch.Tensor, decoder: torch.Tensor) -> pb.Open:
+    message = opening()
+    message.split.cut, message.split.rank = cut, 2
+    message.basis.CopyFrom(basis_to_proto((mean, decoder)))
+    return message
+
+
+def test_a_basis_comes_along() -> None:
+    mean, decoder = torch.randn(5), torch.randn(2, 5)
+    found = basis_from_proto(with_basis("stream", mean, decoder))
+    assert found is not None
+    assert torch.equal(found[0], mean) and torch.equal(found[1], decoder)
+    assert basis_from_proto(opening()) is None
+
+
+def test_a_basis_that_does_not_fit_is_refused() -> None:
+    mean, decoder = torch.randn(5), torch.randn(2, 5)
+    for message, words in (
+        (
+            with_basis("stream", mean, torch.randn(3, 5)),
+            r"shape \(3, 5\), expected \(2, 5",
+        ),
+        (
+            with_basis("stream", mean[:4], decoder),
+            r"shape \(2, 5\), expected \(2, 4",
+        ),
+        (with_basis("stream", mean / 0, decoder), "numbers that are not finite"),
+    ):
+        with pytest.raises(ProtocolError, match=words):
+            basis_from_proto(message)

@@ -24,45 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsft/v1/split_training.proto\x12\x06sft.v1\"\xbb\x01\n\x0cTrainRequest\x12\x1c\n\x04step\x18\x01 \x01(\x0b\x32\x0c.sft.v1.StepH\x00\x12\x1e\n\x05\x61pply\x18\x02 \x01(\x0b\x32\r.sft.v1.ApplyH\x00\x12$\n\x08\x65valuate\x18\x03 \x01(\x0b\x32\x10.sft.v1.EvaluateH\x00\x12\x1c\n\x04open\x18\x04 \x01(\x0b\x32\x0c.sft.v1.OpenH\x00\x12\x1e\n\x05\x63lose\x18\x05 \x01(\x0b\x32\r.sft.v1.CloseH\x00\x42\t\n\x07request\"\xb4\x01\n\rTrainResponse\x12)\n\x0bstep_result\x18\x01 \x01(\x0b\x32\x12.sft.v1.StepResultH\x00\x12(\n\nevaluation\x18\x02 \x01(\x0b\x32\x12.sft.v1.EvaluationH\x00\x12 \n\x06opened\x18\x03 \x01(\x0b\x32\x0e.sft.v1.OpenedH\x00\x12 \n\x06\x63losed\x18\x04 \x01(\x0b\x32\x0e.sft.v1.ClosedH\x00\x42\n\n\x08response\"P\n\x06Tensor\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05shape\x18\x02 \x03(\r\x12)\n\x0c\x65lement_type\x18\x03 \x01(\x0e\x32\x13.sft.v1.ElementType\"Y\n\x04Step\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\"\n\nactivation\x18\x02 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x0f\n\x07lengths\x18\x03 \x03(\r\x12\x0e\n\x06labels\x18\x04 \x03(\x12\"a\n\nStepResult\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12 \n\x08gradient\x18\x03 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x15\n\rcloud_seconds\x18\x04 \x01(\x01\",\n\x05\x41pply\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\"?\n\x08\x45valuate\x12\"\n\nactivation\x18\x01 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x0f\n\x07lengths\x18\x02 \x03(\r\"C\n\nEvaluation\x12\x1e\n\x06logits\x18\x01 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x15\n\rcloud_seconds\x18\x02 \x01(\x01\"\xc6\x01\n\x04Open\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x1c\n\x05model\x18\x02 \x01(\x0b\x32\r.sft.v1.Model\x12\x1c\n\x05split\x18\x03 \x01(\x0b\x32\r.sft.v1.Split\x12$\n\toptimizer\x18\x04 \x01(\x0b\x32\x11.sft.v1.Optimizer\x12\x12\n\nnum_labels\x18\x05 \x01(\r\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x14\n\x07\x64ropout\x18\x07 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_dropout\"V\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x15\n\rconfig_digest\x18\x03 \x01(\t\x12\x16\n\x0eweights_digest\x18\x04 \x01(\t\"7\n\x05Split\x12\x0b\n\x03\x63ut\x18\x01 \x01(\t\x12\x13\n\x0bsplit_layer\x18\x02 \x01(\r\x12\x0c\n\x04rank\x18\x03 \x01(\r\"L\n\tOptimizer\x12\r\n\x05\x62\x65ta1\x18\x01 \x01(\x01\x12\r\n\x05\x62\x65ta2\x18\x02 \x01(\x01\x12\x0b\n\x03\x65ps\x18\x03 \x01(\x01\x12\x14\n\x0cweight_decay\x18\x04 \x01(\x01\"\x86\x01\n\x06Opened\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12#\n\x0b\x65\x64ge_factor\x18\x03 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\"\x07\n\x05\x43lose\"&\n\x06\x43losed\x12\r\n\x05steps\x18\x01 \x01(\x04\x12\r\n\x05saved\x18\x02 \x01(\x08*E\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x32P\n\x14SplitTrainingService\x12\x38\n\x05Train\x12\x14.sft.v1.TrainRequest\x1a\x15.sft.v1.TrainResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsft/v1/split_training.proto\x12\x06sft.v1\"#\n\rExportRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"3\n\x0e\x45xportResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\"\xbb\x01\n\x0cTrainRequest\x12\x1c\n\x04step\x18\x01 \x01(\x0b\x32\x0c.sft.v1.StepH\x00\x12\x1e\n\x05\x61pply\x18\x02 \x01(\x0b\x32\r.sft.v1.ApplyH\x00\x12$\n\x08\x65valuate\x18\x03 \x01(\x0b\x32\x10.sft.v1.EvaluateH\x00\x12\x1c\n\x04open\x18\x04 \x01(\x0b\x32\x0c.sft.v1.OpenH\x00\x12\x1e\n\x05\x63lose\x18\x05 \x01(\x0b\x32\r.sft.v1.CloseH\x00\x42\t\n\x07request\"\xb4\x01\n\rTrainResponse\x12)\n\x0bstep_result\x18\x01 \x01(\x0b\x32\x12.sft.v1.StepResultH\x00\x12(\n\nevaluation\x18\x02 \x01(\x0b\x32\x12.sft.v1.EvaluationH\x00\x12 \n\x06opened\x18\x03 \x01(\x0b\x32\x0e.sft.v1.OpenedH\x00\x12 \n\x06\x63losed\x18\x04 \x01(\x0b\x32\x0e.sft.v1.ClosedH\x00\x42\n\n\x08response\"P\n\x06Tensor\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05shape\x18\x02 \x03(\r\x12)\n\x0c\x65lement_type\x18\x03 \x01(\x0e\x32\x13.sft.v1.ElementType\"j\n\x04Step\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\"\n\nactivation\x18\x02 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x0f\n\x07lengths\x18\x03 \x03(\r\x12\x0e\n\x06labels\x18\x04 \x03(\x12\x12\x0f\n\x07numbers\x18\x05 \x03(\x02\"a\n\nStepResult\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12 \n\x08gradient\x18\x03 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x15\n\rcloud_seconds\x18\x04 \x01(\x01\",\n\x05\x41pply\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\"O\n\x08\x45valuate\x12\"\n\nactivation\x18\x01 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x0f\n\x07lengths\x18\x02 \x03(\r\x12\x0e\n\x06labels\x18\x03 \x03(\x12\"C\n\nEvaluation\x12\x1e\n\x06logits\x18\x01 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x15\n\rcloud_seconds\x18\x02 \x01(\x01\"\x8b\x02\n\x04Open\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x1c\n\x05model\x18\x02 \x01(\x0b\x32\r.sft.v1.Model\x12\x1c\n\x05split\x18\x03 \x01(\x0b\x32\r.sft.v1.Split\x12$\n\toptimizer\x18\x04 \x01(\x0b\x32\x11.sft.v1.Optimizer\x12\x12\n\nnum_labels\x18\x05 \x01(\r\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x14\n\x07\x64ropout\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04head\x18\x08 \x01(\t\x12\x1c\n\x05\x62\x61sis\x18\t \x01(\x0b\x32\r.sft.v1.Basis\x12\x17\n\x0ftrained_session\x18\n \x01(\tB\n\n\x08_dropout\"F\n\x05\x42\x61sis\x12\x1c\n\x04mean\x18\x01 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x1f\n\x07\x64\x65\x63oder\x18\x02 \x01(\x0b\x32\x0e.sft.v1.Tensor\"V\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x15\n\rconfig_digest\x18\x03 \x01(\t\x12\x16\n\x0eweights_digest\x18\x04 \x01(\t\"7\n\x05Split\x12\x0b\n\x03\x63ut\x18\x01 \x01(\t\x12\x13\n\x0bsplit_layer\x18\x02 \x01(\r\x12\x0c\n\x04rank\x18\x03 \x01(\r\"L\n\tOptimizer\x12\r\n\x05\x62\x65ta1\x18\x01 \x01(\x01\x12\r\n\x05\x62\x65ta2\x18\x02 \x01(\x01\x12\x0b\n\x03\x65ps\x18\x03 \x01(\x01\x12\x14\n\x0cweight_decay\x18\x04 \x01(\x01\"\x86\x01\n\x06Opened\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12#\n\x0b\x65\x64ge_factor\x18\x03 \x01(\x0b\x32\x0e.sft.v1.Tensor\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\"\x07\n\x05\x43lose\"&\n\x06\x43losed\x12\r\n\x05steps\x18\x01 \x01(\x04\x12\r\n\x05saved\x18\x02 \x01(\x08*E\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x32\x8b\x01\n\x14SplitTrainingService\x12\x38\n\x05Train\x12\x14.sft.v1.TrainRequest\x1a\x15.sft.v1.TrainResponse(\x01\x30\x01\x12\x39\n\x06\x45xport\x12\x15.sft.v1.ExportRequest\x1a\x16.sft.v1.ExportResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sft.v1.split_training_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ELEMENTTYPE']._serialized_start=1474
-  _globals['_ELEMENTTYPE']._serialized_end=1543
-  _globals['_TRAINREQUEST']._serialized_start=40
-  _globals['_TRAINREQUEST']._serialized_end=227
-  _globals['_TRAINRESPONSE']._serialized_start=230
-  _globals['_TRAINRESPONSE']._serialized_end=410
-  _globals['_TENSOR']._serialized_start=412
-  _globals['_TENSOR']._serialized_end=492
-  _globals['_STEP']._serialized_start=494
-  _globals['_STEP']._serialized_end=583
-  _globals['_STEPRESULT']._serialized_start=585
-  _globals['_STEPRESULT']._serialized_end=682
-  _globals['_APPLY']._serialized_start=684
-  _globals['_APPLY']._serialized_end=728
-  _globals['_EVALUATE']._serialized_start=730
-  _globals['_EVALUATE']._serialized_end=793
-  _globals['_EVALUATION']._serialized_start=795
-  _globals['_EVALUATION']._serialized_end=862
-  _globals['_OPEN']._serialized_start=865
-  _globals['_OPEN']._serialized_end=1063
-  _globals['_MODEL']._serialized_start=1065
-  _globals['_MODEL']._serialized_end=1151
-  _globals['_SPLIT']._serialized_start=1153
-  _globals['_SPLIT']._serialized_end=1208
-  _globals['_OPTIMIZER']._serialized_start=1210
-  _globals['_OPTIMIZER']._serialized_end=1286
-  _globals['_OPENED']._serialized_start=1289
-  _globals['_OPENED']._serialized_end=1423
-  _globals['_CLOSE']._serialized_start=1425
-  _globals['_CLOSE']._serialized_end=1432
-  _globals['_CLOSED']._serialized_start=1434
-  _globals['_CLOSED']._serialized_end=1472
-  _globals['_SPLITTRAININGSERVICE']._serialized_start=1545
-  _globals['_SPLITTRAININGSERVICE']._serialized_end=1625
+  _globals['_ELEMENTTYPE']._serialized_start=1738
+  _globals['_ELEMENTTYPE']._serialized_end=1807
+  _globals['_EXPORTREQUEST']._serialized_start=39
+  _globals['_EXPORTREQUEST']._serialized_end=74
+  _globals['_EXPORTRESPONSE']._serialized_start=76
+  _globals['_EXPORTRESPONSE']._serialized_end=127
+  _globals['_TRAINREQUEST']._serialized_start=130
+  _globals['_TRAINREQUEST']._serialized_end=317
+  _globals['_TRAINRESPONSE']._serialized_start=320
+  _globals['_TRAINRESPONSE']._serialized_end=500
+  _globals['_TENSOR']._serialized_start=502
+  _globals['_TENSOR']._serialized_end=582
+  _globals['_STEP']._serialized_start=584
+  _globals['_STEP']._serialized_end=690
+  _globals['_STEPRESULT']._serialized_start=692
+  _globals['_STEPRESULT']._serialized_end=789
+  _globals['_APPLY']._serialized_start=791
+  _globals['_APPLY']._serialized_end=835
+  _globals['_EVALUATE']._serialized_start=837
+  _globals['_EVALUATE']._serialized_end=916
+  _globals['_EVALUATION']._serialized_start=918
+  _globals['_EVALUATION']._serialized_end=985
+  _globals['_OPEN']._serialized_start=988
+  _globals['_OPEN']._serialized_end=1255
+  _globals['_BASIS']._serialized_start=1257
+  _globals['_BASIS']._serialized_end=1327
+  _globals['_MODEL']._serialized_start=1329
+  _globals['_MODEL']._serialized_end=1415
+  _globals['_SPLIT']._serialized_start=1417
+  _globals['_SPLIT']._serialized_end=1472
+  _globals['_OPTIMIZER']._serialized_start=1474
+  _globals['_OPTIMIZER']._serialized_end=1550
+  _globals['_OPENED']._serialized_start=1553
+  _globals['_OPENED']._serialized_end=1687
+  _globals['_CLOSE']._serialized_start=1689
+  _globals['_CLOSE']._serialized_end=1696
+  _globals['_CLOSED']._serialized_start=1698
+  _globals['_CLOSED']._serialized_end=1736
+  _globals['_SPLITTRAININGSERVICE']._serialized_start=1810
+  _globals['_SPLITTRAININGSERVICE']._serialized_end=1949
 # @@protoc_insertion_point(module_scope)

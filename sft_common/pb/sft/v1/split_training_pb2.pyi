@@ -14,6 +14,20 @@ class ElementType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 ELEMENT_TYPE_UNSPECIFIED: ElementType
 ELEMENT_TYPE_FLOAT32: ElementType
 
+class ExportRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class ExportResponse(_message.Message):
+    __slots__ = ("data", "total_bytes")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    total_bytes: int
+    def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+
 class TrainRequest(_message.Message):
     __slots__ = ("step", "apply", "evaluate", "open", "close")
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -51,16 +65,18 @@ class Tensor(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., element_type: _Optional[_Union[ElementType, str]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("step", "activation", "lengths", "labels")
+    __slots__ = ("step", "activation", "lengths", "labels", "numbers")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
     step: int
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
     labels: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
+    numbers: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class StepResult(_message.Message):
     __slots__ = ("step", "loss", "gradient", "cloud_seconds")
@@ -83,12 +99,14 @@ class Apply(_message.Message):
     def __init__(self, step: _Optional[int] = ..., learning_rate: _Optional[float] = ...) -> None: ...
 
 class Evaluate(_message.Message):
-    __slots__ = ("activation", "lengths")
+    __slots__ = ("activation", "lengths", "labels")
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("logits", "cloud_seconds")
@@ -99,7 +117,7 @@ class Evaluation(_message.Message):
     def __init__(self, logits: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_seconds: _Optional[float] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout")
+    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +125,9 @@ class Open(_message.Message):
     NUM_LABELS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     DROPOUT_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_SESSION_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model: Model
     split: Split
@@ -114,7 +135,18 @@ class Open(_message.Message):
     num_labels: int
     seed: int
     dropout: float
-    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ...) -> None: ...
+    head: str
+    basis: Basis
+    trained_session: str
+    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ...) -> None: ...
+
+class Basis(_message.Message):
+    __slots__ = ("mean", "decoder")
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    DECODER_FIELD_NUMBER: _ClassVar[int]
+    mean: Tensor
+    decoder: Tensor
+    def __init__(self, mean: _Optional[_Union[Tensor, _Mapping]] = ..., decoder: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "revision", "config_digest", "weights_digest")

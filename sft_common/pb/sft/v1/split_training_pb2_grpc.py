@@ -40,6 +40,11 @@ class SplitTrainingServiceStub:
                 request_serializer=sft_dot_v1_dot_split__training__pb2.TrainRequest.SerializeToString,
                 response_deserializer=sft_dot_v1_dot_split__training__pb2.TrainResponse.FromString,
                 _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/sft.v1.SplitTrainingService/Export',
+                request_serializer=sft_dot_v1_dot_split__training__pb2.ExportRequest.SerializeToString,
+                response_deserializer=sft_dot_v1_dot_split__training__pb2.ExportResponse.FromString,
+                _registered_method=True)
 
 
 class SplitTrainingServiceServicer:
@@ -53,6 +58,14 @@ class SplitTrainingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Export(self, request, context):
+        """Hands out the trained net2 of a finished session, as the bytes of a safetensors file in order. Refused
+        unless the cloud was started to allow it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SplitTrainingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_SplitTrainingServiceServicer_to_server(servicer, server):
                     servicer.Train,
                     request_deserializer=sft_dot_v1_dot_split__training__pb2.TrainRequest.FromString,
                     response_serializer=sft_dot_v1_dot_split__training__pb2.TrainResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=sft_dot_v1_dot_split__training__pb2.ExportRequest.FromString,
+                    response_serializer=sft_dot_v1_dot_split__training__pb2.ExportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class SplitTrainingService:
             '/sft.v1.SplitTrainingService/Train',
             sft_dot_v1_dot_split__training__pb2.TrainRequest.SerializeToString,
             sft_dot_v1_dot_split__training__pb2.TrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sft.v1.SplitTrainingService/Export',
+            sft_dot_v1_dot_split__training__pb2.ExportRequest.SerializeToString,
+            sft_dot_v1_dot_split__training__pb2.ExportResponse.FromString,
             options,
             channel_credentials,
             insecure,

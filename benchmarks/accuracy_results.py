@@ -1,0 +1,102 @@
+"""The file of results: one JSON line for every run, in the order in which they ended.
+
+A line holds the fields of `Run` and either what was measured or "error". A process that dies while
+it writes leaves a torn last line, which counts for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.grid import Key, key_of
+from sft_common.errors import DataError
+
+Line = dict[str, Any]
+"""One line of results."""
+
+
+class ResultsFile:
+    """A file of results that grows. Opening it drops a torn last line.
+
+    Args:
+        path: need not be there yet, nor its folder.
+
+    Raises:
+        DataError: the file is not one of results; names the line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self.lines = read_results(path)
+        _end_whole(path)
+
+    def done(self) -> set[Key]:
+        """Return the runs that came to a good end."""
+        return {key_of(line) for line in self.lines if "error" not in line}
+
+    def append(self, line: Line) -> None:
+        """Add a run's line; it is on the disk when this returns."""
+        self.lines.append(line)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_results(path: Path) -> list[Line]:
+    """Return the lines of a file of results, without a torn last one.
+
+    Raises:
+        DataError: the file is not one of results; names the line.
+        OSError: it cannot be read.
+    """
+    *whole, tail = path.read_bytes().split(b"\n")
+    lines = [_parsed(raw, f"{path}:{n}") for n, raw in enumerate(whole, start=1) if raw.strip()]
+    return lines if _is_torn(tail) else [*lines, _parsed(tail, f"{path}:{len(whole) + 1}")]
+
+
+def latest(lines: Iterable[Line]) -> tuple[list[Line], list[Line]]:
+    """Return the last good line of every run, and the last line of those that have only failed."""
+    good: dict[Key, Line] = {}
+    failed: dict[Key, Line] = {}
+    for line in lines:
+        (failed if "error" in line else good)[key_of(line)] = line
+    return list(good.values()), [line for key, line in failed.items() if key not in good]
+
+
+def _end_whole(path: Path) -> None:
+    """Take a torn last line away, or end a whole one that only lacks its line feed."""
+    raw = path.read_bytes()
+    tail = raw.rpartition(b"\n")[2]
+    with open(path, "r+b") as file:
+        if _is_torn(tail):
+            file.truncate(len(raw) - len(tail))
+        else:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+
+
+def _is_torn(tail: bytes) -> bool:
+    try:
+        json.loads(tail)
+    except ValueError:  # also where a character is torn
+        return True
+    return False
+
+
+def _parsed(raw: bytes, place: str) -> Line:
+    try:
+        line = json.loads(raw)
+        key_of(line)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{place} is not a line of accuracy results: {error}") from error
+    except KeyError as error:
+        raise DataError(f"{place} is not a line of accuracy results: no {error}") from error
+    assert isinstance(line, dict)
+    return line
