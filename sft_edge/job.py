@@ -122,6 +122,10 @@ def _task(options: argparse.Namespace) -> Task:
         ConfigError: the task has columns of its own, or takes another number of them.
     """
     task = find_task(options.task)
+    if takes_own_data(task) and options.data is None:
+        raise ConfigError(
+            f"task {task.name} has no data of its own; give --data DIR with train and validation"
+        )
     columns = tuple(options.text_column or ())
     if not columns and options.label_column is None:
         return task
@@ -131,6 +135,8 @@ def _task(options: argparse.Namespace) -> Task:
             f"task {task.name} has columns of its own ({own}); for others take one of: "
             f"{', '.join(name for name, t in TASKS.items() if takes_own_data(t))}"
         )
+    if task.kind == "language" and options.label_column is not None:
+        raise ConfigError(f"task {task.name} has no label column: it learns the text itself")
     most = 2 if task.kind == "text" else 1
     if len(columns) > most:
         raise ConfigError(

@@ -8,7 +8,11 @@ from typing import Any
 
 from sft_common.errors import DataError
 from sft_edge.tasks.files import Row
+from sft_edge.tasks.scoring import IGNORED
 from sft_edge.tasks.table import Task
+
+LARGEST_FLOAT32 = 3.4e38
+"""Numbers travel as float32."""
 
 MAX_CLASSES = 10_000
 """More distinct labels than that in one's own data are no classes but a mistaken column."""
@@ -54,8 +58,8 @@ def class_of(task: Task, row: Row, value: Any) -> int:
     Raises:
         DataError: it is no class of the task.
     """
-    if isinstance(value, str) and value in task.labels:
-        return task.labels.index(value)
+    if (name := str(value).strip()) in task.labels:
+        return task.labels.index(name)
     classes = len(task.labels)
     try:
         label = int(value)
@@ -78,9 +82,9 @@ def number_of(row: Row, name: str) -> float:
     value = row.values[name]
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
+    if isinstance(value, bool) or not abs(number) <= LARGEST_FLOAT32:
         raise DataError(f"{row.place}: column {name!r} holds {value!r}, not a number")
     return number
 
@@ -107,7 +111,7 @@ def found_labels(task: Task, values: Iterable[Any]) -> tuple[str, ...]:
     Raises:
         DataError: there is only one class, or there are too many to be classes.
     """
-    names = {str(value).strip() for value in values}
+    names = {str(value).strip() for value in values} - {str(IGNORED)}
     if len(names) > MAX_CLASSES or len(names) < 2:
         raise DataError(
             f"column {task.label_column!r} of the training part has {len(names)} different labels; "

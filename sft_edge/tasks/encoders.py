@@ -46,28 +46,50 @@ def load_tokenizer(
     return tokenizer
 
 
-def load_image_processor(folder: Path) -> Any:
+def load_image_processor(folder: Path, size: int) -> Any:
     """Return what turns images into pixel values, as the model was trained with.
 
+    Args:
+        folder: of the model.
+        size: height and width that the model takes.
+
     Raises:
-        ModelError: the folder has none.
+        ModelError: the folder has none, or one that makes images of another size.
     """
     if not (folder / _IMAGE_FILE).is_file():
         raise ModelError(f"{folder} holds no image processor: {_IMAGE_FILE} is needed")
+    from PIL import Image
     from transformers import AutoImageProcessor
 
     try:
-        return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(
+            folder, backend="pil", trust_remote_code=False
+        )
+        made = processor([Image.new("RGB", (8, 8))], return_tensors="pt")["pixel_values"].shape
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
             f"cannot read the image processor in {folder}: {first_line(error)}"
         ) from error
+    if tuple(made[-2:]) != (size, size):
+        raise ModelError(
+            f"the image processor in {folder} makes images of {made[-2]} x {made[-1]}, its model "
+            f"takes {size} x {size}; get the folder anew"
+        )
+    return processor
 
 
 def empty_rows(tokenizer: PreTrainedTokenizerBase, *, numbers: bool = False) -> TokenRows:
     """Return an empty set of rows with the inputs that a tokenizer gives."""
     names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
+    return TokenRows(names, padding=padding_of(tokenizer), numbers=numbers)
+
+
+def padding_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that fills a batch up; causal models often have none of their own."""
     padding: Any = tokenizer.pad_token_id
-    if padding is None:  # causal models often have none; padding is masked out anyway
-        padding = tokenizer.eos_token_id or 0
-    return TokenRows(names, padding=padding, numbers=numbers)
+    return int(tokenizer.eos_token_id or 0) if padding is None else int(padding)
+
+
+def columns_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> dict[str, list[int]]:
+    """Return the inputs of a model by name for one row of tokens."""
+    return {name: [0] * len(ids) for name in tokenizer.model_input_names} | {"input_ids": ids}

@@ -70,6 +70,8 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
                 raise DataError(
                     f"{place}: not JSON: {error.msg} at column {error.colno}"
                 ) from error
+            except (ValueError, RecursionError) as error:  # a number or a nesting beyond measure
+                raise DataError(f"{place}: not JSON to be read: {first_line(error)}") from error
             if not isinstance(values, dict):
                 raise DataError(f"{place}: a row must be a JSON object, not {line.strip()[:40]}")
             yield Row(place, values)

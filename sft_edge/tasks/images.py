@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from sft_common.errors import DataError, first_line
 from sft_edge.tasks.batches import Batch, Dataset
@@ -101,10 +101,14 @@ def _source(row: Row, column: str, folder: Path | None) -> Path | bytes | np.nda
 def _pixels(row: Row, column: str, lines: list[Any]) -> np.ndarray:
     try:
         array_ = np.asarray(lines, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array_ = np.empty(0)
     grey, coloured = array_.ndim == 2, array_.ndim == 3 and array_.shape[-1] == 3
-    if not (grey or coloured) or not ((array_ >= 0) & (array_ <= _LARGEST)).all():
+    if (
+        not (grey or coloured)
+        or not array_.size
+        or not ((array_ >= 0) & (array_ <= _LARGEST)).all()
+    ):
         raise DataError(
             f"{row.place}: column {column!r} holds no image: numbers in 0..{_LARGEST} in lists of "
             "(height, width) or (height, width, 3) are needed"
@@ -116,7 +120,12 @@ def _opened(source: Path | bytes | np.ndarray, place: str) -> Any:
     try:
         if isinstance(source, np.ndarray):
             return Image.fromarray(source).convert("RGB")
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            image: Image.Image = file
+            if image.mode.startswith("I;16"):  # convert() would clip at 255
+                image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+            if "transparency" in image.info:  # of a palette; convert() warns of it otherwise
+                image = image.convert("RGBA")
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise many unrelated classes
         raise DataError(f"{place}: cannot read the image: {first_line(error)}") from error

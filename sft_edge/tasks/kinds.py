@@ -16,7 +16,7 @@ from sft_common.model.loading import Pretrained
 from sft_edge.tasks import images, language, questions, texts, words
 from sft_edge.tasks.batches import Dataset
 from sft_edge.tasks.checks import found_labels, require
-from sft_edge.tasks.encoders import load_image_processor, load_tokenizer
+from sft_edge.tasks.encoders import load_image_processor, load_tokenizer, padding_of
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.scoring import ClassScorer, LossScorer, NumberScorer, Scorer, TagScorer
 from sft_edge.tasks.spans import windows_of
@@ -196,8 +196,10 @@ def encoder_for(
         ModelError: the folder lacks the tokenizer or image processor.
     """
     if task.kind == "image":
-        return Encoder(tool=load_image_processor(model), max_length=shape.positions, folder=data)
+        tool = load_image_processor(model, pretrained.config.image_size)
+        return Encoder(tool=tool, max_length=shape.positions, folder=data)
     tokenizer = load_tokenizer(model, pretrained.config.vocab_size, words=task.kind == "words")
+    pretrained.config.pad_token_id = padding_of(tokenizer)  # stock heads look for it
     wanted = max_length or min(task.max_length, shape.positions)
     own = tokenizer.num_special_tokens_to_add(pair=len(task.columns) == 2)
     if not own < wanted <= shape.positions:

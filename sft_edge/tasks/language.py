@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from sft_common.errors import DataError
 from sft_edge.tasks.batches import TokenRows
 from sft_edge.tasks.checks import require, text_of
-from sft_edge.tasks.encoders import empty_rows
+from sft_edge.tasks.encoders import columns_of, empty_rows
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.scoring import IGNORED
 from sft_edge.tasks.table import Task
@@ -51,8 +51,3 @@ def tokenized(
         if any(label != IGNORED for label in labels):
             rows.add(columns_of(tokenizer, ids), labels)
     return rows
-
-
-def columns_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> dict[str, list[int]]:
-    """Return the inputs of a model by name for one row of tokens."""
-    return {name: [0] * len(ids) for name in tokenizer.model_input_names} | {"input_ids": ids}

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from sft_common.errors import DataError
-from sft_edge.tasks import language, questions, texts, words
+from sft_edge.tasks import questions, texts, words
 from sft_edge.tasks.batches import Dataset
-from sft_edge.tasks.encoders import empty_rows
+from sft_edge.tasks.encoders import columns_of, empty_rows
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.images import prepare as prepare_images
 from sft_edge.tasks.kinds import Encoder
@@ -117,7 +117,7 @@ def continuation_set(rows: Sequence[Sequence[int]], encoder: Encoder) -> Dataset
     made = empty_rows(encoder.tool)
     for ids in rows:
         last = list(ids)[-encoder.max_length :]
-        made.add(language.columns_of(encoder.tool, last), [IGNORED] * len(last))
+        made.add(columns_of(encoder.tool, last), [IGNORED] * len(last))
     return made
 
 

@@ -35,7 +35,7 @@ def _question(task: Task, row: Row) -> Question:
     try:
         texts = tuple(checked_text(row, task.label_column, text) for text in answers["text"])
         starts = tuple(int(start) for start in answers["answer_start"])
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         texts, starts = (), ()
     if not texts or len(texts) != len(starts):
         raise DataError(
@@ -43,7 +43,7 @@ def _question(task: Task, row: Row) -> Question:
             f"one entry each, under 'text' and 'answer_start', not {str(answers)[:80]}"
         )
     for text, start in zip(texts, starts, strict=True):
-        if start < 0 or context[start : start + len(text)] != text:
+        if not text or start < 0 or context[start : start + len(text)] != text:
             raise DataError(
                 f"{row.place}: answer {text[:60]!r} is not at character {start} of the context, "
                 f"where {context[max(0, start) :][:20]!r} stands"

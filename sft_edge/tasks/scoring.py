@@ -116,8 +116,10 @@ class TagScorer(ClassScorer):
             self._ends.append(done)
 
     def score(self) -> Score:
-        """Return F1 of entities, accuracy of tokens and mean cross entropy."""
+        """Return F1 of entities if there can be any, accuracy of tokens, mean cross entropy."""
         plain = super().score()
+        if not metrics.are_entities(self._tags):
+            return plain
         starts = [0, *self._ends[:-1]]
         spans = [slice(start, end) for start, end in zip(starts, self._ends, strict=True)]
 
@@ -143,5 +145,5 @@ class LossScorer:
     def score(self) -> Score:
         """Return the perplexity and the mean loss."""
         loss = self._sum / max(1, self._count)
-        perplexity = math.exp(loss) if loss < 700 else math.inf
+        perplexity = math.exp(min(loss, 700))
         return Score(loss=loss, metrics={"perplexity": perplexity})

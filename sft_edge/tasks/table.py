@@ -7,6 +7,7 @@ import difflib
 from dataclasses import dataclass, field
 
 from sft_common.errors import ConfigError
+from sft_edge.tasks.metrics import are_entities
 
 VALIDATION = "validation"
 
@@ -59,8 +60,13 @@ class Task:
     """Tokens of an example, the rest is cut off."""
 
     def with_labels(self, labels: tuple[str, ...]) -> Task:
-        """Return the same task with its classes known."""
-        return dataclasses.replace(self, labels=labels)
+        """Return the same task with its classes known.
+
+        Tags that make up no entities (B-..., I-...) have no F1 of their own: accuracy comes first.
+        """
+        plain = self.kind == "words" and not are_entities(labels)
+        metric = "accuracy" if plain else self.metric
+        return dataclasses.replace(self, labels=labels, metric=metric)
 
 
 _GLUE = "nyu-mll/glue"

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sft_edge.tasks.batches import TokenRows
 from sft_edge.tasks.checks import class_of, number_of, require, text_of
-from sft_edge.tasks.encoders import empty_rows
+from sft_edge.tasks.encoders import columns_of, empty_rows, padding_of
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.table import Task
 
@@ -66,7 +66,10 @@ def tokenized(
         )
         for at, example in enumerate(some):
             label = example.label if numbers else int(example.label)
-            rows.add({name: column[at] for name, column in encoded.items()}, [label])
+            columns = {name: column[at] for name, column in encoded.items()}
+            if not columns["input_ids"]:  # an empty text, for a tokenizer that frames nothing
+                columns = columns_of(tokenizer, [padding_of(tokenizer)])
+            rows.add(columns, [label])
     return rows
 
 

@@ -17,7 +17,7 @@ from sft_edge.tasks.table import Task
 
 
 class Sentence(NamedTuple):
-    """Words and the class of each."""
+    """Words and the class of each, -100 for none."""
 
     words: list[str]
     tags: list[int]
@@ -48,7 +48,10 @@ def _sentence(task: Task, row: Row) -> Sentence:
     require(task, row, *task.columns, task.label_column)
     (column,) = task.columns
     words = [checked_text(row, column, word) for word in list_of(row, column)]
-    tags = [class_of(task, row, tag) for tag in list_of(row, task.label_column)]
+    tags = [
+        IGNORED if str(tag) == str(IGNORED) else class_of(task, row, tag)
+        for tag in list_of(row, task.label_column)
+    ]
     if len(words) != len(tags):
         raise DataError(
             f"{row.place}: {len(words)} words in column {column!r}, but {len(tags)} tags in "

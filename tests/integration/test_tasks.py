@@ -219,7 +219,7 @@ def test_pairs_of_texts_with_named_classes_in_csv(edge: Run, model: Model, tmp_p
 def test_words_with_tags_in_jsonl(edge: Run, model: Model, tmp_path: Path, named: bool) -> None:
     """The tag of a word can be seen in the word, so F1 of entities gets near 1.
 
-    Numbered tags name no entities: each is one of its own, and F1 is the accuracy.
+    Numbered tags name no entities, so there is no F1 of them: accuracy comes first.
     """
     numbers = {"O": 0, "B-PLACE": 1, "I-PLACE": 2, "B-WHO": 3}
     sentences = [f"{sentence(n)} a lovely quiet room and staff".split() for n in range(32)]
@@ -233,10 +233,9 @@ def test_words_with_tags_in_jsonl(edge: Run, model: Model, tmp_path: Path, named
         *("--model", model("deberta-v2", task), "--text-column", "words", "--label-column", "ner"),
         *("--learning-rate", 3e-3, "--batch-size", 8, "--epochs", 8, "--dropout", 0),
     )
-    assert_sound(metrics, ["f1", "accuracy"])
+    assert_sound(metrics, ["f1", "accuracy"] if named else ["accuracy"])
     assert metrics["labels"] == (sorted(numbers) if named else ["0", "1", "2", "3"])
     assert metrics["metric"]["value"] > 0.8
-    assert named or metrics["metrics"]["f1"] == pytest.approx(metrics["metrics"]["accuracy"])
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from sft_common.config import SplitSpec
 from sft_common.errors import MismatchError, ModelError
-from sft_common.model.loading import Pretrained, check_same, set_edge_factor
+from sft_common.model.identity import check_same
+from sft_common.model.loading import Pretrained, set_edge_factor
 from tests.models import save_tiny_model
 
 SPLIT = SplitSpec(split_layer=3, rank=4)
