@@ -15,11 +15,11 @@ from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
 from sft_common.model.sources import Source, find_model
+from sft_common.plan import Plan
 from sft_edge.run_folder import RunFolder
 from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of
 from sft_edge.tasks.kinds import KINDS, encoder_for
 from sft_edge.tasks.table import TASKS, Task, find_task, takes_own_data
-from sft_edge.trainer import Plan
 
 DEFAULT_CUT = "sft"
 

@@ -1,17 +1,18 @@
-"""The training loop: order of batches, schedule, evaluation. It knows learners, not gRPC."""
+"""The training loop and the evaluation. It knows learners and plans, not gRPC."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from sft_common.errors import TrainingError
+from sft_common.plan import Plan, planned_steps
 from sft_edge.learners import Learner
-from sft_edge.tasks.batches import Batch, Dataset
+from sft_edge.tasks.batches import Batch
 from sft_edge.tasks.data import TaskData
 from sft_edge.tasks.kinds import Part
 from sft_edge.tasks.scoring import Score
@@ -21,34 +22,6 @@ HIGH_RATE = 3e-4
 
 LARGE_NUMBER = 1e6
 """Squared errors of numbers above this one leave float32's precision."""
-
-WARM_UP = 0.1
-"""Share of the steps in which the learning rate rises (released code of SFT)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """How long and how fast to train."""
-
-    epochs: int
-    """Passes over the training part, at least 1."""
-
-    max_steps: int | None = None
-    """Stop after so many steps; None runs all epochs."""
-
-    batch_size: int
-    """Examples of one step."""
-
-    learning_rate: float
-    """Peak rate."""
-
-    seed: int
-    """Seed of the order of batches."""
-
-    def total_steps(self, examples: int) -> int:
-        """Return the number of steps for so many training examples."""
-        steps = self.epochs * math.ceil(examples / self.batch_size)
-        return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,17 +69,6 @@ def likely_cause(batch: Batch, rate: float) -> str:
     return "the weights have grown too large; choose a lower --learning-rate or another --seed"
 
 
-def learning_rate_at(step: int, total: int, peak: float) -> float:
-    """Return the rate of a step (from 1): linear rise over 10 % of the steps, then linear fall.
-
-    As in the released code of SFT, counted so that step `k` is the schedule's (k - 1)-th update.
-    """
-    done, warm_up = step - 1, int(WARM_UP * total)
-    if done < warm_up:
-        return peak * done / warm_up
-    return peak * (total - done) / (total - warm_up)
-
-
 def train(
     learner: Learner,
     data: TaskData,
@@ -124,13 +86,13 @@ def train(
         TrainingError: a loss is not a finite number.
     """
     total = plan.total_steps(len(data.train))
-    for step, epoch, batch, last_of_epoch in _numbered(data.train, plan, total):
-        rate = learning_rate_at(step, total, plan.learning_rate)
+    for step, epoch, rows, rate, evaluates in planned_steps(plan, len(data.train)):
+        batch = data.train.batch(rows)
         loss = learner.train_step(step, batch, rate)
         if not math.isfinite(loss):
             raise Diverged(step, total, loss, likely_cause(batch, rate))
         watcher.stepped(step, epoch, batch, loss, rate)
-        if last_of_epoch or step == total:
+        if evaluates:
             evaluation = evaluate(
                 learner,
                 data.validation,
@@ -184,15 +146,3 @@ def _score(learner: Learner, part: Part, batch_size: int, watcher: Watcher) -> S
         watcher.evaluating(batch, verdict)
         scorer.add(batch, verdict)
     return scorer.score()
-
-
-def _numbered(data: Dataset, plan: Plan, total: int) -> Iterator[tuple[int, int, Batch, bool]]:
-    """Yield (step, epoch, batch, whether it is the epoch's last), steps and epochs from 1."""
-    per_epoch = math.ceil(len(data) / plan.batch_size)
-    step = 0
-    for epoch in range(plan.epochs):
-        for batch in data.shuffled(plan.batch_size, seed=plan.seed, epoch=epoch):
-            if step == total:
-                return
-            step += 1
-            yield step, epoch + 1, batch, step % per_epoch == 0

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sft_common.plan import epoch_order
 from sft_common.wire.packing import mask_of
 
 Labels = list[int] | list[float]
@@ -52,6 +53,10 @@ class Dataset(ABC):
         """Return the number of examples."""
 
     @abstractmethod
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """Return the tokens of the examples of these numbers."""
+
+    @abstractmethod
     def batch(self, rows: Sequence[int]) -> Batch:
         """Return the examples of these numbers."""
 
@@ -61,9 +66,7 @@ class Dataset(ABC):
 
     def shuffled(self, batch_size: int, *, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield all examples once in the order that seed and epoch (from 0) give."""
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        order = torch.randperm(len(self), generator=generator).tolist()
-        return self._batches(order, batch_size)
+        return self._batches(epoch_order(len(self), seed=seed, epoch=epoch), batch_size)
 
     def _batches(self, order: list[int], batch_size: int) -> Iterator[Batch]:
         for start in range(0, len(order), batch_size):
@@ -97,10 +100,14 @@ class TokenRows(Dataset):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """Return the tokens of the examples of these numbers."""
+        return [self._starts[row + 1] - self._starts[row] for row in rows]
+
     def batch(self, rows: Sequence[int]) -> Batch:
         """Return the examples of these numbers, padded to the longest."""
         spans = [slice(self._starts[row], self._starts[row + 1]) for row in rows]
-        lengths = [span.stop - span.start for span in spans]
+        lengths = self.lengths(rows)
         inputs = {
             name: pad_sequence(
                 [torch.tensor(column[span], dtype=torch.long) for span in spans],

@@ -45,6 +45,10 @@ class Images(Dataset):
     def __len__(self) -> int:
         return len(self._labels)
 
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """Return the patches of each image, with the class token: always the same number."""
+        return [self._tokens] * len(rows)
+
     def batch(self, rows: Sequence[int]) -> Batch:
         """Return the images of these numbers as `pixel_values` (B, 3, H, W).
 
@@ -55,7 +59,7 @@ class Images(Dataset):
         pixels = self._processor(images, return_tensors="pt")["pixel_values"]
         return Batch(
             inputs={"pixel_values": pixels},
-            lengths=[self._tokens] * len(rows),
+            lengths=self.lengths(rows),
             labels=[self._labels[row] for row in rows],
         )
 

@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 
 from sft_common.model.loading import Pretrained
 from sft_common.model.sources import demo_folder
+from sft_common.plan import learning_rate_at
 from sft_edge.tasks.data import read_rows_of
 from sft_edge.tasks.table import TASKS
 from sft_edge.tasks.texts import classified, tokenized
-from sft_edge.trainer import learning_rate_at
 from tests.processes import history, running_cloud, train
 from tests.reference import cut_model, train_cut_model
 

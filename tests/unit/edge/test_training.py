@@ -12,6 +12,7 @@ from sft_common.config import OptimizerSpec, SplitSpec
 from sft_common.errors import ModelError, TrainingError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained, set_edge_factor
+from sft_common.plan import Plan, learning_rate_at
 from sft_edge.learners import SplitLearner
 from sft_edge.remote import remote_loss
 from sft_edge.tasks.batches import Batch, Dataset
@@ -21,7 +22,7 @@ from sft_edge.tasks.kinds import Part
 from sft_edge.tasks.metrics import METRICS
 from sft_edge.tasks.scoring import ClassScorer
 from sft_edge.tasks.texts import Example, tokenized
-from sft_edge.trainer import Evaluation, Plan, evaluate, learning_rate_at, train
+from sft_edge.trainer import Evaluation, evaluate, train
 from tests.doubles import CPU, LocalSession, open_session
 
 SPLIT = SplitSpec(split_layer=2, rank=4)

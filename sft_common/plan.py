@@ -1,0 +1,105 @@
+"""How long and how fast to train, and in which order: the same on whichever side runs the loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from sft_common.errors import ConfigError
+
+WARM_UP = 0.1
+"""Share of the steps in which the learning rate rises (released code of SFT)."""
+
+MOST = 2**40
+"""More epochs, steps or examples than any run has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How long and how fast to train."""
+
+    epochs: int
+    """Passes over the training part, at least 1."""
+
+    max_steps: int | None = None
+    """Stop after so many steps; None runs all epochs."""
+
+    batch_size: int
+    """Examples of one step."""
+
+    learning_rate: float
+    """Peak rate."""
+
+    seed: int
+    """Seed of the order of batches."""
+
+    def __post_init__(self) -> None:
+        most = 1 if self.max_steps is None else self.max_steps
+        for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
+            if not 1 <= value <= MOST:
+                raise ConfigError(f"{value} {name} is outside 1..{MOST}")
+        if not 1 <= most <= MOST:
+            raise ConfigError(f"{most} steps is outside 1..{MOST}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
+            raise ConfigError(f"learning rate {self.learning_rate} is not a number from 0")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed {self.seed} is outside 0..{2**63 - 1}")
+
+    def total_steps(self, examples: int) -> int:
+        """Return the number of steps for so many training examples."""
+        steps = self.epochs * math.ceil(examples / self.batch_size)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+
+class PlannedStep(NamedTuple):
+    """One step of a plan."""
+
+    step: int
+    """From 1."""
+
+    epoch: int
+    """From 1."""
+
+    rows: list[int]
+    """Examples of the batch, from 0."""
+
+    learning_rate: float
+
+    evaluates: bool
+    """Whether an evaluation follows: after every epoch, and after the last step."""
+
+
+def planned_steps(plan: Plan, examples: int) -> Iterator[PlannedStep]:
+    """Yield the steps of a plan over so many examples."""
+    total, step = plan.total_steps(examples), 0
+    for epoch in range(plan.epochs):
+        order = epoch_order(examples, seed=plan.seed, epoch=epoch)
+        for start in range(0, examples, plan.batch_size):
+            if step == total:
+                return
+            step += 1
+            last = step == total or start + plan.batch_size >= examples
+            rate = learning_rate_at(step, total, plan.learning_rate)
+            rows = order[start : start + plan.batch_size]
+            yield PlannedStep(step, epoch + 1, rows, rate, last)
+
+
+def epoch_order(examples: int, *, seed: int, epoch: int) -> list[int]:
+    """Return the order of the examples that seed and epoch (from 0) give."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(examples, generator=generator).tolist()
+
+
+def learning_rate_at(step: int, total: int, peak: float) -> float:
+    """Return the rate of a step (from 1): linear rise over 10 % of the steps, then linear fall.
+
+    As in the released code of SFT, counted so that step `k` is the schedule's (k - 1)-th update.
+    """
+    done, warm_up = step - 1, int(WARM_UP * total)
+    if done < warm_up:
+        return peak * done / warm_up
+    return peak * (total - done) / (total - warm_up)
