@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sft_common import __version__
-from sft_common.commandline import OneLineParser, hide_download_bars, number_in, run_command
+from sft_common.commandline import (
+    OneLineParser,
+    hide_download_bars,
+    number_in,
+    real_in,
+    run_command,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,6 +70,20 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "--allow-export",
         action="store_true",
         help="let edges fetch the trained cloud half of a session whose name they know",
+    )
+    serve.add_argument(
+        "--cache-memory",
+        type=number_in(0, 2**20),
+        default=256,
+        metavar="MB",
+        help="activations of a frozen edge kept in memory, the rest on disk (default %(default)s)",
+    )
+    serve.add_argument(
+        "--cache-limit",
+        type=real_in(0.001, 2**20),
+        default=16.0,
+        metavar="GB",
+        help="activations of a frozen edge taken in all (default %(default)g)",
     )
     serve.add_argument(
         "--grace",

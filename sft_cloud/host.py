@@ -17,6 +17,7 @@ from sft_cloud.engine import Engine
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.store import Store
+from sft_cloud.trainings import Trainings
 from sft_common.config import SessionSpec
 from sft_common.errors import CapacityError, ConfigError, ForbiddenError, first_line
 from sft_common.model.families import shape_of
@@ -36,6 +37,8 @@ class Host:
         max_sessions: sessions open at once; one more is refused.
         store: where trained halves are kept; None keeps nothing.
         allow_export: whether edges may fetch a trained half.
+        cache_memory_bytes: of the examples of a frozen edge, more goes to disk.
+        cache_limit_bytes: of the examples of a frozen edge, more is refused.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class Host:
         max_sessions: int,
         store: Store | None = None,
         allow_export: bool = False,
+        cache_memory_bytes: int = 256 * 2**20,
+        cache_limit_bytes: int = 16 * 2**30,
     ) -> None:
         self.device = device
         self.scheduler = scheduler
@@ -55,6 +60,12 @@ class Host:
         self._store = store
         self._allow_export = allow_export
         self._open = 0
+        self.trainings = Trainings(
+            scheduler,
+            self.keep,
+            cache_memory_bytes=cache_memory_bytes,
+            cache_limit_bytes=cache_limit_bytes,
+        )
 
     @asynccontextmanager
     async def session(
@@ -80,15 +91,22 @@ class Host:
                 "try again later or start it with a larger --max-sessions"
             )
         self._open += 1
+        goes_on = False
         try:
             session, u_NR = await self.scheduler.files(self._build, spec, basis, trained_session)
             log.info("session %s opened: %s %s", session.session_id, spec.model.name, spec.split)
             try:
                 yield session, u_NR
             finally:
+                goes_on = session.session_id in self.trainings
                 log.info("session %s ended after %d steps", session.session_id, session.applied)
         finally:
-            self._open -= 1
+            if not goes_on:
+                self.release()
+
+    def release(self) -> None:
+        """Give the place of a session back: at its end, or at that of its training."""
+        self._open -= 1
 
     async def keep(self, session: Session) -> bool:
         """Write the trained net2 to the store; False if this cloud keeps none.

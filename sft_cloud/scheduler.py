@@ -7,10 +7,10 @@ slow hub nor a slow disk holds up anybody else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,6 +25,7 @@ class Scheduler:
 
     def __init__(self, max_sessions: int) -> None:
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._tasks: set[asyncio.Task[None]] = set()
         self._files = ThreadPoolExecutor(max_sessions, thread_name_prefix="files")
 
     def compute(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
@@ -34,6 +35,12 @@ class Scheduler:
     def files(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Start reading or writing of models; the future holds its result."""
         return _run(self._files, partial(work, *args, **kwargs))
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Let a coroutine run on after the caller has gone."""
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """End the threads; a fetch from a hub that still runs is not waited for."""

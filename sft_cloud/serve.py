@@ -43,6 +43,8 @@ def run_server(options: argparse.Namespace) -> None:
         max_sessions=options.max_sessions,
         store=Store(options.save_dir) if options.save_dir else None,
         allow_export=options.allow_export,
+        cache_memory_bytes=options.cache_memory * 2**20,
+        cache_limit_bytes=int(options.cache_limit * 2**30),
     )
 
     def ready(port: int) -> None:

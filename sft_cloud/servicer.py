@@ -14,8 +14,10 @@ from typing import Any
 import grpc
 import torch
 
+from sft_cloud.cache import ActivationCache
 from sft_cloud.host import Host
 from sft_cloud.session import Session
+from sft_cloud.stored import Event, Finished, Judged, Stepped
 from sft_common import PROTOCOL_VERSION
 from sft_common.errors import (
     CapacityError,
@@ -27,7 +29,7 @@ from sft_common.errors import (
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
-from sft_common.rpc.spec import basis_from_proto, spec_from_proto
+from sft_common.rpc.spec import basis_from_proto, plan_from_proto, spec_from_proto
 from sft_common.rpc.status import MAX_MESSAGE_CHARACTERS, status_of
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 
@@ -65,6 +67,18 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
             pieces = self._host.trained_pieces(request.session_id)
             while piece := await self._host.scheduler.files(next, pieces, None):
                 yield pb.ExportResponse(data=piece[0], total_bytes=piece[1])
+        except Exception as error:
+            await _abort(context, _as_sft_error(error))
+
+    async def Follow(
+        self,
+        request: pb.FollowRequest,
+        context: grpc.aio.ServicerContext[pb.FollowRequest, pb.FollowResponse],
+    ) -> AsyncIterator[pb.FollowResponse]:
+        """Tell how a training over stored examples goes."""
+        try:
+            async for event in self._host.trainings.follow(request.session_id, request.from_event):
+                yield _event_to_proto(event)
         except Exception as error:
             await _abort(context, _as_sft_error(error))
 
@@ -112,6 +126,10 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
                     evaluation = await compute(_evaluate, session, request.evaluate)
                     evaluation.cloud_seconds = time.perf_counter() - arrived
                     yield pb.TrainResponse(evaluation=evaluation)
+                case "store":
+                    steps = await self._store_and_run(session, request.store, requests)
+                    yield pb.TrainResponse(running=pb.Running(total_steps=steps))
+                    return
                 case "close":
                     saved = session.applied > 0 and await self._host.keep(session)
                     yield pb.TrainResponse(closed=pb.Closed(steps=session.applied, saved=saved))
@@ -121,6 +139,26 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
         if applying is not None:
             await applying
 
+    async def _store_and_run(self, session: Session, first: pb.Store, requests: Requests) -> int:
+        """Store examples until `run`, and start the training; returns its steps."""
+        cache = self._host.trainings.new_cache(session)
+        try:
+            await self._host.scheduler.files(_store, session, cache, first)
+            async for request in requests:
+                match request.WhichOneof("request"):
+                    case "store":
+                        await self._host.scheduler.files(_store, session, cache, request.store)
+                    case "run":
+                        plan = plan_from_proto(request.run)
+                        release = self._host.release
+                        return self._host.trainings.start(session, cache, plan, release)
+                    case other:
+                        raise ProtocolError(f"request {other} came among store requests")
+            raise ProtocolError("the stream ended among store requests, before run")
+        except BaseException:
+            cache.close()
+            raise
+
 
 def _step(session: Session, message: pb.Step) -> pb.StepResult:
     shape = session.activation_shape(message.lengths)
@@ -128,6 +166,29 @@ def _step(session: Session, message: pb.Step) -> pb.StepResult:
     labels = message.numbers if session.spec.head == "regression" else message.labels
     loss, gradient_TW = session.step(message.step, activation_TW, message.lengths, list(labels))
     return pb.StepResult(step=message.step, loss=loss, gradient=tensor_to_proto(gradient_TW))
+
+
+def _store(session: Session, cache: ActivationCache, message: pb.Store) -> None:
+    shape = session.activation_shape(message.lengths)
+    activation_TW = tensor_from_proto(message.activation, shape, "activation")
+    numbers = session.spec.head == "regression"
+    labels = list(message.numbers if numbers else message.labels)
+    needed = message.part == 0 or session.spec.head == "causal-lm"
+    split = session.split_labels(message.lengths, labels, needed=needed)
+    cache.add(message.part, activation_TW, message.lengths, split)
+
+
+def _event_to_proto(event: Event) -> pb.FollowResponse:
+    match event:
+        case Stepped(step, epoch, loss, rate):
+            stepped = pb.Stepped(step=step, epoch=epoch, loss=loss, learning_rate=rate)
+            return pb.FollowResponse(stepped=stepped)
+        case Judged(step, part, verdict):
+            judged = pb.Judged(step=step, part=part, logits=tensor_to_proto(verdict))
+            return pb.FollowResponse(judged=judged)
+        case Finished(steps, saved, seconds):
+            finished = pb.Finished(steps=steps, saved=saved, cloud_seconds=seconds)
+            return pb.FollowResponse(finished=finished)
 
 
 def _evaluate(session: Session, message: pb.Evaluate) -> pb.Evaluation:

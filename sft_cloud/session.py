@@ -100,6 +100,27 @@ class Session:
         self._engine.apply(learning_rate)
         self._pending, self.applied = None, step
 
+    def split_labels(self, lengths: Sequence[int], labels: Labels, *, needed: bool) -> list[Labels]:
+        """Return the labels of each example of a batch that is to be stored.
+
+        Args:
+            lengths: of each example.
+            labels: flat; none at all where they are not needed.
+            needed: whether they must be there: for training, and for causal-lm.
+
+        Raises:
+            ProtocolError: labels that do not fit.
+        """
+        if not needed and not labels:
+            return []
+        self._checked(labels, lengths)
+        found, at = [], 0
+        for length in lengths:
+            count = self._head.label_count([length])
+            found.append(labels[at : at + count])
+            at += count
+        return found
+
     def evaluate(
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
     ) -> Tensor:

@@ -37,6 +37,7 @@ def parser() -> OneLineParser:
     train = commands.add_parser("train", help="fine-tune a model together with a cloud")
     _add_what(train)
     _add_cut(train)
+    _add_edge(train)
     _add_how_long(train)
     _add_output(train)
     train.set_defaults(run_command=_train)
@@ -48,7 +49,8 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
     evaluate = commands.add_parser("evaluate", help="evaluate a finished run, through the cloud")
     predict = commands.add_parser("predict", help="predict with a finished run, through the cloud")
     export = commands.add_parser("export", help="join both halves into one model folder")
-    for command in (evaluate, predict, export):
+    fetch = commands.add_parser("fetch", help="fetch the result of a frozen edge's training")
+    for command in (evaluate, predict, export, fetch):
         command.add_argument(
             "--run", type=Path, required=True, metavar="DIR", help="the run's folder, runs/NAME"
         )
@@ -78,6 +80,8 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
         "--to", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
     )
     export.set_defaults(run_command=_export)
+    _add_shown(fetch)
+    fetch.set_defaults(run_command=_fetch)
 
 
 def _add_connection(command: argparse._ActionsContainer, *, default: str | None, note: str) -> None:
@@ -141,6 +145,22 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_edge(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("what the edge does")
+    group.add_argument(
+        "--edge",
+        choices=("trained", "frozen"),
+        default="trained",
+        help="frozen: net1 keeps its numbers, every example is sent once, and the cloud trains "
+        "alone (default %(default)s)",
+    )
+    group.add_argument(
+        "--detach",
+        action="store_true",
+        help="with --edge frozen: leave when all is sent; `sft-edge fetch` gets the result",
+    )
+
+
 def _add_how_long(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("how to train (defaults: the task's, from the paper)")
     count, share = number_in(1, _MANY), real_in(0, 0.999)
@@ -164,6 +184,10 @@ def _add_output(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("what is left, what is shown")
     group.add_argument("--name", help="name of the run (default: task, cut and time)")
     group.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
+    _add_shown(group)
+
+
+def _add_shown(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--log-every", type=number_in(1, _MANY), default=10, metavar="N", help="steps per log line"
     )
@@ -205,3 +229,10 @@ def _export(options: argparse.Namespace) -> None:
     from sft_edge.export import run_export
 
     run_export(options)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.frozen import run_fetch
+
+    run_fetch(options)

@@ -17,11 +17,18 @@ from sft_common.errors import LimitError, MismatchError, ProtocolError, Unreacha
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
+from sft_common.plan import Plan
 from sft_common.rpc.options import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES
-from sft_common.rpc.spec import CloudBasis, basis_to_proto, check_version, spec_to_proto
+from sft_common.rpc.spec import (
+    CloudBasis,
+    basis_to_proto,
+    check_version,
+    plan_to_proto,
+    spec_to_proto,
+)
 from sft_common.rpc.status import error_of
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
-from sft_edge.remote import Closing
+from sft_edge.remote import Closing, Finished, Judged, Stepped, TrainingEvent
 from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import Traffic
 
@@ -126,6 +133,33 @@ class GrpcSession:
         expected = head.verdict_shape(lengths, self._spec.num_labels, labelled=bool(labels))
         return tensor_from_proto(evaluation.logits, expected, "logits")
 
+    def store(
+        self, part: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
+    ) -> None:
+        """Have the cloud keep examples for a training of its own; an error shows with `run`.
+
+        Args:
+            part: 0 for training, 1 and up for validation.
+            activation_TW: without padding, shape (T, W).
+            lengths: real tokens of each example.
+            labels: what is to be learned; empty for a part whose labels stay here.
+
+        Raises:
+            LimitError: the batch is larger than the cloud takes.
+        """
+        activation = tensor_to_proto(activation_TW)
+        message = pb.Store(part=part, activation=activation, lengths=lengths)
+        if self._spec.head == "regression":
+            message.numbers.extend(labels)
+        else:
+            message.labels.extend(map(int, labels))
+        self._send(pb.TrainRequest(store=message))
+
+    def run(self, plan: Plan) -> int:
+        """Start the training over what was stored; returns its steps. Raises like `step`."""
+        request = pb.TrainRequest(run=plan_to_proto(plan))
+        return int(self._ask(request, "running").running.total_steps)
+
     def close(self) -> Closing:
         """End the session and the connection; raises like `step`."""
         closed = self._ask(pb.TrainRequest(close=pb.Close()), "closed").closed
@@ -181,6 +215,43 @@ class GrpcSession:
         if call.code() == grpc.StatusCode.UNIMPLEMENTED:
             return MismatchError(f"the server at {self._server} is not an SFT cloud: {error}")
         return error
+
+
+def follow_training(
+    server: str, session_id: str, traffic: Traffic, *, connect_seconds: float
+) -> Iterator[TrainingEvent]:
+    """Yield the events of a training that the cloud runs alone, from its first one on.
+
+    Raises:
+        UnreachableError: nobody answers, or the connection was lost; the training goes on.
+        SftError: what the training ended with.
+    """
+    channel = _connect(server, connect_seconds)
+    stub = pb_grpc.SplitTrainingServiceStub(channel)
+    try:
+        for response in stub.Follow(pb.FollowRequest(session_id=session_id)):
+            traffic.received(response.ByteSize())
+            yield _event(response)
+    except grpc.RpcError as error:
+        raise error_of(error) from error
+    finally:
+        channel.close()
+
+
+def _event(response: pb.FollowResponse) -> TrainingEvent:
+    match response.WhichOneof("event"):
+        case "stepped":
+            stepped = response.stepped
+            return Stepped(stepped.step, stepped.epoch, stepped.loss, stepped.learning_rate)
+        case "judged":
+            judged = response.judged
+            verdict = tensor_from_proto(judged.logits, tuple(judged.logits.shape), "logits")
+            return Judged(judged.step, judged.part, verdict)
+        case "finished":
+            finished = response.finished
+            return Finished(finished.steps, finished.saved, finished.cloud_seconds)
+        case other:
+            raise ProtocolError(f"the cloud told of {other}, which this edge does not know")
 
 
 def fetch_trained(server: str, session_id: str, target: Path, *, connect_seconds: float) -> None:

@@ -64,6 +64,7 @@ def prepare(options: argparse.Namespace) -> Job:
         SftError: what is wrong with them.
     """
     task = _task(options)
+    _check_edge(options)
     device = _device(options.device)
     source = find_model(options.model or task.model)
     folder = RunFolder(options.runs_dir, options.name or _default_name(task, options))
@@ -113,6 +114,14 @@ def prepare(options: argparse.Namespace) -> Job:
         device=device,
         folder=folder,
     )
+
+
+def _check_edge(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if options.detach and options.edge != "frozen":
+        raise ConfigError("--detach goes with --edge frozen: a trained edge is needed to the end")
+    if options.detach and options.unsplit:
+        raise ConfigError("--unsplit trains here afterwards, which --detach leaves out; drop one")
 
 
 def _task(options: argparse.Namespace) -> Task:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,26 +13,16 @@ import torch
 import transformers
 
 from sft_common import __version__
-from sft_edge.client import GrpcSession
 from sft_edge.job import Job
 from sft_edge.recorder import Recorder
+from sft_edge.traffic import Traffic
 from sft_edge.trainer import Evaluation
 
 ENCODING = "float32"
 
 
-def outcome(
-    job: Job, session: GrpcSession, recorder: Recorder, evaluation: Evaluation, total: float
-) -> dict[str, Any]:
-    """Return the contents of metrics.json after the split training, `unsplit` still empty.
-
-    Args:
-        job: what was asked.
-        session: the counters of what moved.
-        recorder: the counters of what was trained.
-        evaluation: the last one.
-        total: seconds from the first batch to the last evaluation.
-    """
+def asked(job: Job) -> dict[str, Any]:
+    """Return the part of metrics.json that is known before the first step."""
     split = job.spec.split
     return {
         "task": job.task.name,
@@ -39,25 +30,46 @@ def outcome(
         "cut": split.cut,
         "split_layer": split.split_layer,
         "rank": None if split.cut == "none" else split.rank,
+        "edge": job.options.edge,
         "encoding": ENCODING,
-        "steps": recorder.steps,
         "epochs": job.plan.epochs,
         "examples": len(job.data.train),
         "evaluated_examples": sum(len(part.data) for part in job.data.validation.values()),
-        "metric": {"name": evaluation.metric, "value": evaluation.value},
-        "metrics": evaluation.metrics,
         "labels": list(job.task.labels),
-        "unsplit": None,
-        "bytes": _bytes(job, session, recorder),
-        "seconds": _seconds(session, total),
-        "peak_rss_bytes": {"edge": peak_rss_bytes()},
-        "validation_loss": evaluation.loss,
-        "session_id": session.session_id,
-        "cloud_device": session.device,
-        "cloud_saved": False,
         "seed": job.spec.seed,
         "batch_size": job.plan.batch_size,
         "learning_rate": job.plan.learning_rate,
+        "hidden": job.shape.hidden,
+    }
+
+
+def outcome(
+    known: Mapping[str, Any],
+    recorder: Recorder,
+    evaluation: Evaluation,
+    traffic: Traffic,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the contents of metrics.json after the split training, `unsplit` still empty.
+
+    Args:
+        known: what `asked` gave, `session_id` and `cloud_device`.
+        recorder: the counters of what was trained.
+        evaluation: the last one.
+        traffic: the counters of what moved.
+        seconds: in total, on the edge, on the wire and on the cloud.
+    """
+    return {
+        **known,
+        "steps": recorder.steps,
+        "metric": {"name": evaluation.metric, "value": evaluation.value},
+        "metrics": evaluation.metrics,
+        "unsplit": None,
+        "bytes": _bytes(known["hidden"], traffic, recorder),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "peak_rss_bytes": {"edge": peak_rss_bytes()},
+        "validation_loss": evaluation.loss,
+        "cloud_saved": False,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "sft": __version__,
@@ -68,9 +80,8 @@ def outcome(
     }
 
 
-def _bytes(job: Job, session: GrpcSession, recorder: Recorder) -> dict[str, float]:
-    traffic = session.traffic
-    plain_up, plain_down = recorder.split_learning_bytes(job.shape.hidden)
+def _bytes(hidden: int, traffic: Traffic, recorder: Recorder) -> dict[str, float]:
+    plain_up, plain_down = recorder.split_learning_bytes(hidden)
     moved = traffic.bytes_up + traffic.bytes_down
     return {
         "up": traffic.bytes_up,
@@ -81,14 +92,10 @@ def _bytes(job: Job, session: GrpcSession, recorder: Recorder) -> dict[str, floa
     }
 
 
-def _seconds(session: GrpcSession, total: float) -> dict[str, float]:
-    waited, cloud = session.traffic.wait_seconds, session.traffic.cloud_seconds
-    return {
-        "total": round(total, 3),
-        "edge": round(total - waited, 3),
-        "wire": round(waited - cloud, 3),
-        "cloud": round(cloud, 3),
-    }
+def seconds_of(traffic: Traffic, total: float) -> dict[str, float]:
+    """Return where the seconds of a live training went."""
+    waited, cloud = traffic.wait_seconds, traffic.cloud_seconds
+    return {"total": total, "edge": total - waited, "wire": waited - cloud, "cloud": cloud}
 
 
 def peak_rss_bytes() -> int:

@@ -57,6 +57,13 @@ class Recorder:
             self._log("step", step, epoch, loss=loss, learning_rate=rate)
         self._screen.advance(step, loss, self._training_bytes / step / 1e3)
 
+    def followed(self, step: int, epoch: int, loss: float, rate: float) -> None:
+        """Log and show a step that the cloud took alone."""
+        self.steps = step
+        if step == 1 or step % self._log_every == 0:
+            self._log("step", step, epoch, loss=loss, learning_rate=rate)
+        self._screen.advance(step, loss, 0.0)
+
     def evaluating(self, batch: Batch, verdict: Tensor) -> None:
         """Count a batch that was evaluated."""
         self.padded_evaluation_tokens += batch.padded_tokens

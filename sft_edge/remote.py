@@ -29,6 +29,36 @@ class Closing(NamedTuple):
     """Whether the cloud kept the trained net2."""
 
 
+class Stepped(NamedTuple):
+    """A step of a training that the cloud runs alone."""
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+
+
+class Judged(NamedTuple):
+    """The cloud's verdict on one batch of a validation part; batches come in order."""
+
+    step: int
+    part: int
+    """From 1."""
+
+    verdict: Tensor
+
+
+class Finished(NamedTuple):
+    """The end of a training that the cloud ran alone."""
+
+    steps: int
+    saved: bool
+    cloud_seconds: float
+
+
+TrainingEvent = Stepped | Judged | Finished
+
+
 class CloudSession(Protocol):
     """One open session with a cloud."""
 

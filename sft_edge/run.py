@@ -15,15 +15,14 @@ from typing import Any
 import torch
 import transformers
 
-from sft_common.config import BASIS_CUTS
 from sft_common.errors import TrainingError
 from sft_common.model.heads import HEAD_TABLE
-from sft_common.model.loading import set_edge_factor
-from sft_edge.calibration import calibrate
 from sft_edge.client import GrpcSession
+from sft_edge.frozen import fetch, train_frozen
 from sft_edge.job import Job, prepare
 from sft_edge.learners import Learner, SplitLearner, WholeLearner
-from sft_edge.outcome import outcome
+from sft_edge.opening import open_session
+from sft_edge.outcome import outcome, seconds_of
 from sft_edge.recorder import Recorder
 from sft_edge.run_folder import EDGE_FILE
 from sft_edge.screen import make_screen, print_table
@@ -40,7 +39,12 @@ def run_training(options: argparse.Namespace) -> None:
     """
     transformers.logging.set_verbosity_error()
     job = prepare(options)
-    metrics = train_split(job)
+    if options.edge == "frozen":
+        if not train_frozen(job):
+            return
+        metrics = fetch(job.folder, quiet=options.quiet, log_every=options.log_every)
+    else:
+        metrics = train_split(job)
     if options.unsplit:
         gc.collect()
         begin = time.perf_counter()
@@ -57,21 +61,9 @@ def run_training(options: argparse.Namespace) -> None:
 
 def train_split(job: Job) -> dict[str, Any]:
     """Train net1 here and net2 on the cloud; returns what metrics.json then holds."""
-    job.pretrained.fill_net1(job.net1)
-    prepared = job.pretrained.prepared is not None
-    basis = calibrate(job) if job.spec.split.cut in BASIS_CUTS and not prepared else None
-    session = GrpcSession(
-        job.options.server,
-        job.spec,
-        job.shape,
-        connect_seconds=job.options.connect_timeout,
-        basis=basis,
-        prepared=prepared,
-    )
+    session = open_session(job)
     try:
         job.folder.create()
-        if session.edge_factor is not None:
-            set_edge_factor(job.net1, session.edge_factor)
         torch.manual_seed(job.spec.seed)
         head = HEAD_TABLE[job.spec.head]
         learner = SplitLearner(job.net1, session, head, job.spec.optimizer, job.device)
@@ -81,9 +73,11 @@ def train_split(job: Job) -> dict[str, Any]:
         except Diverged as diverged:
             raise TrainingError(f"{diverged}; {_keep_snapshot(job, session, diverged)}") from None
         seconds = time.perf_counter() - begin
-        job.folder.save_job(job_facts(job, session.session_id))
+        facts = job_facts(job, session)
+        job.folder.save_job(facts)
         job.folder.save_edge(dict(job.net1.skeleton.named_parameters()))
-        metrics = outcome(job, session, recorder, evaluation, seconds)
+        spent = seconds_of(session.traffic, seconds)
+        metrics = outcome(facts["known"], recorder, evaluation, session.traffic, spent)
         job.folder.save_metrics(metrics)
         metrics["cloud_saved"] = session.close().saved
         job.folder.save_metrics(metrics)
@@ -98,7 +92,7 @@ def _keep_snapshot(job: Job, session: GrpcSession, diverged: Diverged) -> str:
     weights = dict(job.net1.skeleton.named_parameters())
     if not all(bool(weight.isfinite().all()) for weight in weights.values()):
         return "there is no good snapshot: the weights of net1 are no numbers any more"
-    job.folder.save_job(job_facts(job, session.session_id))
+    job.folder.save_job(job_facts(job, session))
     job.folder.save_edge(weights)
     kept = session.close().saved
     there = f"session {session.session_id}" if kept else "not kept (it has no --save-dir)"

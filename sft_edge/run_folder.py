@@ -40,6 +40,23 @@ class RunFolder:
         if self.path.exists():
             raise ConfigError(f"run {self.path} is there already; choose another --name")
 
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """Return the folder of a run that is there.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if not path.is_dir():
+            raise ConfigError(f"there is no run {path}")
+        folder = cls.__new__(cls)
+        folder.path = path
+        return folder
+
+    def restart_history(self) -> None:
+        """Begin the history anew: it will be told again from the start."""
+        (self.path / HISTORY_FILE).unlink(missing_ok=True)
+
     def create(self) -> None:
         """Make the folder.
 
@@ -88,4 +105,4 @@ class RunFolder:
                 save_file({n: w.detach().cpu().contiguous() for n, w in weights.items()}, aside)
             except SafetensorError as error:
                 raise OSError(f"cannot write {self.path / EDGE_FILE}: {error}") from error
-            shutil.copymode(self.path / HISTORY_FILE, aside)  # safetensors ignores the umask
+            shutil.copymode(self.path / JOB_FILE, aside)  # safetensors ignores the umask

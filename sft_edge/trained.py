@@ -25,12 +25,13 @@ from sft_common.model.partition import Net1
 from sft_common.model.sources import Source, find_model
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job, name_for
+from sft_edge.outcome import asked
 from sft_edge.run_folder import EDGE_FILE, JOB_FILE, METRICS_FILE
 from sft_edge.tasks.kinds import Encoder, encoder_for
 from sft_edge.tasks.table import Task
 
 
-def job_facts(job: Job, session_id: str) -> dict[str, Any]:
+def job_facts(job: Job, session: GrpcSession) -> dict[str, Any]:
     """Return what job.json says of a run."""
     options = job.options
     return {
@@ -44,8 +45,14 @@ def job_facts(job: Job, session_id: str) -> dict[str, Any]:
         "max_length": job.max_length,
         "batch_size": job.plan.batch_size,
         "data": str(options.data.absolute()) if options.data else None,
+        "eval_examples": options.eval_examples,
         "server": options.server,
-        "session_id": session_id,
+        "session_id": session.session_id,
+        "known": {
+            **asked(job),
+            "session_id": session.session_id,
+            "cloud_device": session.device,
+        },
     }
 
 
@@ -69,6 +76,9 @@ class TrainedRun:
 
     server: str
     session_id: str
+    facts: dict[str, Any]
+    """What job.json says."""
+
     weights: dict[str, Tensor]
     """Of net1, by stock name."""
 
@@ -136,6 +146,7 @@ def read_run(options: argparse.Namespace) -> TrainedRun:
         data=data,
         server=server,
         session_id=facts["session_id"],
+        facts=facts,
         weights=weights,
         metrics=metrics,
     )

@@ -125,6 +125,11 @@ def evaluate(
         TrainingError: the loss is not a finite number.
     """
     scores = {suffix: _score(learner, part, batch_size, watcher) for suffix, part in parts.items()}
+    return combined(scores, metric)
+
+
+def combined(scores: Mapping[str, Score], metric: str) -> Evaluation:
+    """Return the scores of all parts as one evaluation; raises like `evaluate`."""
     first = next(iter(scores.values()))
     if not math.isfinite(first.loss):
         raise TrainingError(

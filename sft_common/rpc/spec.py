@@ -11,6 +11,7 @@ from sft_common import PROTOCOL_VERSION
 from sft_common.config import CUTS, ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.plan import Plan
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 
 CloudBasis = tuple[Tensor, Tensor]
@@ -98,6 +99,32 @@ def basis_from_proto(message: pb.Open) -> CloudBasis | None:
     if not (mean.isfinite().all() and decoder.isfinite().all()):
         raise ProtocolError("the basis holds numbers that are not finite")
     return mean, decoder
+
+
+def plan_to_proto(plan: Plan) -> pb.Run:
+    """Return the message that starts a training over stored examples."""
+    return pb.Run(
+        epochs=plan.epochs,
+        max_steps=plan.max_steps,
+        batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        seed=plan.seed,
+    )
+
+
+def plan_from_proto(message: pb.Run) -> Plan:
+    """Return the plan that a peer's message carries.
+
+    Raises:
+        ConfigError: a field is out of its range.
+    """
+    return Plan(
+        epochs=message.epochs,
+        max_steps=message.max_steps if message.HasField("max_steps") else None,
+        batch_size=message.batch_size,
+        learning_rate=message.learning_rate,
+        seed=message.seed,
+    )
 
 
 def check_version(*, edge: int, cloud: int) -> None:

@@ -14,6 +14,56 @@ class ElementType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 ELEMENT_TYPE_UNSPECIFIED: ElementType
 ELEMENT_TYPE_FLOAT32: ElementType
 
+class FollowRequest(_message.Message):
+    __slots__ = ("session_id", "from_event")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_EVENT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    from_event: int
+    def __init__(self, session_id: _Optional[str] = ..., from_event: _Optional[int] = ...) -> None: ...
+
+class FollowResponse(_message.Message):
+    __slots__ = ("stepped", "judged", "finished")
+    STEPPED_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    stepped: Stepped
+    judged: Judged
+    finished: Finished
+    def __init__(self, stepped: _Optional[_Union[Stepped, _Mapping]] = ..., judged: _Optional[_Union[Judged, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
+
+class Stepped(_message.Message):
+    __slots__ = ("step", "epoch", "loss", "learning_rate")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    def __init__(self, step: _Optional[int] = ..., epoch: _Optional[int] = ..., loss: _Optional[float] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+
+class Judged(_message.Message):
+    __slots__ = ("step", "part", "logits")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    LOGITS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    part: int
+    logits: Tensor
+    def __init__(self, step: _Optional[int] = ..., part: _Optional[int] = ..., logits: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class Finished(_message.Message):
+    __slots__ = ("steps", "saved", "cloud_seconds")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    SAVED_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    saved: bool
+    cloud_seconds: float
+    def __init__(self, steps: _Optional[int] = ..., saved: _Optional[bool] = ..., cloud_seconds: _Optional[float] = ...) -> None: ...
+
 class ExportRequest(_message.Message):
     __slots__ = ("session_id",)
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -29,30 +79,36 @@ class ExportResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class TrainRequest(_message.Message):
-    __slots__ = ("step", "apply", "evaluate", "open", "close")
+    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run")
     STEP_FIELD_NUMBER: _ClassVar[int]
     APPLY_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     step: Step
     apply: Apply
     evaluate: Evaluate
     open: Open
     close: Close
-    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
+    store: Store
+    run: Run
+    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ...) -> None: ...
 
 class TrainResponse(_message.Message):
-    __slots__ = ("step_result", "evaluation", "opened", "closed")
+    __slots__ = ("step_result", "evaluation", "opened", "closed", "running")
     STEP_RESULT_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
     step_result: StepResult
     evaluation: Evaluation
     opened: Opened
     closed: Closed
-    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ...) -> None: ...
+    running: Running
+    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("data", "shape", "element_type")
@@ -115,6 +171,40 @@ class Evaluation(_message.Message):
     logits: Tensor
     cloud_seconds: float
     def __init__(self, logits: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_seconds: _Optional[float] = ...) -> None: ...
+
+class Store(_message.Message):
+    __slots__ = ("part", "activation", "lengths", "labels", "numbers")
+    PART_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    part: int
+    activation: Tensor
+    lengths: _containers.RepeatedScalarFieldContainer[int]
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    numbers: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, part: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Run(_message.Message):
+    __slots__ = ("epochs", "max_steps", "batch_size", "learning_rate", "seed")
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    epochs: int
+    max_steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    def __init__(self, epochs: _Optional[int] = ..., max_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Running(_message.Message):
+    __slots__ = ("total_steps",)
+    TOTAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    total_steps: int
+    def __init__(self, total_steps: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session")

@@ -40,6 +40,11 @@ class SplitTrainingServiceStub:
                 request_serializer=sft_dot_v1_dot_split__training__pb2.TrainRequest.SerializeToString,
                 response_deserializer=sft_dot_v1_dot_split__training__pb2.TrainResponse.FromString,
                 _registered_method=True)
+        self.Follow = channel.unary_stream(
+                '/sft.v1.SplitTrainingService/Follow',
+                request_serializer=sft_dot_v1_dot_split__training__pb2.FollowRequest.SerializeToString,
+                response_deserializer=sft_dot_v1_dot_split__training__pb2.FollowResponse.FromString,
+                _registered_method=True)
         self.Export = channel.unary_stream(
                 '/sft.v1.SplitTrainingService/Export',
                 request_serializer=sft_dot_v1_dot_split__training__pb2.ExportRequest.SerializeToString,
@@ -53,6 +58,14 @@ class SplitTrainingServiceServicer:
 
     def Train(self, request_iterator, context):
         """One training session; see the sequence at the head of this file. The first request must be `open`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Follow(self, request, context):
+        """Tells how a training over stored examples goes, from any event on, as often as it is asked: at once
+        what has happened, then what happens. Ends with `finished`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +86,11 @@ def add_SplitTrainingServiceServicer_to_server(servicer, server):
                     servicer.Train,
                     request_deserializer=sft_dot_v1_dot_split__training__pb2.TrainRequest.FromString,
                     response_serializer=sft_dot_v1_dot_split__training__pb2.TrainResponse.SerializeToString,
+            ),
+            'Follow': grpc.unary_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=sft_dot_v1_dot_split__training__pb2.FollowRequest.FromString,
+                    response_serializer=sft_dot_v1_dot_split__training__pb2.FollowResponse.SerializeToString,
             ),
             'Export': grpc.unary_stream_rpc_method_handler(
                     servicer.Export,
@@ -108,6 +126,33 @@ class SplitTrainingService:
             '/sft.v1.SplitTrainingService/Train',
             sft_dot_v1_dot_split__training__pb2.TrainRequest.SerializeToString,
             sft_dot_v1_dot_split__training__pb2.TrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sft.v1.SplitTrainingService/Follow',
+            sft_dot_v1_dot_split__training__pb2.FollowRequest.SerializeToString,
+            sft_dot_v1_dot_split__training__pb2.FollowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,125 @@
+"""Activations of a frozen edge, kept for all epochs: in memory, beyond a limit on disk.
+
+The disk file has no name, so nothing is left of it however the process ends. It knows no training.
+
+Legend: B batch, T real tokens, W width on the wire.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sft_cloud.session import Labels
+from sft_common.errors import CapacityError
+
+_FLOAT32_BYTES = 4
+
+
+@dataclass(slots=True)
+class _Part:
+    """Where the examples of one part are."""
+
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    """Row of the file at which each example begins."""
+
+    lengths: array[int] = field(default_factory=lambda: array("i"))
+    labels: list[Labels] = field(default_factory=list)
+    """Of each example, flat; empty for a validation part that keeps its labels to itself."""
+
+
+class ActivationCache:
+    """The examples of one session.
+
+    Args:
+        width: W.
+        memory_bytes: kept in memory; more goes to disk.
+        limit_bytes: more than this is refused.
+        folder: where the disk file is made; None for the system's place for such files.
+    """
+
+    def __init__(
+        self, width: int, *, memory_bytes: int, limit_bytes: int, folder: Path | None = None
+    ) -> None:
+        self._row_bytes = width * _FLOAT32_BYTES
+        self._width, self._limit = width, limit_bytes
+        self._file = tempfile.SpooledTemporaryFile(
+            max_size=memory_bytes, dir=str(folder) if folder else None
+        )  # noqa: SIM115
+        self._rows = 0
+        self._parts: dict[int, _Part] = {}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all activations."""
+        return self._rows * self._row_bytes
+
+    @property
+    def parts(self) -> list[int]:
+        """Numbers of the parts that have examples."""
+        return sorted(self._parts)
+
+    def examples(self, part: int) -> int:
+        """Return the number of examples of a part."""
+        return len(self._parts[part].lengths) if part in self._parts else 0
+
+    def add(
+        self,
+        part: int,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Sequence[Labels],
+    ) -> None:
+        """Keep a batch.
+
+        Args:
+            part: 0 for training, 1 and up for validation.
+            activation_TW: shape (T, W), float32 on the CPU.
+            lengths: of each example, B entries.
+            labels: of each example, B entries, or none at all.
+
+        Raises:
+            CapacityError: the cache is full, or the disk is.
+        """
+        if self.bytes + len(activation_TW) * self._row_bytes > self._limit:
+            raise CapacityError(
+                f"the examples take more than the {self._limit / 1e9:,.2f} GB that this cloud "
+                "keeps for a session; choose a smaller --rank, or train with --edge trained"
+            )
+        try:
+            self._file.seek(self.bytes)
+            self._file.write(activation_TW.contiguous().numpy().tobytes())
+        except OSError as error:
+            raise CapacityError(f"the cloud's disk does not take the examples: {error}") from error
+        kept, row = self._parts.setdefault(part, _Part()), self._rows
+        for length in lengths:
+            kept.offsets.append(row)
+            kept.lengths.append(length)
+            row += length
+        kept.labels.extend(labels)
+        self._rows = row
+
+    def batch(self, part: int, rows: Sequence[int]) -> tuple[Tensor, list[int], Labels]:
+        """Return examples of a part: activations (T, W), lengths, labels in a row."""
+        kept = self._parts[part]
+        lengths = [kept.lengths[row] for row in rows]
+        pieces = [self._read(kept.offsets[row], kept.lengths[row]) for row in rows]
+        labels = [n for row in rows for n in kept.labels[row]] if kept.labels else []
+        return torch.cat(pieces), lengths, labels
+
+    def close(self) -> None:
+        """Delete everything."""
+        self._file.close()
+        self._parts.clear()
+
+    def _read(self, row: int, length: int) -> Tensor:
+        self._file.seek(row * self._row_bytes)
+        data = bytearray(self._file.read(length * self._row_bytes))
+        return torch.from_numpy(np.frombuffer(data, np.float32)).reshape(length, self._width)

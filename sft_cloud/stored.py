@@ -1,0 +1,145 @@
+"""A training over stored examples, and what has happened in it so far. No RPC, no messages.
+
+The session is the same state machine as that of a live edge; here the plan drives it, one piece of
+work at a time, so that the device can be shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sft_cloud.cache import ActivationCache
+from sft_cloud.session import Session
+from sft_common.errors import SftError, TrainingError
+from sft_common.plan import Plan, planned_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A step was done."""
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A batch of a validation part was evaluated."""
+
+    step: int
+    part: int
+    verdict: Tensor
+    """As `Session.evaluate` gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The training has ended."""
+
+    steps: int
+    saved: bool
+    cloud_seconds: float
+
+
+Event = Stepped | Judged | Finished
+
+
+def train_stored(session: Session, cache: ActivationCache, plan: Plan) -> Iterator[Event]:
+    """Train by a plan; each `next` is one piece of work for the device.
+
+    Raises:
+        TrainingError: a loss is not a finite number; its step is not applied.
+    """
+    for step, epoch, rows, rate, evaluates in planned_steps(plan, cache.examples(0)):
+        activation_TW, lengths, labels = cache.batch(0, rows)
+        session.activation_shape(lengths)
+        loss, _ = session.step(step, activation_TW, lengths, labels)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {step}; choose a lower --learning-rate"
+            )
+        session.apply(step, rate)
+        yield Stepped(step, epoch, loss, rate)
+        if evaluates:
+            yield from _evaluated(session, cache, step, plan.batch_size)
+
+
+def _evaluated(
+    session: Session, cache: ActivationCache, step: int, batch_size: int
+) -> Iterator[Judged]:
+    for part in cache.parts:
+        examples = cache.examples(part)
+        for start in range(0, examples if part else 0, batch_size):
+            rows = range(start, min(start + batch_size, examples))
+            activation_TW, lengths, labels = cache.batch(part, rows)
+            session.activation_shape(lengths)
+            known: Sequence[int] = [int(label) for label in labels]
+            yield Judged(step, part, session.evaluate(activation_TW, lengths, known))
+
+
+class Progress:
+    """The events of one training, for any number of followers, each from where it likes."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._error: SftError | None = None
+        self._changed = asyncio.Condition()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will follow."""
+        return self._error is not None or (
+            bool(self._events) and isinstance(self._events[-1], Finished)
+        )
+
+    async def add(self, event: Event) -> None:
+        """Append an event."""
+        async with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    async def fail(self, error: SftError) -> None:
+        """End with an error."""
+        async with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+    async def follow(self, start: int) -> AsyncIterator[Event]:
+        """Yield all events from number `start` on, waiting for those to come.
+
+        Raises:
+            SftError: the one that the training ended with.
+        """
+        at = start
+        while not self.ended or at < len(self._events):
+            async with self._changed:
+                while at >= len(self._events) and not self.ended:
+                    await self._changed.wait()
+            for event in self._events[at:]:
+                yield event
+                at += 1
+        if self._error is not None:
+            raise self._error
+
+
+class Stopwatch:
+    """Adds up the seconds of pieces of work."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def next(self, events: Iterator[Event]) -> Event | None:
+        """Return the next event of a training, timed; None at its end."""
+        begin = time.perf_counter()
+        try:
+            return next(events, None)
+        finally:
+            self.seconds += time.perf_counter() - begin

@@ -1,0 +1,31 @@
+"""Open the session of a job: net1 gets its numbers, the cloud its share of the cut."""
+
+from __future__ import annotations
+
+from sft_common.config import BASIS_CUTS
+from sft_common.model.loading import set_edge_factor
+from sft_edge.calibration import calibrate
+from sft_edge.client import GrpcSession
+from sft_edge.job import Job
+
+
+def open_session(job: Job) -> GrpcSession:
+    """Fill net1 and return the open session.
+
+    Raises:
+        SftError: the cloud is not to be reached, or refuses; the message says why.
+    """
+    job.pretrained.fill_net1(job.net1)
+    prepared = job.pretrained.prepared is not None
+    basis = calibrate(job) if job.spec.split.cut in BASIS_CUTS and not prepared else None
+    session = GrpcSession(
+        job.options.server,
+        job.spec,
+        job.shape,
+        connect_seconds=job.options.connect_timeout,
+        basis=basis,
+        prepared=prepared,
+    )
+    if session.edge_factor is not None:
+        set_edge_factor(job.net1, session.edge_factor)
+    return session
