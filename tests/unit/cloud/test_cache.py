@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,9 +35,14 @@ def test_what_was_stored_comes_back_in_any_order(batches: list[list[int]], memor
     cache.close()
 
 
-def test_parts_are_kept_apart() -> None:
-    cache = ActivationCache(2, memory_bytes=100, limit_bytes=1000)
-    cache.add(0, torch.ones(3, 2), [1, 2], [[0], [1]])
+@pytest.fixture
+def cache() -> Iterator[ActivationCache]:
+    with closing(ActivationCache(2, memory_bytes=8, limit_bytes=40)) as made:
+        yield made
+
+
+def test_parts_are_kept_apart(cache: ActivationCache) -> None:
+    cache.add(0, torch.ones(2, 2), [1, 1], [[0], [1]])
     cache.add(2, torch.zeros(2, 2), [2], [])
     cache.add(0, 2 * torch.ones(1, 2), [1], [[1]])
     assert cache.parts == [0, 2]
@@ -46,8 +53,7 @@ def test_parts_are_kept_apart() -> None:
     assert cache.batch(2, [0])[2] == []
 
 
-def test_more_than_the_limit_is_refused_and_nothing_is_lost() -> None:
-    cache = ActivationCache(2, memory_bytes=8, limit_bytes=40)
+def test_more_than_the_limit_is_refused_and_nothing_is_lost(cache: ActivationCache) -> None:
     cache.add(0, torch.ones(4, 2), [4], [[0]])
     with pytest.raises(CapacityError, match="the examples take more than the 0.00 GB"):
         cache.add(0, torch.ones(2, 2), [2], [[0]])
