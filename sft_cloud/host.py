@@ -109,7 +109,7 @@ class Host:
         self._open -= 1
 
     async def keep(self, session: Session) -> bool:
-        """Write the trained net2 to the store; False if this cloud keeps none.
+        """Write the trained net2 to the store; False if this cloud keeps none, or it is broken.
 
         Raises:
             CapacityError: the disk does not take it.
@@ -117,6 +117,9 @@ class Host:
         if self._store is None:
             return False
         weights = await self.scheduler.compute(session.weights)
+        if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+            log.warning("session %s is not kept: its weights are not finite", session.session_id)
+            return False
         try:
             path = await self.scheduler.files(
                 self._store.save, session.session_id, session.spec, session.applied, weights
@@ -175,5 +178,6 @@ class Host:
             shape_of(pretrained.config),
             engine,
             memory_bytes=memory_bytes(self.device) // 2,
+            logits_per_token=head.per_token or pretrained.family.causal,
         )
         return session, u

@@ -194,6 +194,7 @@ def _event_to_proto(event: Event) -> pb.FollowResponse:
 def _evaluate(session: Session, message: pb.Evaluate) -> pb.Evaluation:
     shape = session.activation_shape(message.lengths)
     activation_TW = tensor_from_proto(message.activation, shape, "activation")
+    session.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
     verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
     return pb.Evaluation(logits=tensor_to_proto(verdict))
 

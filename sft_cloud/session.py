@@ -29,13 +29,21 @@ def step_bytes(
 ) -> int:
     """Return about how much memory a training step of net2 takes for its activations.
 
-    In float32, for each token and block: three rows of attention scores (scores, softmax, dropout)
-    of M x heads, and 16 rows of the hidden width; and three rows of logits for a head that gives
-    `classes` of them for every token. Measured on 20 x 512 tokens of a MiniLM with 6 blocks: 5.5
-    GiB, by this formula 5.6.
+    In float32, for each token and block: the family's rows of attention scores (BERT: scores,
+    softmax, dropout) of M x heads, 12 rows of the hidden and 3 of the feed-forward width; and three
+    rows of logits. Measured: never more than 1.5 times this, and a step may take half the memory.
+
+    Args:
+        shape: sizes of the model.
+        split_layer: the block that is cut.
+        examples: B.
+        longest: M.
+        classes: C of a head that makes logits for every token, which many do even if they then
+            choose one of them; 0 for the others.
     """
     blocks = shape.blocks - split_layer + 1
-    per_block = 3 * longest * shape.heads + 16 * shape.hidden
+    per_block = shape.score_rows * longest * shape.heads
+    per_block += 12 * shape.hidden + 3 * shape.feed_forward
     return examples * longest * 4 * (blocks * per_block + 3 * classes)
 
 
@@ -48,6 +56,7 @@ class Session:
         shape: sizes of the model.
         engine: net2 at work.
         memory_bytes: what the activations of one step may take.
+        logits_per_token: whether the head makes logits for every token, if only to choose one.
     """
 
     def __init__(
@@ -58,6 +67,7 @@ class Session:
         engine: Engine,
         *,
         memory_bytes: int,
+        logits_per_token: bool = False,
     ) -> None:
         self.session_id = session_id
         self.spec = spec
@@ -68,6 +78,7 @@ class Session:
         self._pending: int | None = None
         self._engine = engine
         self._head = HEAD_TABLE[spec.head]
+        self._logits_per_token = logits_per_token or self._head.per_token
 
     def step(
         self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
@@ -137,6 +148,20 @@ class Session:
         mask_BM = mask_of(lengths, max(lengths))
         return self._engine.evaluate(unpack(activation_TW, lengths), mask_BM, known)
 
+    def check_verdict(self, lengths: Sequence[int], limit: int, *, labelled: bool) -> None:
+        """Refuse an evaluation whose answer would be larger than a message may be.
+
+        Raises:
+            LimitError: shows both sizes.
+        """
+        classes = self.spec.num_labels
+        size = 4 * math.prod(self._head.verdict_shape(lengths, classes, labelled=labelled))
+        if size > limit:
+            raise LimitError(
+                f"the answer to {len(lengths)} examples with {sum(lengths)} tokens would take "
+                f"{size:,} bytes, over the limit of {limit:,}; choose a smaller --batch-size"
+            )
+
     def activation_shape(self, lengths: Sequence[int]) -> tuple[int, int]:
         """Return the shape (T, W) that activations of these lengths must have.
 
@@ -152,8 +177,9 @@ class Session:
                 f"the model takes 1..{self._shape.positions} tokens"
             )
         split_layer = self.spec.split.split_layer
-        classes = self.spec.num_labels if self._head.per_token else 0
+        classes = self.spec.num_labels if self._logits_per_token else 0
         needed = step_bytes(self._shape, split_layer, len(lengths), max(lengths), classes)
+        needed += 12 * len(lengths) * self.spec.num_labels
         if needed > self._memory_bytes:
             raise LimitError(
                 f"a batch of {len(lengths)} examples padded to {max(lengths)} tokens takes about "

@@ -62,20 +62,10 @@ class Store:
         folder = self._found(session_id)
         try:
             facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
+            _check_same(session_id, facts, spec)
             weights: dict[str, Tensor] = load_file(folder / WEIGHTS)
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
-        asked = dataclasses.asdict(spec)
-        asked["model"].pop("name")  # a folder may have been moved; its digests say what it is
-        for field in ("model", "split", "head", "num_labels"):
-            kept = facts[field]
-            if field == "model":
-                kept.pop("name")
-            if kept != asked[field]:
-                raise MismatchError(
-                    f"session {session_id} was trained with another {field}: {kept} there, "
-                    f"{asked[field]} asked"
-                )
         return weights
 
     def pieces(self, session_id: str) -> Iterator[tuple[bytes, int]]:
@@ -99,3 +89,16 @@ class Store:
         if not _SESSION_ID.fullmatch(session_id) or not folder.is_dir():
             raise ConfigError(f"this cloud keeps no trained session {session_id[:40]!r}")
         return folder
+
+
+def _check_same(session_id: str, facts: dict[str, Any], spec: SessionSpec) -> None:
+    asked = dataclasses.asdict(spec)
+    for field in ("model", "split", "head", "num_labels"):
+        there, here = facts[field], asked[field]
+        if field == "model":  # a folder may have been moved; its digests say what it is
+            there, here = ({k: v for k, v in m.items() if k != "name"} for m in (there, here))
+        if there != here:
+            raise MismatchError(
+                f"session {session_id} was trained with another {field}: {there} there, "
+                f"{here} asked"
+            )

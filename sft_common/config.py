@@ -51,6 +51,9 @@ class ModelShape:
     heads: int
     """Attention heads of a block."""
 
+    score_rows: int = 3
+    """Rows of attention scores that a training step keeps for each token and head."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ def run_evaluation(options: argparse.Namespace) -> None:
     """
     transformers.logging.set_verbosity_error()
     run = read_run(options)
-    parts = validation_of(run.task, options.data or run.data, run.encoder, options.eval_examples)
+    data = options.data or run.data
+    encoder = dataclasses.replace(run.encoder, folder=data)
+    parts = validation_of(run.task, data, encoder, options.eval_examples)
     session = run.open(options.connect_timeout)
     try:
         evaluation = evaluate(
@@ -58,7 +61,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
 
 
 def run_prediction(options: argparse.Namespace) -> None:
-    """Predict with the options of `sft-edge predict`; one line out for every line in.
+    """Predict with the options of `sft-edge predict`; one line out for every line with text in.
 
     Raises:
         SftError: bad input, or the cloud refused or was lost; the message says which.
@@ -141,7 +144,7 @@ def _lines(options: argparse.Namespace) -> list[str]:
         raise DataError(
             f"cannot read {options.file or 'the input'}: {first_line(error)}"
         ) from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise DataError("there is nothing to predict: give a text, --file FILE, or lines in a pipe")
     return lines
@@ -154,11 +157,11 @@ def _said(line: str, answer: Answer, *, as_json: bool) -> str:
         return json.dumps(facts, ensure_ascii=False)
     match answer.prediction:
         case list(tags):
-            text = " ".join(tags)
+            text = " ".join("-" if tag is None else tag for tag in tags)
         case float(number):
             text = f"{number:.4f}"
         case prediction:
-            text = str(prediction)
+            text = " ".join(str(prediction).split("\n"))
     return text if answer.probability is None else f"{text}\t{answer.probability:.4f}"
 
 

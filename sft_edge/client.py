@@ -269,7 +269,10 @@ def fetch_trained(server: str, session_id: str, target: Path, *, connect_seconds
         with open(target, "wb") as file:
             stub = pb_grpc.SplitTrainingServiceStub(channel)
             for piece in stub.Export(pb.ExportRequest(session_id=session_id)):
-                received, total = received + file.write(piece.data), piece.total_bytes
+                total = total or piece.total_bytes
+                received += file.write(piece.data)
+                if received > total:
+                    raise ProtocolError(f"the cloud sent more than the {total:,} bytes announced")
     except grpc.RpcError as error:
         raise error_of(error) from error
     finally:

@@ -84,6 +84,8 @@ def prepare(options: argparse.Namespace) -> Job:
     )
     shape = shape_of(pretrained.config)
     split = _split(options, shape, pretrained.prepared)
+    if options.unsplit:
+        pretrained.check_unsplit()
     net1 = pretrained.net1(split)
     encoder = encoder_for(
         task,
@@ -181,6 +183,11 @@ def _plan(options: argparse.Namespace, task: Task) -> Plan:
     )
 
 
+def is_published(source: Source) -> bool:
+    """Return whether a model is known by a name that means the same everywhere."""
+    return source.folder.name != source.name
+
+
 def name_for(server: str, source: Source) -> str:
     """Return what to call the model towards the cloud.
 
@@ -188,8 +195,7 @@ def name_for(server: str, source: Source) -> str:
     and learn nothing about this machine.
     """
     host = server.rpartition(":")[0].strip("[]")
-    is_folder = source.folder.name == source.name
-    if is_folder and host in ("localhost", "127.0.0.1", "::1"):
+    if not is_published(source) and host in ("localhost", "127.0.0.1", "::1"):
         return str(source.folder)
     return source.name
 

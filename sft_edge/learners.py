@@ -26,7 +26,7 @@ class Learner(Protocol):
     def train_step(self, step: int, batch: Batch, learning_rate: float) -> float:
         """Learn from one batch; returns its mean loss before the update.
 
-        If that is not finite, or its gradient is not, nothing is updated.
+        If that is not finite nothing is updated; in a split model, also if its gradient is not.
         """
 
     def predict(self, batch: Batch) -> Tensor:

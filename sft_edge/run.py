@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from sft_common.errors import TrainingError
+from sft_common.errors import SftError, TrainingError, first_line
 from sft_common.model.heads import HEAD_TABLE
 from sft_edge.client import GrpcSession
 from sft_edge.frozen import fetch, train_frozen
@@ -89,17 +89,25 @@ def train_split(job: Job) -> dict[str, Any]:
 
 def _keep_snapshot(job: Job, session: GrpcSession, diverged: Diverged) -> str:
     """Keep both halves as they were before the step that failed; returns where they are."""
+    if diverged.step == 1:
+        return "nothing was trained before, so there is no snapshot"
     weights = dict(job.net1.skeleton.named_parameters())
     if not all(bool(weight.isfinite().all()) for weight in weights.values()):
         return "there is no good snapshot: the weights of net1 are no numbers any more"
     job.folder.save_job(job_facts(job, session))
     job.folder.save_edge(weights)
-    kept = session.close().saved
-    there = f"session {session.session_id}" if kept else "not kept (it has no --save-dir)"
     return (
         f"the last good snapshot is of step {diverged.step - 1}: "
-        f"{job.folder.path / EDGE_FILE} here, on the cloud {there}"
+        f"{job.folder.path / EDGE_FILE} here, on the cloud {_kept_there(session)}"
     )
+
+
+def _kept_there(session: GrpcSession) -> str:
+    try:
+        kept = session.close().saved
+    except SftError as error:
+        return f"none ({first_line(error)})"
+    return f"session {session.session_id}" if kept else "none (it keeps none: no --save-dir?)"
 
 
 def train_unsplit(job: Job) -> Evaluation:

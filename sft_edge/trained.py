@@ -24,7 +24,7 @@ from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
 from sft_common.model.sources import Source, find_model
 from sft_edge.client import GrpcSession
-from sft_edge.job import Job, name_for
+from sft_edge.job import Job, is_published, name_for
 from sft_edge.outcome import asked
 from sft_edge.run_folder import EDGE_FILE, JOB_FILE, METRICS_FILE
 from sft_edge.tasks.kinds import Encoder, encoder_for
@@ -36,7 +36,7 @@ def job_facts(job: Job, session: GrpcSession) -> dict[str, Any]:
     options = job.options
     return {
         "task": dataclasses.asdict(job.task),
-        "model": str(options.model or job.task.model),
+        "model": job.source.name if is_published(job.source) else str(job.source.folder),
         "revision": job.source.revision,
         "split": dataclasses.asdict(job.spec.split),
         "head": job.spec.head,

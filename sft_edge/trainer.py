@@ -93,13 +93,16 @@ def train(
             raise Diverged(step, total, loss, likely_cause(batch, rate))
         watcher.stepped(step, epoch, batch, loss, rate)
         if evaluates:
-            evaluation = evaluate(
-                learner,
-                data.validation,
-                batch_size=plan.batch_size,
-                metric=metric,
-                watcher=watcher,
-            )
+            try:
+                evaluation = evaluate(
+                    learner,
+                    data.validation,
+                    batch_size=plan.batch_size,
+                    metric=metric,
+                    watcher=watcher,
+                )
+            except TrainingError as error:
+                raise TrainingError(f"after step {step} of {total} {error}") from None
             watcher.evaluated(step, epoch, evaluation)
     return evaluation
 

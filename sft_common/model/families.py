@@ -55,6 +55,9 @@ class Family:
     positions: Callable[[Any], int] = attrgetter("max_position_embeddings")
     """configuration -> longest sequence in tokens."""
 
+    score_rows: int = 3
+    """Rows of attention scores that a training step keeps for each token and head."""
+
     causal: bool = False
     """Whether a token sees only what is before it: such a model can predict the next one."""
 
@@ -243,6 +246,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "deberta-v2": _relative_bert_like(
         "deberta",
+        score_rows=8,
         shared=("encoder.rel_embeddings", "encoder.LayerNorm"),
         refuse=_deberta_variant,
     ),
@@ -282,6 +286,7 @@ def shape_of(config: PretrainedConfig) -> ModelShape:
         feed_forward=family.feed_forward(config),
         positions=family.positions(config),
         heads=config.num_attention_heads,
+        score_rows=family.score_rows,
     )
 
 

@@ -139,7 +139,7 @@ def meta_model(config: PretrainedConfig, head: str) -> Any:
     try:
         with torch.device("meta"):
             return auto.from_config(own, dtype=torch.float32, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, ImportError) as error:
         raise ModelError(f"config.json describes no model: {first_line(error)}") from error
 
 

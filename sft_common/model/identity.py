@@ -42,6 +42,22 @@ _DIGEST_FIELDS = (
     "image_size",
     "patch_size",
     "num_channels",
+    "layer_types",
+    "use_sliding_window",
+    "relative_attention",
+    "relative_attention_num_buckets",
+    "max_relative_positions",
+    "position_buckets",
+    "pos_att_type",
+    "share_att_key",
+    "norm_rel_ebd",
+    "position_biased_input",
+    "embedding_size",
+    "scale_attn_by_inverse_layer_idx",
+    "reorder_and_upcast_attn",
+    "attention_bias",
+    "mlp_bias",
+    "qkv_bias",
 )
 
 

@@ -22,7 +22,7 @@ from sft_common.config import SplitSpec
 from sft_common.errors import ModelError, first_line
 from sft_common.model.heads import meta_model
 from sft_common.model.loading import SPLIT_FILE, Pretrained
-from sft_common.model.partition import Net1, Net2
+from sft_common.model.partition import Net1, Net2, cloud_half, edge_half
 
 CPU = torch.device("cpu")
 
@@ -41,7 +41,7 @@ class JoinedModel(nn.Module):
             inputs: what the tokenizer or image processor gives: `input_ids`, `attention_mask`, ...
         """
         activation_BMW = self.net1(inputs)
-        mask_BM = inputs.get("attention_mask", torch.ones(activation_BMW.shape[:2]))
+        mask_BM = inputs.get("attention_mask", activation_BMW.new_ones(activation_BMW.shape[:2]))
         logits: Tensor = self.net2(activation_BMW, mask_BM)
         return logits
 
@@ -65,6 +65,8 @@ def load_joined(folder: str | Path) -> JoinedModel:
     split = pretrained.prepared
     assert split is not None
     net1 = pretrained.net1(split)
+    half = cloud_half(pretrained.config, split, head)
+    pretrained.checkpoint.require(name for name, _ in half.skeleton.named_parameters())
     pretrained.fill_net1(net1)
     net2, _ = pretrained.net2(split, seed=0, device=CPU)
     return JoinedModel(net1, net2).eval()
@@ -95,6 +97,7 @@ def save_joined(
         ModelError: the tensors are not those of the model.
         OSError, SafetensorError: the disk does not take it.
     """
+    _check_halves(tensors, config, split, head)
     config = _labelled(config, labels)
     if split.cut == "none":
         _stock_with(tensors, config, head).save_pretrained(folder)
@@ -111,6 +114,22 @@ def save_joined(
         "num_labels": num_labels,
     }
     (folder / SPLIT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _check_halves(
+    tensors: Mapping[str, Tensor], config: PretrainedConfig, split: SplitSpec, head: str
+) -> None:
+    """Refuse tensors that are not exactly those of both halves."""
+    expected: dict[str, torch.Size] = {}
+    for half in (edge_half(config, split, head), cloud_half(config, split, head)):
+        expected |= {name: p.shape for name, p in half.skeleton.named_parameters()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != expected:
+        wrong = sorted(found.items() ^ expected.items())[0][0]
+        raise ModelError(
+            f"these are not both halves of the model: {wrong} has shape "
+            f"{tuple(found.get(wrong, ()))}, expected {tuple(expected.get(wrong, ()))}"
+        )
 
 
 def _labelled(config: PretrainedConfig, labels: Sequence[str]) -> PretrainedConfig:

@@ -56,6 +56,9 @@ class Pretrained:
         labels = 2 if fixed else num_labels
         self.config = with_dropout(_read_config(folder, labels), dropout)
         self.head = head
+        self.padding: int | None = getattr(self.config, "pad_token_id", None)
+        """Token that fills up the batches for `whole`: stock heads of causal models look for it.
+        Set it to the tokenizer's before `whole` is called."""
         self.family = family_of(self.config)
         self._stock = meta_model(self.config, head)
         self.prepared = prepared_split(folder)
@@ -199,15 +202,25 @@ class Pretrained:
         Raises:
             ConfigError: the model was prepared for a cut, so that its whole block is gone.
         """
+        self.check_unsplit()
+        model = meta_model(self.config, self.head)
+        model.config.pad_token_id = self.padding
+        fill(model, self.checkpoint, {}, seed=seed)
+        self._freeze_shared(model)
+        whole: nn.Module = model
+        return whole
+
+    def check_unsplit(self) -> None:
+        """Refuse a model that was prepared for a cut, so that its whole block is gone.
+
+        Raises:
+            ConfigError: says so.
+        """
         if self.prepared is not None and self.prepared.cut != "none":
             raise ConfigError(
                 f"{self.checkpoint.folder} was prepared for the cut {self.prepared.cut}: it holds "
                 "no unsplit model; leave --unsplit out"
             )
-        model: nn.Module = meta_model(self.config, self.head)
-        fill(model, self.checkpoint, {}, seed=seed)
-        self._freeze_shared(model)
-        return model
 
     def _freeze_shared(self, skeleton: Any) -> None:
         """Take what both halves hold out of training."""
@@ -290,7 +303,4 @@ def _read_config(folder: Path, num_labels: int) -> PretrainedConfig:
         )
     except Exception as error:  # the libraries check fields with classes of their own
         raise ModelError(f"cannot read {folder / 'config.json'}: {first_line(error)}") from error
-    if getattr(config, "pad_token_id", None) is None:  # causal models often have none
-        end = getattr(config, "eos_token_id", None)
-        config.pad_token_id = (end[0] if isinstance(end, list) else end) or 0
     return config

@@ -9,7 +9,7 @@ from typing import Any
 from sft_common.errors import DataError
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.scoring import IGNORED
-from sft_edge.tasks.table import Task
+from sft_edge.tasks.table import Task, takes_own_data
 
 LARGEST_FLOAT32 = 3.4e38
 """Numbers travel as float32."""
@@ -53,24 +53,27 @@ def checked_text(row: Row, name: str, value: object) -> str:
 
 
 def class_of(task: Task, row: Row, value: Any) -> int:
-    """Return the number of a class, given as a number or by its name.
+    """Return the number of a class: given by its name, or by its number if the task has names.
+
+    The classes of one's own data are called what the training part calls them, and nothing else.
 
     Raises:
         DataError: it is no class of the task.
     """
-    if (name := str(value).strip()) in task.labels:
+    name = str(value).strip()
+    if name in task.labels:
         return task.labels.index(name)
-    classes = len(task.labels)
-    try:
-        label = int(value)
-    except (TypeError, ValueError, OverflowError):
-        label = -1
-    if not 0 <= label < classes or str(label) != str(value).strip():
+    listed = ", ".join(f"{n} {label}" for n, label in enumerate(task.labels[:20]))
+    if takes_own_data(task):
         raise DataError(
-            f"{row.place}: label {value!r} is not a whole number in 0..{classes - 1} "
-            f"({', '.join(f'{n} {name}' for n, name in list(enumerate(task.labels))[:20])})"
+            f"{row.place}: label {name!r} is none of those in the training part ({listed})"
         )
-    return label
+    if not (name.isdecimal() and int(name) < len(task.labels)) or isinstance(value, bool):
+        raise DataError(
+            f"{row.place}: label {value!r} is not a whole number in 0..{len(task.labels) - 1} "
+            f"({listed})"
+        )
+    return int(name)
 
 
 def number_of(row: Row, name: str) -> float:
@@ -112,6 +115,8 @@ def found_labels(task: Task, values: Iterable[Any]) -> tuple[str, ...]:
         DataError: there is only one class, or there are too many to be classes.
     """
     names = {str(value).strip() for value in values} - {str(IGNORED)}
+    if "" in names:
+        raise DataError(f"column {task.label_column!r} of the training part has empty labels")
     if len(names) > MAX_CLASSES or len(names) < 2:
         raise DataError(
             f"column {task.label_column!r} of the training part has {len(names)} different labels; "

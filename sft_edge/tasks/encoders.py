@@ -10,7 +10,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from sft_common.errors import ModelError, first_line
 from sft_edge.tasks.batches import TokenRows
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+)
 _IMAGE_FILE = "preprocessor_config.json"
 
 

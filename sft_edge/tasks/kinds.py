@@ -199,7 +199,7 @@ def encoder_for(
         tool = load_image_processor(model, pretrained.config.image_size)
         return Encoder(tool=tool, max_length=shape.positions, folder=data)
     tokenizer = load_tokenizer(model, pretrained.config.vocab_size, words=task.kind == "words")
-    pretrained.config.pad_token_id = padding_of(tokenizer)  # stock heads look for it
+    pretrained.padding = padding_of(tokenizer)
     wanted = max_length or min(task.max_length, shape.positions)
     own = tokenizer.num_special_tokens_to_add(pair=len(task.columns) == 2)
     if not own < wanted <= shape.positions:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sft_common.errors import DataError
 from sft_edge.tasks import questions, texts, words
 from sft_edge.tasks.batches import Dataset
-from sft_edge.tasks.encoders import columns_of, empty_rows
+from sft_edge.tasks.encoders import columns_of, empty_rows, padding_of
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.images import prepare as prepare_images
 from sft_edge.tasks.kinds import Encoder
@@ -67,7 +66,7 @@ class Predictor:
             case "similarity":
                 return [Answer(prediction=verdict.item()) for verdict in verdicts]
             case "words":
-                return [self._tags(n, verdict) for n, verdict in enumerate(verdicts)]
+                return [self._tags(*pair) for pair in zip(self._firsts, verdicts, strict=True)]
             case _:
                 return [self._class(verdict) for verdict in verdicts]
 
@@ -78,9 +77,9 @@ class Predictor:
                 self._windows = windows_of(self._asked, encoder.tool, encoder.max_length)
                 return questions.tokenized(self._windows, encoder.tool)
             case "words":
-                self._words = [part[0].split() for part in parts]
-                sentences = [words.Sentence(w, [0] * len(w)) for w in self._words]
-                return words.tokenized(sentences, encoder.tool, encoder.max_length)
+                asked = [part[0].split() for part in parts]
+                data, self._firsts = words.to_predict(asked, encoder.tool, encoder.max_length)
+                return data
             case "image":
                 (column,), label = self._task.columns, self._task.label_column
                 rows = [Row(part[0], {column: part[0], label: 0}) for part in parts]
@@ -94,11 +93,12 @@ class Predictor:
         best = int(probabilities.argmax())
         return Answer(prediction=self._task.labels[best], probability=probabilities[best].item())
 
-    def _tags(self, row: int, verdict: Tensor) -> Answer:
-        """Return the tags of the first tokens; words that were cut off have none."""
-        labels = torch.tensor(self.data.batch([row]).labels)
-        numbers = verdict[labels != IGNORED].argmax(dim=-1).tolist()
-        return Answer(prediction=[self._task.labels[n] for n in numbers])
+    def _tags(self, firsts: list[int | None], verdict: Tensor) -> Answer:
+        """Return the tag of each word, that of its first token; None for one that has no token."""
+        numbers = verdict.argmax(dim=-1).tolist()
+        return Answer(
+            prediction=[None if at is None else self._task.labels[numbers[at]] for at in firsts]
+        )
 
 
 def continuation_rows(lines: Sequence[str], encoder: Encoder) -> list[list[int]]:
@@ -108,7 +108,7 @@ def continuation_rows(lines: Sequence[str], encoder: Encoder) -> list[list[int]]
     rows = []
     for ids in tool(list(lines), padding=False)["input_ids"]:
         without_end = ids[:-1] if len(ids) > 1 and ids[-1] in ends else ids
-        rows.append(without_end[: encoder.max_length])
+        rows.append(without_end or [padding_of(tool)])
     return rows
 
 

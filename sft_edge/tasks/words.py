@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from sft_common.errors import DataError, ModelError
 from sft_edge.tasks.batches import TokenRows
 from sft_edge.tasks.checks import checked_text, class_of, list_of, require
-from sft_edge.tasks.encoders import empty_rows
+from sft_edge.tasks.encoders import columns_of, empty_rows, padding_of
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.scoring import IGNORED
 from sft_edge.tasks.table import Task
@@ -90,3 +90,24 @@ def _first_tokens(words: Sequence[int | None], tags: Sequence[int]) -> list[int]
         IGNORED if word is None or (at and words[at - 1] == word) else tags[word]
         for at, word in enumerate(words)
     ]
+
+
+def to_predict(
+    sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[TokenRows, list[list[int | None]]]:
+    """Return sentences as rows of tokens, and for each of its words the first token.
+
+    A word that the tokenizer drops, or that was cut off, has none; no sentence is left out.
+    """
+    rows, firsts = empty_rows(tokenizer), []
+    for sentence in sentences:
+        encoded = tokenizer(
+            list(sentence), is_split_into_words=True, truncation=True, max_length=max_length
+        )
+        of_token = encoded.word_ids()
+        firsts.append([of_token.index(n) if n in of_token else None for n in range(len(sentence))])
+        columns = dict(encoded)
+        if not columns["input_ids"]:
+            columns = columns_of(tokenizer, [padding_of(tokenizer)])
+        rows.add(columns, [IGNORED] * len(columns["input_ids"]))
+    return rows, firsts

@@ -24,9 +24,10 @@ def test_files_appear_whole(tmp_path: Path) -> None:
     folder.log(step=1, loss=0.5)
     folder.log(step=2, loss=0.25)
     folder.save_metrics({"task": "demo"})
+    folder.save_job({"session_id": "ab"})
     folder.save_edge({"a.weight": torch.ones(2, 3).T})
     names = {path.name for path in folder.path.iterdir()}
-    assert names == {"history.jsonl", "metrics.json", "edge.safetensors"}
+    assert names == {"history.jsonl", "metrics.json", "job.json", "edge.safetensors"}
     assert len({path.stat().st_mode for path in folder.path.iterdir()}) == 1
     lines = (folder.path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from transformers import T5Config
 
@@ -15,6 +16,7 @@ from sft_common.config import CUTS, HEADS, SplitSpec
 from sft_common.errors import ConfigError, ModelError
 from sft_common.model.cuts import principal_basis
 from sft_common.model.families import FAMILIES, family_of
+from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained, set_basis, set_edge_factor
 from sft_common.model.partition import Net1, Net2, edge_half
 from sft_common.wire.packing import pack, unpack
@@ -197,18 +199,71 @@ def test_each_half_owns_its_parameters_and_no_others(
     assert not below or not any(name.startswith(below) for name in theirs)
 
 
+class Without(torch.nn.Module):
+    """A module of a stock block with the stream taken away from what it gives."""
+
+    def __init__(self, inner: torch.nn.Module, stream: list[Tensor]) -> None:
+        super().__init__()
+        self.inner, self._stream = inner, stream
+
+    def forward(self, value: Tensor) -> Tensor:
+        output: Tensor = self.inner(value)
+        return output - (self._stream[-1] if self._stream else value)
+
+
+def drop_residual_by_hand(whole: Any, family: str, block: int) -> None:
+    """Remove the residual around the feed-forward layer of a stock block, in its own terms."""
+    stream: list[Tensor] = []
+    match family:
+        case "bert":
+            layer = whole.bert.encoder.layer[block]
+            output = layer.output
+            layer.feed_forward_chunk = lambda h: output.LayerNorm(
+                output.dropout(output.dense(layer.intermediate(h)))
+            )
+        case "distilbert":
+            layer = whole.distilbert.transformer.layer[block]
+            layer.ffn = Without(layer.ffn, stream)
+        case "gpt2" | "llama" | "vit":
+            path, norm = {
+                "gpt2": ("transformer.h", "ln_2"),
+                "llama": ("model.layers", "post_attention_layernorm"),
+                "vit": ("vit.layers", "layernorm_after"),
+            }[family]
+            layer = whole.get_submodule(path)[block]
+            layer.get_submodule(norm).register_forward_pre_hook(
+                lambda _, given: stream.append(given[0])
+            )
+            layer.mlp = Without(layer.mlp, stream)
+
+
 @pytest.mark.parametrize("cut", ["sft", "sft-output"])
-def test_the_sft_cuts_drop_the_residual(pretrained: Pretrained, cut: str) -> None:
-    """With the factors set to zero, nothing of the input is left behind the split layer."""
-    inputs, mask = padded_inputs(pretrained.config.model_type)
-    net1, net2 = halves(pretrained, SplitSpec(cut=cut, split_layer=2, rank=4), inputs)
+@pytest.mark.parametrize("family", ["bert", "distilbert", "gpt2", "llama", "vit"])
+def test_the_sft_cuts_are_the_stock_block_without_its_residual(
+    saved: Any, family: str, cut: str
+) -> None:
+    """At full rank, against stock blocks whose residual is taken away by hand."""
+    pretrained = saved(family, home(family))
+    inputs, mask = padded_inputs(family)
+    net1, net2 = halves(pretrained, SplitSpec(cut=cut, split_layer=2, rank=HIDDEN), inputs)
+    whole: Any = pretrained.whole(seed=3).eval()
     with torch.no_grad():
-        net1.block.cut.get_parameter("u").zero_()
-        activation = net1(inputs)
-        assert activation.shape == (*mask.shape, 4)
-        assert not activation.any()
-        logits = net2(torch.zeros_like(activation), torch.ones_like(mask))
-        torch.testing.assert_close(logits, logits[:1].expand_as(logits))
+        with_residual = stock_logits(whole, inputs)
+        drop_residual_by_hand(whole, family, block=1)
+        expected = stock_logits(whole, inputs)
+        assert (with_residual - expected).abs().max() > 1e-2
+        torch.testing.assert_close(net2(net1(inputs), mask), expected, rtol=0, atol=1e-5)
+
+
+def test_the_whole_is_what_transformers_loads(pretrained: Pretrained) -> None:
+    """So that "stock" in these tests means stock, and not this project's own reading of a file."""
+    inputs, _ = padded_inputs(pretrained.config.model_type)
+    auto = getattr(transformers, HEAD_TABLE[pretrained.head].auto_class)
+    stock = auto.from_pretrained(pretrained.checkpoint.folder, num_labels=2).eval()
+    stock.config.pad_token_id = pretrained.padding
+    with torch.no_grad():
+        expected = stock_logits(stock, inputs)
+        assert torch.equal(stock_logits(pretrained.whole(seed=0).eval(), inputs), expected)
 
 
 def test_svd_residual_keeps_and_sends_the_stream(pretrained: Pretrained) -> None:
