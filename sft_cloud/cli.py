@@ -31,6 +31,7 @@ def parser() -> OneLineParser:
     top.add_argument("--version", action="version", version=f"sft-cloud {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands)
+    _add_prepare(commands)
     _add_health(commands)
     return top
 
@@ -98,6 +99,39 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     serve.set_defaults(run_command=_serve)
 
 
+def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    prepare = commands.add_parser(
+        "prepare", help="heal a model for a cut on public text, before any edge appears"
+    )
+    prepare.add_argument("--model", required=True, metavar="DIR|ID", help="the model to heal")
+    prepare.add_argument(
+        "--text",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="public text, one example a line; .gz too",
+    )
+    prepare.add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
+    )
+    prepare.add_argument("--cut", default="stream", metavar="CUT", help="default %(default)s")
+    prepare.add_argument("--split-layer", type=int, required=True, metavar="L")
+    prepare.add_argument("--rank", type=int, required=True, metavar="R")
+    count = number_in(1, 10**9)
+    prepare.add_argument("--steps", type=count, default=1200, metavar="N", help="%(default)s")
+    prepare.add_argument("--batch-size", type=count, default=32, metavar="N", help="%(default)s")
+    prepare.add_argument("--max-length", type=count, default=128, metavar="TOKENS")
+    prepare.add_argument(
+        "--learning-rate", type=real_in(0, 1), default=3e-4, metavar="RATE", help="%(default)g"
+    )
+    prepare.add_argument("--seed", type=number_in(0, 2**31), default=0, metavar="N")
+    device = prepare.add_mutually_exclusive_group()
+    device.add_argument("--gpu", type=number_in(0, 1023), metavar="N", help="run on CUDA device N")
+    device.add_argument("--cpu", action="store_true", help="run on the CPU")
+    prepare.set_defaults(run_command=_prepare)
+
+
 def _add_health(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     health = commands.add_parser("health", help="exit 0 if a cloud serves, 1 if not")
     health.add_argument("--server", default="localhost:50051", metavar="HOST:PORT")
@@ -109,6 +143,13 @@ def _serve(options: argparse.Namespace) -> None:
     from sft_cloud.serve import run_server
 
     run_server(options)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_cloud.prepare import run_prepare
+
+    run_prepare(options)
 
 
 def _health(options: argparse.Namespace) -> None:

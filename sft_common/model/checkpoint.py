@@ -79,6 +79,15 @@ class Checkpoint:
             tensor: Tensor = view[:] if rows is None or vector else view[:rows]
         return tensor
 
+    def others(self, stock_names: Iterable[str]) -> dict[str, Tensor]:
+        """Return all tensors but those, by the names under which they are stored.
+
+        Raises:
+            ModelError: as `read`.
+        """
+        known = {self.find(name) for name in stock_names}
+        return {name: self.read(name) for name in self._file_of if name not in known}
+
     def shape(self, stock_name: str) -> tuple[int, ...]:
         """Return the shape of one tensor, from its file's header alone.
 

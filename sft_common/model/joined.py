@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from transformers import PretrainedConfig
 
 from sft_common.config import SplitSpec
 from sft_common.errors import ModelError, first_line
+from sft_common.model.cuts import CUT_TABLE
 from sft_common.model.heads import meta_model
 from sft_common.model.loading import SPLIT_FILE, Pretrained
 from sft_common.model.partition import Net1, Net2, cloud_half, edge_half
@@ -113,6 +115,42 @@ def save_joined(
         "head": head,
         "num_labels": num_labels,
     }
+    (folder / SPLIT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def save_prepared(
+    folder: Path, pretrained: Pretrained, net1: Net1, net2: Net2, split: SplitSpec
+) -> None:
+    """Write a model that was healed for a cut into an existing folder, for both sides to train.
+
+    Tensors that no half trained (other heads of the checkpoint) are taken over; fresh ones are not
+    written. Dropout is the model's own.
+
+    Args:
+        folder: where to.
+        pretrained: the model that was healed.
+        net1: its edge half.
+        net2: its cloud half.
+        split: the cut.
+
+    Raises:
+        ModelError: a tensor of the checkpoint cannot be read.
+        OSError, SafetensorError: the disk does not take it.
+    """
+    checkpoint = pretrained.checkpoint
+    tensors: dict[str, Tensor] = {}
+    for half in (net1, net2):
+        for name, parameter in half.skeleton.named_parameters():
+            if ".cut." in name or checkpoint.find(name) is not None:
+                tensors[name] = parameter.detach().cpu().contiguous()
+    gone = {
+        f"{net1.block_name}.{path}.weight"
+        for path in CUT_TABLE[split.cut].factored(pretrained.family.block)
+    }
+    tensors |= checkpoint.others(gone | tensors.keys())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    shutil.copyfile(checkpoint.folder / "config.json", folder / "config.json")
+    facts = {"cut": split.cut, "split_layer": split.split_layer, "rank": split.rank}
     (folder / SPLIT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Protocol
 from sft_common.config import ModelShape
 from sft_common.errors import ConfigError
 from sft_common.model.loading import Pretrained
+from sft_common.model.tokenizer import load_tokenizer, padding_of
 from sft_edge.tasks import images, language, questions, texts, words
 from sft_edge.tasks.batches import Dataset
 from sft_edge.tasks.checks import found_labels, require
-from sft_edge.tasks.encoders import load_image_processor, load_tokenizer, padding_of
+from sft_edge.tasks.encoders import load_image_processor
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.scoring import ClassScorer, LossScorer, NumberScorer, Scorer, TagScorer
 from sft_edge.tasks.spans import windows_of

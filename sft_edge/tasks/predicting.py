@@ -14,9 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from sft_common.errors import DataError
+from sft_common.model.tokenizer import padding_of
 from sft_edge.tasks import questions, texts, words
 from sft_edge.tasks.batches import Dataset
-from sft_edge.tasks.encoders import columns_of, empty_rows, padding_of
+from sft_edge.tasks.encoders import columns_of, empty_rows
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.images import prepare as prepare_images
 from sft_edge.tasks.kinds import Encoder

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from sft_common.model.tokenizer import padding_of
 from sft_edge.tasks.batches import TokenRows
 from sft_edge.tasks.checks import class_of, number_of, require, text_of
-from sft_edge.tasks.encoders import columns_of, empty_rows, padding_of
+from sft_edge.tasks.encoders import columns_of, empty_rows
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.table import Task
 

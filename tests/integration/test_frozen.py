@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 
 from sft_common.config import SplitSpec
 from sft_common.model.loading import Pretrained, set_edge_factor
+from sft_common.model.tokenizer import load_tokenizer
 from sft_common.plan import Plan, planned_steps
 from sft_common.wire.packing import pack
 from sft_edge.tasks.data import read_rows_of
-from sft_edge.tasks.encoders import load_tokenizer
 from sft_edge.tasks.table import TASKS
 from sft_edge.tasks.texts import classified, tokenized
 from tests.doubles import open_session

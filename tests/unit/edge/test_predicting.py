@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sft_common.errors import DataError
-from sft_edge.tasks.encoders import load_tokenizer
+from sft_common.model.tokenizer import load_tokenizer
 from sft_edge.tasks.kinds import Encoder
 from sft_edge.tasks.predicting import Predictor, continuation_rows, continuation_set
 from sft_edge.tasks.table import TASKS

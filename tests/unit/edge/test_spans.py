@@ -21,8 +21,8 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from sft_common.errors import ConfigError, ModelError
 from sft_common.model.sources import demo_folder
+from sft_common.model.tokenizer import load_tokenizer
 from sft_edge.tasks import spans
-from sft_edge.tasks.encoders import load_tokenizer
 from sft_edge.tasks.spans import Question, Window, best_answers, windows_of
 from sft_edge.tasks.squad_metric import exact_match, squad_scores
 from tests.models import WORDS

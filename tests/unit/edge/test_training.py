@@ -12,12 +12,12 @@ from sft_common.config import OptimizerSpec, SplitSpec
 from sft_common.errors import ModelError, TrainingError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained, set_edge_factor
+from sft_common.model.tokenizer import load_tokenizer
 from sft_common.plan import Plan, learning_rate_at
 from sft_edge.learners import SplitLearner
 from sft_edge.remote import remote_loss
 from sft_edge.tasks.batches import Batch, Dataset
 from sft_edge.tasks.data import TaskData
-from sft_edge.tasks.encoders import load_tokenizer
 from sft_edge.tasks.kinds import Part
 from sft_edge.tasks.metrics import METRICS
 from sft_edge.tasks.scoring import ClassScorer

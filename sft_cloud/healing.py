@@ -1,0 +1,121 @@
+"""Heal a cut before any edge appears: distil the uncut model through it on public text. Pure torch.
+
+The student is the model with its cut, both halves in one process; the teacher is the same model
+without it. The student learns to have the teacher's hidden states in every block from the cut on,
+so that fine-tuning later starts from a model that the cut no longer hurts.
+
+Legend: B batch, M padded length, T real tokens, N hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sft_common.config import OptimizerSpec
+from sft_common.model.adamw import adamw, set_learning_rate
+from sft_common.model.families import Family, blocks_of
+from sft_common.model.partition import Net1, Net2
+from sft_common.plan import learning_rate_at
+
+Inputs = dict[str, Tensor]
+
+
+class Healer:
+    """Distils a teacher into the two halves of a student.
+
+    Args:
+        teacher: the whole stock model.
+        net1: the student's edge half.
+        net2: its cloud half.
+        family: the layout of all of them.
+        split_layer: the block that is cut, 1 is the lowest.
+        device: where all of it runs.
+    """
+
+    def __init__(
+        self,
+        teacher: Any,
+        net1: Net1,
+        net2: Net2,
+        family: Family,
+        *,
+        split_layer: int,
+        device: torch.device,
+    ) -> None:
+        self._teacher = teacher.eval().requires_grad_(False).to(device)
+        self._net1, self._net2 = net1.to(device), net2.to(device)
+        self._family, self._first = family, split_layer - 1
+        self._device = device
+        self._optimizers = [adamw(half, OptimizerSpec()) for half in (net1, net2)]
+
+    def heal(self, batches: Iterable[Inputs], *, steps: int, rate: float) -> Iterator[float]:
+        """Train; yields the loss of every step: the mean over blocks of the relative squared error.
+
+        Args:
+            batches: inputs of the model, each (B, M), `attention_mask` among them; `steps` of them.
+            steps: how many.
+            rate: peak learning rate; it rises over a tenth of the steps, then falls.
+        """
+        self._net1.train()
+        self._net2.train()
+        for step, batch in enumerate(batches, start=1):
+            inputs = {name: value.to(self._device) for name, value in batch.items()}
+            loss = self.loss(inputs)
+            for optimizer in self._optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in self._optimizers:
+                set_learning_rate(optimizer, learning_rate_at(step, steps, rate))
+                optimizer.step()
+            yield loss.item()
+
+    def loss(self, inputs: Inputs) -> Tensor:
+        """Return the mean over blocks of |student - teacher|^2 / |teacher - mean|^2.
+
+        Args:
+            inputs: each (B, M); only real tokens count.
+        """
+        real = inputs["attention_mask"].bool()
+        with torch.no_grad(), self._listening(self._teacher) as taught:
+            self._teacher(**inputs)
+        with self._listening(self._net2.skeleton) as learned:
+            self._net2(self._net1(inputs), inputs["attention_mask"])
+        return torch.stack(
+            [
+                _relative_error(mine[real], theirs[real])
+                for mine, theirs in zip(learned, taught, strict=True)
+            ]
+        ).mean()
+
+    @contextmanager
+    def _listening(self, model: Any) -> Iterator[list[Tensor]]:
+        """Collect the hidden states (B, M, N) that the blocks from the cut on put out."""
+        heard: list[Tensor] = []
+        backbone = model.get_submodule(model.base_model_prefix)
+        hooks = [
+            block.register_forward_hook(_keeping(heard))
+            for block in list(blocks_of(backbone, self._family))[self._first :]
+        ]
+        try:
+            yield heard
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _keeping(heard: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        heard.append(output[0] if isinstance(output, tuple) else output)
+
+    return keep
+
+
+def _relative_error(mine_TN: Tensor, theirs_TN: Tensor) -> Tensor:
+    """Return the squared error as a share of the variance: blocks of large numbers do not rule."""
+    variance = (theirs_TN - theirs_TN.mean(dim=0)).square().mean()
+    return (mine_TN - theirs_TN).square().mean() / variance.clamp(min=torch.finfo().tiny)

@@ -1,0 +1,148 @@
+"""`sft-cloud prepare`: a model is healed for a cut, and both sides train it. Real processes."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sft_cloud.cli import main
+from sft_cloud.healing import Healer
+from sft_common.config import SplitSpec
+from sft_common.model.loading import Pretrained, set_edge_factor
+from sft_common.model.tokenizer import load_tokenizer
+from tests.models import WORDS, save_tiny_model
+from tests.processes import edge_here, run, running_cloud, train_here, write_rows
+
+CPU = torch.device("cpu")
+
+
+def sentences(count: int) -> list[str]:
+    generator = torch.Generator().manual_seed(5)
+    picked = torch.randint(0, len(WORDS), (count, 9), generator=generator).tolist()
+    return [" ".join(WORDS[n] for n in row) for row in picked]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "public.txt.gz"
+    with gzip.open(file, "wt") as lines:
+        lines.write("\n\n".join(sentences(300)) + "\n")
+    return file
+
+
+def prepare(*arguments: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run `sft-cloud prepare` in this process; returns exit code and standard error."""
+    with pytest.raises(SystemExit) as end:
+        main(["prepare", "--cpu", *map(str, arguments)])
+    return int(str(end.value.code)), capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cut", ["stream", "stream-end", "sft"])
+def test_a_healed_model_is_nearer_to_the_uncut_one_and_trains_on_both_sides(
+    tiny_model: Path, text: Path, tmp_path: Path, cut: str
+) -> None:
+    where = ("--split-layer", 2, "--rank", 6)
+    line = ("--cpu", "--model", tiny_model, "--text", text, "--cut", cut, *where)
+    how = ("--to", tmp_path / "healed", "--steps", 60, "--learning-rate", 4e-3)
+    done = run("sft-cloud", "prepare", *line, *how)
+    assert done.returncode == 0, done.stderr
+    assert "give it to both sides with --model" in done.stdout
+    split = SplitSpec(cut=cut, split_layer=2, rank=6)
+    healed = Pretrained(tmp_path / "healed", num_labels=2)
+    assert healed.prepared == split
+    errors = [float(line.split()[-1]) for line in done.stderr.splitlines() if "relative" in line]
+    assert errors[-1] < 0.8 * errors[0]
+    assert error_of(healed, tiny_model, split) == pytest.approx(errors[-1], rel=0.3)
+
+    rows = [{"sentence": s, "label": n % 2} for n, s in enumerate(sentences(16))]
+    data = write_rows(tmp_path / "data", rows, rows)
+    with running_cloud(tmp_path / "cloud") as cloud:
+        line = ("--task", "sst2", "--model", tmp_path / "healed", "--data", data)
+        metrics = train_here(tmp_path, *line, "--server", cloud.server, "--max-steps", 2)
+        assert (metrics["cut"], metrics["split_layer"], metrics["rank"]) == (cut, 2, 6)
+        done = edge_here("train", "--quiet", *line, "--server", cloud.server, "--unsplit")
+        assert "it holds no unsplit model; leave --unsplit out" in done.stderr
+
+
+def error_of(healed: Pretrained, folder: Path, split: SplitSpec) -> float:
+    """Return the relative error of a healed model on sentences of its text."""
+    pretrained = Pretrained(folder, num_labels=2, dropout=0.0)
+    net1 = healed.net1(split)
+    healed.fill_net1(net1)
+    net2, _ = healed.net2(split, seed=0, device=CPU)
+    whole: Any = pretrained.whole(seed=0)
+    healer = Healer(whole, net1.eval(), net2.eval(), pretrained.family, split_layer=2, device=CPU)
+    tokenizer = load_tokenizer(folder, 64)
+    inputs = dict(tokenizer(sentences(64), padding=True, return_tensors="pt"))
+    with torch.no_grad():
+        return healer.loss(inputs).item()
+
+
+def test_what_no_half_owns_is_taken_over_and_what_is_fresh_is_not_written(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A causal model keeps its language head; a classifier of nobody's is not stored."""
+    model = save_tiny_model(tmp_path / "llama", "llama", head="causal-lm")
+    line = ("--model", model, "--text", text, "--split-layer", 1, "--rank", 4, "--steps", 2)
+    code, message = prepare(*line, "--to", tmp_path / "healed", capsys=capsys)
+    assert code == 0, message
+    before = load_file(model / "model.safetensors")
+    after = load_file(tmp_path / "healed" / "model.safetensors")
+    assert torch.equal(after["lm_head.weight"], before["lm_head.weight"])
+    added = {f"model.layers.0.cut.{n}" for n in ("encoder", "offset", "decoder", "mean")}
+    assert after.keys() - before.keys() == added
+    assert before.keys() <= after.keys()
+    assert (tmp_path / "healed" / "tokenizer.json").exists()
+
+
+def test_with_nothing_cut_away_there_is_nothing_to_heal(tiny_model: Path) -> None:
+    """The student is the teacher, so its error is nothing from the start."""
+    split = SplitSpec(cut="svd-residual", split_layer=2, rank=32)
+    pretrained = Pretrained(tiny_model, num_labels=2, dropout=0.0)
+    net1 = pretrained.net1(split)
+    pretrained.fill_net1(net1)
+    net2, u = pretrained.net2(split, seed=0, device=CPU)
+    assert u is not None
+    set_edge_factor(net1, u)
+    whole: Any = pretrained.whole(seed=0)
+    healer = Healer(whole, net1, net2, pretrained.family, split_layer=2, device=CPU)
+    ids = torch.randint(5, 39, (4, 9))
+    assert healer.loss({"input_ids": ids, "attention_mask": torch.ones_like(ids)}) < 1e-9
+
+
+def test_bad_input_to_prepare(
+    tiny_model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "empty.txt").write_text("\n one line \n")
+    good = {
+        "model": tiny_model,
+        "text": text,
+        "to": tmp_path / "new",
+        "split-layer": 2,
+        "rank": 4,
+        "steps": 1,
+    }
+    for changes, message in (
+        ({"to": tmp_path / "there"}, "is there already; choose another --to"),
+        ({"to": tmp_path / "a" / "b"}, "there is no folder"),
+        ({"text": tmp_path / "no.txt"}, "cannot read"),
+        ({"text": tmp_path / "empty.txt"}, "1 lines of text are too few"),
+        ({"text": tiny_model / "model.safetensors"}, "cannot read"),
+        ({"split-layer": 5}, "split layer 5 is outside 1..4"),
+        ({"rank": 33}, "rank 33 is outside 1..32"),
+        ({"cut": "none"}, "there is nothing to heal"),
+        ({"model": tmp_path / "no"}, "there is no model folder"),
+    ):
+        options = {**good, **changes}
+        line = [part for name, value in options.items() for part in (f"--{name}", value)]
+        code, shown = prepare(*line, capsys=capsys)
+        assert code == 1, shown
+        (line_shown,) = shown.splitlines()
+        assert line_shown.startswith("sft-cloud: ") and message in line_shown
+        assert not (tmp_path / "new").exists()
