@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.processes import Cloud, history, run, running_cloud, train, write_rows
+from tests.processes import (
+    Cloud,
+    edge_here,
+    history,
+    run,
+    running_cloud,
+    train,
+    train_here,
+    write_rows,
+)
 from tests.relay import counting_relay
 
 GOOD, BAD = "a lovely quiet room and fine food", "awful staff never again"
@@ -83,7 +92,7 @@ def test_the_volume_of_plain_split_learning_is_its_formula(
     cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:
     """Two epochs of 48 and two evaluations of 16, all 9 tokens long with [CLS] and [SEP]."""
-    metrics = train(tmp_path, *arguments(cloud, tiny_model, data))
+    metrics = train_here(tmp_path, *arguments(cloud, tiny_model, data))
     tokens = {GOOD: len(GOOD.split()) + 2, BAD: len(BAD.split()) + 2}
     assert tokens[GOOD] == 9
     padded = 9  # each shuffled batch of 8 holds at least one of the longer sentences
@@ -99,7 +108,7 @@ def test_bytes_are_those_on_the_connection(
     with counting_relay(cloud.port) as relay:
         line = [str(a) for a in arguments(cloud, tiny_model, data)]
         line[line.index(cloud.server)] = relay.server
-        metrics = train(tmp_path, *line, "--cut", cut)
+        metrics = train_here(tmp_path, *line, "--cut", cut)
     assert metrics["bytes"]["up"] == pytest.approx(relay.up, rel=0.02)
     assert metrics["bytes"]["down"] == pytest.approx(relay.down, rel=0.02)
 
@@ -110,7 +119,7 @@ def test_a_seed_makes_a_run_repeatable(
     """Dropout is on; another session in between must not matter either."""
     line = arguments(cloud, tiny_model, data)
     for name, seed in (("a", 1), ("other", 2), ("b", 1)):
-        train(tmp_path, *line, "--seed", seed, "--log-every", 1, name=name)
+        train_here(tmp_path, *line, "--seed", seed, "--log-every", 1, name=name)
 
     def losses(name: str) -> list[float]:
         return [entry["loss"] for entry in history(tmp_path, name)]
@@ -125,7 +134,7 @@ def test_plain_split_learning_is_the_unsplit_model_step_by_step(
 ) -> None:
     """Cut none, dropout off: same batches, same head, same arithmetic, so the same losses."""
     line = arguments(cloud, tiny_model, data)
-    train(tmp_path, *line, "--cut", "none", "--dropout", 0, "--unsplit", "--log-every", 1)
+    train_here(tmp_path, *line, "--cut", "none", "--dropout", 0, "--unsplit", "--log-every", 1)
     split, unsplit = (
         [(e["kind"], e["step"], e["loss"]) for e in history(tmp_path) if e["variant"] == variant]
         for variant in ("split", "unsplit")
@@ -141,7 +150,7 @@ def test_what_was_trained_is_kept_if_the_cloud_cannot_keep_its_half(
     with running_cloud(tmp_path / "cloud", "--save-dir", tmp_path / "saved") as cloud:
         (tmp_path / "saved").rmdir()
         line = arguments(cloud, tiny_model, data)
-        done = run("sft-edge", "train", "--runs-dir", tmp_path, "--name", "r", "--quiet", *line)
+        done = edge_here("train", "--runs-dir", tmp_path, "--name", "r", "--quiet", *line)
     assert done.returncode == 1
     assert "could not keep session" in done.stderr and "No such file" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -155,23 +164,8 @@ def test_json_and_quiet(cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Pa
     done = run("sft-edge", *line, "--name", "j", "--json")
     assert json.loads(done.stdout) == json.loads((tmp_path / "j" / "metrics.json").read_text())
     assert "split step 2/2" in done.stderr
-    done = run("sft-edge", *line, "--name", "q", "--quiet")
+    done = edge_here(*line, "--name", "q", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "q" / "metrics.json").exists()
-    done = run("sft-edge", *line, "--name", "t")
+    done = edge_here(*line, "--name", "t")
     assert "accuracy, split" in done.stdout and "reduction" in done.stdout
-
-
-def test_real_data_and_real_weights(cloud: Cloud, shared_data: Path, tmp_path: Path) -> None:
-    """Real GLUE sentences pairs and the pre-trained MiniLM through the wire."""
-    for task in ("cola", "rte"):
-        metrics = train(
-            tmp_path,
-            *("--task", task, "--model", "all-MiniLM-L6-v2", "--data", shared_data / task),
-            *("--server", cloud.server, "--train-examples", 64, "--eval-examples", 32),
-            *("--epochs", 1, "--max-length", 64),
-            name=task,
-        )
-        assert metrics["steps"] == 2
-        assert metrics["metric"]["name"] == {"cola": "matthews", "rte": "accuracy"}[task]
-        assert metrics["bytes"]["reduction"] > 40
