@@ -9,7 +9,9 @@ import torch
 
 from sft_cloud.engine import Engine
 from sft_common.config import OptimizerSpec, SplitSpec
+from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
+from tests.models import save_tiny_model
 from tests.processes import running_cloud, train, write_rows
 
 pytestmark = [
@@ -25,7 +27,8 @@ LABELS = torch.tensor([0, 1])
 def engine(folder: Path, device: str, *, seed: int = 0, dropout: float = 0.0) -> Engine:
     pretrained = Pretrained(folder, num_labels=2, dropout=dropout)
     net2, _ = pretrained.net2(SPLIT, seed=seed, device=torch.device(device))
-    return Engine(net2, OptimizerSpec(), seed=seed, device=torch.device(device))
+    head = HEAD_TABLE["sequence-classification"]
+    return Engine(net2, head, OptimizerSpec(), seed=seed, device=torch.device(device))
 
 
 def losses(engines: list[Engine], steps: int = 6) -> list[list[float]]:
@@ -39,8 +42,10 @@ def losses(engines: list[Engine], steps: int = 6) -> list[list[float]]:
     return found
 
 
-def test_the_gpu_gives_the_cpus_numbers(tiny_model: Path) -> None:
-    cpu, gpu = losses([engine(tiny_model, "cpu"), engine(tiny_model, "cuda:0")])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "deberta-v2", "gpt2", "llama"])
+def test_the_gpu_gives_the_cpus_numbers(family: str, tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / family, family)
+    cpu, gpu = losses([engine(folder, "cpu"), engine(folder, "cuda:0")])
     assert gpu == pytest.approx(cpu, rel=1e-4)
 
 
