@@ -5,7 +5,7 @@ BUF := .tools/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-docker lint format proto clean
+.PHONY: demo test test-docker bench lint format proto clean
 
 demo: .venv/demo-ready  ## an edge and a cloud, two processes on loopback, fine-tune a real model
 	@rm -f .venv/port; $(BIN)/sft-cloud serve --cpu --port 0 --port-file .venv/port 2>.venv/cloud.log & \
@@ -18,6 +18,9 @@ test: .venv/dev-ready  ## the whole suite
 
 test-docker: .venv/dev-ready  ## builds the images and runs the compose demo; needs a Docker engine
 	$(BIN)/python -m pytest -m docker
+
+bench: .venv/dev-ready  ## minutes, not hours: proves that the accuracy benchmark runs; needs ../shared/data
+	$(BIN)/python -m benchmarks.accuracy --quick --out .venv/quick.jsonl
 
 lint: .venv/dev-ready $(BUF)
 	$(BIN)/ruff check .

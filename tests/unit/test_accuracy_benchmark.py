@@ -328,10 +328,6 @@ class TestTable:
 
 
 class TestDrawing:
-    @pytest.fixture(autouse=True)
-    def _matplotlib(self) -> None:
-        pytest.importorskip("matplotlib")
-
     def test_table_and_figures(self, tmp_path: Path) -> None:
         results = write_lines(tmp_path / "results.jsonl", RESULTS)
         draw_accuracy.draw_all(results, tmp_path / "drawn")
