@@ -24,9 +24,9 @@ from sft_edge.tasks.data import validation_of
 from sft_edge.tasks.metrics import shown
 from sft_edge.tasks.predicting import (
     Answer,
-    Predictor,
     continuation_rows,
     continuation_set,
+    predictor_for,
 )
 from sft_edge.trained import TrainedRun, read_run
 from sft_edge.trainer import Evaluation, evaluate
@@ -75,7 +75,7 @@ def run_prediction(options: argparse.Namespace) -> None:
         if run.task.kind == "language":
             answers = _continued(run, learner, lines, options.tokens)
         else:
-            predictor = Predictor(run.task, lines, run.encoder)
+            predictor = predictor_for(run.task, lines, run.encoder)
             answers = predictor.answers(list(_verdicts(run, learner, predictor.data)))
         session.close()
     finally:

@@ -1,6 +1,6 @@
 """The kinds of tasks: for each its head, its examples and how it is scored.
 
-Adding a kind is one class here; adding a task of a kind is one row in table.py.
+Adding a kind is one class here and one in predicting.py; adding a task is one row in table.py.
 """
 
 from __future__ import annotations

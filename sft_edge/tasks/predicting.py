@@ -6,10 +6,10 @@ with spaces between; or the path of an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -37,8 +37,97 @@ class Answer:
     """Of the class predicted."""
 
 
-class Predictor:
-    """Turns lines into a data set, and the verdicts on it into answers.
+Verdicts = Sequence[Tensor]
+"""What the head said of each example (`Head.verdict`): (C,), or (T, C) for each token."""
+
+
+class Predictor(Protocol):
+    """Lines as a data set, and what the verdicts on it mean."""
+
+    data: Dataset
+
+    def answers(self, verdicts: Verdicts) -> list[Answer]:
+        """Return an answer for each line."""
+
+
+class _Classes:
+    """A class for each text."""
+
+    def __init__(self, task: Task, parts: list[list[str]], encoder: Encoder) -> None:
+        self._labels = task.labels
+        self.data: Dataset = self._dataset(task, parts, encoder)
+
+    def _dataset(self, task: Task, parts: list[list[str]], encoder: Encoder) -> Dataset:
+        examples = [texts.Example(tuple(part), 0) for part in parts]
+        return texts.tokenized(examples, encoder.tool, encoder.max_length)
+
+    def answers(self, verdicts: Verdicts) -> list[Answer]:
+        return [self._likeliest(verdict.double().softmax(dim=-1)) for verdict in verdicts]
+
+    def _likeliest(self, probabilities: Tensor) -> Answer:
+        best = int(probabilities.argmax())
+        return Answer(prediction=self._labels[best], probability=probabilities[best].item())
+
+
+class _Images(_Classes):
+    """A class for each image."""
+
+    def _dataset(self, task: Task, parts: list[list[str]], encoder: Encoder) -> Dataset:
+        (column,), label = task.columns, task.label_column
+        rows = [Row(part[0], {column: part[0], label: task.labels[0]}) for part in parts]
+        return prepare_images(task, rows, encoder.tool, encoder.max_length, Path())
+
+
+class _Numbers(_Classes):
+    """A number for each pair of texts."""
+
+    def answers(self, verdicts: Verdicts) -> list[Answer]:
+        return [Answer(prediction=verdict.item()) for verdict in verdicts]
+
+
+class _Tags:
+    """A tag for each word, that of its first token; None for a word that has no token."""
+
+    def __init__(self, task: Task, parts: list[list[str]], encoder: Encoder) -> None:
+        self._labels = task.labels
+        asked = [part[0].split() for part in parts]
+        data, self._firsts = words.to_predict(asked, encoder.tool, encoder.max_length)
+        self.data: Dataset = data
+
+    def answers(self, verdicts: Verdicts) -> list[Answer]:
+        pairs = zip(self._firsts, verdicts, strict=True)
+        return [Answer(prediction=self._tags(*pair)) for pair in pairs]
+
+    def _tags(self, firsts: list[int | None], verdict: Tensor) -> list[str | None]:
+        numbers = verdict.argmax(dim=-1).tolist()
+        return [None if at is None else self._labels[numbers[at]] for at in firsts]
+
+
+class _Answers:
+    """A piece of the context for each question."""
+
+    def __init__(self, task: Task, parts: list[list[str]], encoder: Encoder) -> None:
+        self._asked = [Question("", question, context, (), ()) for question, context in parts]
+        self._windows = windows_of(self._asked, encoder.tool, encoder.max_length)
+        self.data: Dataset = questions.tokenized(self._windows, encoder.tool)
+
+    def answers(self, verdicts: Verdicts) -> list[Answer]:
+        found = best_answers(self._asked, self._windows, verdicts)
+        return [Answer(prediction=text) for text in found]
+
+
+_PREDICTORS: dict[str, Callable[[Task, list[list[str]], Encoder], Predictor]] = {
+    "text": _Classes,
+    "similarity": _Numbers,
+    "words": _Tags,
+    "question": _Answers,
+    "image": _Images,
+}
+"""Kind of a task -> what predicts; running text is gone on with instead."""
+
+
+def predictor_for(task: Task, lines: Sequence[str], encoder: Encoder) -> Predictor:
+    """Return what turns lines into a data set, and verdicts into answers.
 
     Args:
         task: with its classes known.
@@ -48,58 +137,8 @@ class Predictor:
     Raises:
         DataError: a line has not the parts that the task needs; names its number.
     """
-
-    def __init__(self, task: Task, lines: Sequence[str], encoder: Encoder) -> None:
-        self._task = task
-        parts = [_parts(task, line, n) for n, line in enumerate(lines, start=1)]
-        self.data: Dataset = self._dataset(parts, encoder)
-
-    def answers(self, verdicts: Sequence[Tensor]) -> list[Answer]:
-        """Return an answer for each line.
-
-        Args:
-            verdicts: what the head said of each example (`Head.verdict`): (C,), or (T, C).
-        """
-        match self._task.kind:
-            case "question":
-                found = best_answers(self._asked, self._windows, verdicts)
-                return [Answer(prediction=text) for text in found]
-            case "similarity":
-                return [Answer(prediction=verdict.item()) for verdict in verdicts]
-            case "words":
-                return [self._tags(*pair) for pair in zip(self._firsts, verdicts, strict=True)]
-            case _:
-                return [self._class(verdict) for verdict in verdicts]
-
-    def _dataset(self, parts: list[list[str]], encoder: Encoder) -> Dataset:
-        match self._task.kind:
-            case "question":
-                self._asked = [Question("", q, context, (), ()) for q, context in parts]
-                self._windows = windows_of(self._asked, encoder.tool, encoder.max_length)
-                return questions.tokenized(self._windows, encoder.tool)
-            case "words":
-                asked = [part[0].split() for part in parts]
-                data, self._firsts = words.to_predict(asked, encoder.tool, encoder.max_length)
-                return data
-            case "image":
-                (column,), label = self._task.columns, self._task.label_column
-                rows = [Row(part[0], {column: part[0], label: 0}) for part in parts]
-                return prepare_images(self._task, rows, encoder.tool, encoder.max_length, Path())
-            case _:
-                examples = [texts.Example(tuple(part), 0) for part in parts]
-                return texts.tokenized(examples, encoder.tool, encoder.max_length)
-
-    def _class(self, verdict: Tensor) -> Answer:
-        probabilities = verdict.double().softmax(dim=-1)
-        best = int(probabilities.argmax())
-        return Answer(prediction=self._task.labels[best], probability=probabilities[best].item())
-
-    def _tags(self, firsts: list[int | None], verdict: Tensor) -> Answer:
-        """Return the tag of each word, that of its first token; None for one that has no token."""
-        numbers = verdict.argmax(dim=-1).tolist()
-        return Answer(
-            prediction=[None if at is None else self._task.labels[numbers[at]] for at in firsts]
-        )
+    parts = [_parts(task, line, number) for number, line in enumerate(lines, start=1)]
+    return _PREDICTORS[task.kind](task, parts, encoder)
 
 
 def continuation_rows(lines: Sequence[str], encoder: Encoder) -> list[list[int]]:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from sft_common.errors import DataError
 from sft_common.model.tokenizer import load_tokenizer
 from sft_edge.tasks.kinds import Encoder
-from sft_edge.tasks.predicting import Predictor, continuation_rows, continuation_set
+from sft_edge.tasks.predicting import continuation_rows, continuation_set, predictor_for
 from sft_edge.tasks.table import TASKS
 
 
@@ -32,21 +34,34 @@ def test_a_text_is_gone_on_with_from_its_end(encoder: Encoder) -> None:
 
 
 def test_pairs_come_with_a_tab_and_are_counted(encoder: Encoder) -> None:
-    predictor = Predictor(TASKS["rte"], ["tea\tfood", "bus\troom"], encoder)
+    predictor = predictor_for(TASKS["rte"], ["tea\tfood", "bus\troom"], encoder)
     assert len(predictor.data) == 2
     answers = predictor.answers([torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0])])
     assert [answer.prediction for answer in answers] == ["entailment", "not_entailment"]
     assert answers[0].probability == pytest.approx(0.8808, abs=1e-4)
     with pytest.raises(DataError, match=r"line 2 has 1 parts, task rte needs 2 \(sentence1, sen"):
-        Predictor(TASKS["rte"], ["tea\tfood", "bus"], encoder)
+        predictor_for(TASKS["rte"], ["tea\tfood", "bus"], encoder)
     with pytest.raises(DataError, match="line 1 has 2 parts"):
-        Predictor(TASKS["rte"], ["tea\t "], encoder)
+        predictor_for(TASKS["rte"], ["tea\t "], encoder)
+
+
+def test_images_by_their_paths(tmp_path: Path) -> None:
+    """Of one's own classes, which have names and no numbers."""
+    Image.new("L", (4, 4), 255).save(tmp_path / "white.png")
+    task = TASKS["image-classification"].with_labels(("cat", "dog"))
+    processor = ViTImageProcessorPil(size={"height": 2, "width": 2})
+    encoder = Encoder(tool=processor, max_length=5)
+    predictor = predictor_for(task, [str(tmp_path / "white.png")], encoder)
+    assert predictor.data.batch([0]).inputs["pixel_values"].tolist() == [[[[1.0] * 2] * 2] * 3]
+    assert predictor.answers([torch.tensor([0.0, 9.0])])[0].prediction == "dog"
+    with pytest.raises(DataError, match="absent.png: cannot read the image"):
+        predictor_for(task, ["absent.png"], encoder)
 
 
 def test_numbers_and_answers(encoder: Encoder) -> None:
-    numbers = Predictor(TASKS["stsb"], ["tea\tfood"], encoder).answers([torch.tensor([2.5])])
+    numbers = predictor_for(TASKS["stsb"], ["tea\tfood"], encoder).answers([torch.tensor([2.5])])
     assert numbers[0].prediction == 2.5
-    asked = Predictor(
+    asked = predictor_for(
         TASKS["squad"], ["is it\tthe quiet room"], dataclasses.replace(encoder, max_length=12)
     )
     (row,) = asked.data.batch([0]).inputs["input_ids"].tolist()
