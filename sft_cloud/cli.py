@@ -115,17 +115,33 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     prepare.add_argument(
         "--to", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
     )
-    prepare.add_argument("--cut", default="stream", metavar="CUT", help="default %(default)s")
-    prepare.add_argument("--split-layer", type=int, required=True, metavar="L")
-    prepare.add_argument("--rank", type=int, required=True, metavar="R")
-    count = number_in(1, 10**9)
-    prepare.add_argument("--steps", type=count, default=1200, metavar="N", help="%(default)s")
-    prepare.add_argument("--batch-size", type=count, default=32, metavar="N", help="%(default)s")
-    prepare.add_argument("--max-length", type=count, default=128, metavar="TOKENS")
     prepare.add_argument(
-        "--learning-rate", type=real_in(0, 1), default=3e-4, metavar="RATE", help="%(default)g"
+        "--cut", default="stream", metavar="CUT", help="any but none (default %(default)s)"
     )
-    prepare.add_argument("--seed", type=number_in(0, 2**31), default=0, metavar="N")
+    prepare.add_argument(
+        "--split-layer", type=int, required=True, metavar="L", help="block to cut, 1 is the lowest"
+    )
+    prepare.add_argument("--rank", type=int, required=True, metavar="R", help="numbers per token")
+    count = number_in(1, 10**9)
+    prepare.add_argument(
+        "--steps", type=count, default=1200, metavar="N", help="default %(default)s"
+    )
+    prepare.add_argument(
+        "--batch-size", type=count, default=32, metavar="N", help="default %(default)s"
+    )
+    prepare.add_argument(
+        "--max-length", type=count, default=128, metavar="TOKENS", help="default %(default)s"
+    )
+    prepare.add_argument(
+        "--learning-rate",
+        type=real_in(0, 1),
+        default=3e-4,
+        metavar="RATE",
+        help="default %(default)g",
+    )
+    prepare.add_argument(
+        "--seed", type=number_in(0, 2**31), default=0, metavar="N", help="default %(default)s"
+    )
     device = prepare.add_mutually_exclusive_group()
     device.add_argument("--gpu", type=number_in(0, 1023), metavar="N", help="run on CUDA device N")
     device.add_argument("--cpu", action="store_true", help="run on the CPU")
