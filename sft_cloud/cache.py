@@ -52,7 +52,7 @@ class ActivationCache:
         self._width, self._limit = width, limit_bytes
         self._file = tempfile.SpooledTemporaryFile(
             max_size=memory_bytes, dir=str(folder) if folder else None
-        )  # noqa: SIM115
+        )
         self._rows = 0
         self._parts: dict[int, _Part] = {}
 

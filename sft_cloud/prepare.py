@@ -20,7 +20,8 @@ from sft_cloud.device import choose_device, describe
 from sft_cloud.healing import Healer, Inputs
 from sft_common.config import BASIS_CUTS, SplitSpec
 from sft_common.errors import ConfigError, DataError, first_line
-from sft_common.files import written_aside
+from sft_common.files import check_new, written_aside
+from sft_common.model.calibration import calibration_rows
 from sft_common.model.cuts import principal_basis
 from sft_common.model.families import shape_of
 from sft_common.model.joined import save_prepared
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 HEAD = "sequence-classification"
 """Any head will do: none is trained, and a fresh one is not stored."""
 
-CALIBRATION_TOKENS_PER_CHANNEL = 24
-
 
 def run_prepare(options: argparse.Namespace) -> None:
     """Heal a model with the options of `sft-cloud prepare`; its folder appears whole or not at all.
@@ -47,10 +46,7 @@ def run_prepare(options: argparse.Namespace) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     transformers.logging.set_verbosity_error()
     target: Path = options.to
-    if target.exists():
-        raise ConfigError(f"{target} is there already; choose another --to")
-    if not target.absolute().parent.is_dir():
-        raise ConfigError(f"--to {target}: there is no folder {target.absolute().parent}")
+    check_new(target)
     device = choose_device(options.gpu, cpu=options.cpu)
     texts = read_texts(options.text)
     source = find_model(options.model)
@@ -93,30 +89,15 @@ def _halves(
     pretrained.fill_net1(net1)
     basis: tuple[Tensor, Tensor] | None = None
     if split.cut in BASIS_CUTS:
-        found = principal_basis(
-            _stream_rows(net1.to(device).eval(), batches, hidden, device), split.rank
-        )
+        pairs = ((batch, batch["attention_mask"]) for batch in batches)
+        rows_TN = calibration_rows(net1, pairs, hidden=hidden, device=device)
+        found = principal_basis(rows_TN, split.rank)
         set_basis(net1, found)
         basis = (found.mean, found.decoder)
     net2, u = pretrained.net2(split, seed=seed, device=device, basis=basis)
     if u is not None:
         set_edge_factor(net1, u)
     return net1, net2
-
-
-@torch.no_grad()
-def _stream_rows(net1: Net1, batches: Batches, hidden: int, device: torch.device) -> Tensor:
-    rows: list[Tensor] = []
-    hook = net1.block.cut.register_forward_pre_hook(lambda _, given: rows.append(given[0]))
-    kept: list[Tensor] = []
-    for batch in batches:
-        inputs = {name: value.to(device) for name, value in batch.items()}
-        net1(inputs)
-        kept.append(rows.pop()[inputs["attention_mask"].bool()].cpu())
-        if sum(map(len, kept)) >= CALIBRATION_TOKENS_PER_CHANNEL * hidden:
-            break
-    hook.remove()
-    return torch.cat(kept)
 
 
 def _heal(healer: Healer, batches: Batches, options: argparse.Namespace) -> None:

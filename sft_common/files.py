@@ -8,6 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sft_common.errors import ConfigError
+
+
+def check_new(target: Path) -> None:
+    """Refuse a folder that is to be made, as --to names it, if it cannot be.
+
+    Raises:
+        ConfigError: it is there already, or the folder it would lie in is not.
+    """
+    if target.exists():
+        raise ConfigError(f"{target} is there already; choose another --to")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"--to {target}: there is no folder {target.absolute().parent}")
+
 
 @contextmanager
 def written_aside(final: Path) -> Iterator[Path]:

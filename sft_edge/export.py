@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sft_common.errors import ConfigError, ProtocolError, first_line
-from sft_common.files import written_aside
+from sft_common.errors import ProtocolError, first_line
+from sft_common.files import check_new, written_aside
 from sft_common.model.joined import save_joined
 from sft_edge.client import fetch_trained
 from sft_edge.tasks.metrics import shown
@@ -29,10 +29,7 @@ def run_export(options: argparse.Namespace) -> None:
     """
     transformers.logging.set_verbosity_error()
     target: Path = options.to
-    if target.exists():
-        raise ConfigError(f"{target} is there already; choose another --to")
-    if not target.absolute().parent.is_dir():
-        raise ConfigError(f"--to {target}: there is no folder {target.absolute().parent}")
+    check_new(target)
     run = read_run(options)
     cloud = _fetch(run, options.connect_timeout)
     with written_aside(target.absolute()) as aside:

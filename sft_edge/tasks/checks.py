@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sft_common.errors import DataError
+from sft_common.model.heads import IGNORED
 from sft_edge.tasks.files import Row
-from sft_edge.tasks.scoring import IGNORED
 from sft_edge.tasks.table import Task, takes_own_data
 
 LARGEST_FLOAT32 = 3.4e38

@@ -8,11 +8,11 @@ from itertools import chain
 from transformers import PreTrainedTokenizerBase
 
 from sft_common.errors import DataError
+from sft_common.model.heads import IGNORED
 from sft_edge.tasks.batches import TokenRows
 from sft_edge.tasks.checks import require, text_of
 from sft_edge.tasks.encoders import columns_of, empty_rows
 from sft_edge.tasks.files import Row
-from sft_edge.tasks.scoring import IGNORED
 from sft_edge.tasks.table import Task
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sft_common.errors import DataError
+from sft_common.model.heads import IGNORED
 from sft_common.model.tokenizer import padding_of
 from sft_edge.tasks import questions, texts, words
 from sft_edge.tasks.batches import Dataset
@@ -21,7 +22,6 @@ from sft_edge.tasks.encoders import columns_of, empty_rows
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.images import prepare as prepare_images
 from sft_edge.tasks.kinds import Encoder
-from sft_edge.tasks.scoring import IGNORED
 from sft_edge.tasks.spans import Question, best_answers, windows_of
 from sft_edge.tasks.table import Task
 

@@ -13,10 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sft_common.model.heads import IGNORED
 from sft_edge.tasks import metrics
 from sft_edge.tasks.batches import Batch
-
-IGNORED = -100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from sft_common.errors import DataError, ModelError
+from sft_common.model.heads import IGNORED
 from sft_common.model.tokenizer import padding_of
 from sft_edge.tasks.batches import TokenRows
 from sft_edge.tasks.checks import checked_text, class_of, list_of, require
 from sft_edge.tasks.encoders import columns_of, empty_rows
 from sft_edge.tasks.files import Row
-from sft_edge.tasks.scoring import IGNORED
 from sft_edge.tasks.table import Task
 
 

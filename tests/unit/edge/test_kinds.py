@@ -21,6 +21,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from sft_common.config import HEADS
 from sft_common.errors import DataError, ModelError
+from sft_common.model.heads import IGNORED
 from sft_edge.cli import main
 from sft_edge.tasks import language, questions, words
 from sft_edge.tasks.batches import Batch, Dataset
@@ -29,7 +30,6 @@ from sft_edge.tasks.data import read_rows_of
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.kinds import KINDS, Encoder
 from sft_edge.tasks.language import tokenized as running
-from sft_edge.tasks.scoring import IGNORED
 from sft_edge.tasks.table import TASKS
 from tests.models import WORDS
 from tests.processes import write_rows

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 from torch import Tensor
 
+from sft_common.model.heads import IGNORED
 from sft_edge.tasks.batches import Batch, Labels
 from sft_edge.tasks.metrics import (
     METRICS,
@@ -23,7 +24,7 @@ from sft_edge.tasks.metrics import (
     shown,
     spearman,
 )
-from sft_edge.tasks.scoring import IGNORED, ClassScorer, LossScorer, NumberScorer, TagScorer
+from sft_edge.tasks.scoring import ClassScorer, LossScorer, NumberScorer, TagScorer
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC")
 O, B, I, L = range(4)  # noqa: E741
