@@ -70,6 +70,10 @@ class ActivationCache:
         """Return the number of examples of a part."""
         return len(self._parts[part].lengths) if part in self._parts else 0
 
+    def lengths(self, part: int) -> Sequence[int]:
+        """Return the real tokens of each example of a part."""
+        return self._parts[part].lengths if part in self._parts else []
+
     def add(
         self,
         part: int,

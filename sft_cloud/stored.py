@@ -58,7 +58,7 @@ def train_stored(session: Session, cache: ActivationCache, plan: Plan) -> Iterat
     Raises:
         TrainingError: a loss is not a finite number; its step is not applied.
     """
-    for step, epoch, rows, rate, evaluates in planned_steps(plan, cache.examples(0)):
+    for step, epoch, rows, rate, evaluates in planned_steps(plan, cache.lengths(0)):
         activation_TW, lengths, labels = cache.batch(0, rows)
         session.activation_shape(lengths)
         loss, _ = session.step(step, activation_TW, lengths, labels)

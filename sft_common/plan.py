@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,9 @@ from sft_common.errors import ConfigError
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises (released code of SFT)."""
+
+SORTED_BATCHES = 50
+"""Batches whose examples are sorted by length together, with `group_by_length`."""
 
 MOST = 2**40
 """More epochs, steps or examples than any run has."""
@@ -36,6 +39,9 @@ class Plan:
 
     seed: int
     """Seed of the order of batches."""
+
+    group_by_length: bool = False
+    """Whether a batch holds examples of about one length, so that little of it is padding."""
 
     def __post_init__(self) -> None:
         most = 1 if self.max_steps is None else self.max_steps
@@ -73,25 +79,44 @@ class PlannedStep(NamedTuple):
     """Whether an evaluation follows: after every epoch, and after the last step."""
 
 
-def planned_steps(plan: Plan, examples: int) -> Iterator[PlannedStep]:
-    """Yield the steps of a plan over so many examples."""
-    total, step = plan.total_steps(examples), 0
+def planned_steps(plan: Plan, lengths: Sequence[int]) -> Iterator[PlannedStep]:
+    """Yield the steps of a plan over examples of these lengths."""
+    total, step = plan.total_steps(len(lengths)), 0
     for epoch in range(plan.epochs):
-        order = epoch_order(examples, seed=plan.seed, epoch=epoch)
-        for start in range(0, examples, plan.batch_size):
+        batches = epoch_batches(plan, lengths, epoch)
+        for number, rows in enumerate(batches, start=1):
             if step == total:
                 return
             step += 1
-            last = step == total or start + plan.batch_size >= examples
             rate = learning_rate_at(step, total, plan.learning_rate)
-            rows = order[start : start + plan.batch_size]
-            yield PlannedStep(step, epoch + 1, rows, rate, last)
+            yield PlannedStep(step, epoch + 1, rows, rate, number == len(batches) or step == total)
+
+
+def epoch_batches(plan: Plan, lengths: Sequence[int], epoch: int) -> list[list[int]]:
+    """Return the batches of an epoch (from 0) over examples of these lengths, each example once.
+
+    With `group_by_length` the shuffled examples are sorted by length in stretches of
+    `SORTED_BATCHES` batches, and the batches are shuffled again: their number is the same.
+    """
+    order = epoch_order(len(lengths), seed=plan.seed, epoch=epoch)
+    if plan.group_by_length:
+        stretches = _slices(order, SORTED_BATCHES * plan.batch_size)
+        order = [row for part in stretches for row in sorted(part, key=lengths.__getitem__)]
+    batches = _slices(order, plan.batch_size)
+    if plan.group_by_length:
+        again = epoch_order(len(batches), seed=plan.seed, epoch=epoch)
+        batches = [batches[number] for number in again]
+    return batches
 
 
 def epoch_order(examples: int, *, seed: int, epoch: int) -> list[int]:
     """Return the order of the examples that seed and epoch (from 0) give."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(examples, generator=generator).tolist()
+
+
+def _slices(order: list[int], size: int) -> list[list[int]]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def learning_rate_at(step: int, total: int, peak: float) -> float:

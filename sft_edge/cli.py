@@ -167,6 +167,11 @@ def _add_how_long(train: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=count, metavar="N")
     group.add_argument("--max-steps", type=count, metavar="N", help="stop after N steps")
     group.add_argument("--batch-size", type=count, metavar="N")
+    group.add_argument(
+        "--group-by-length",
+        action="store_true",
+        help="fill batches with examples of about one length: less padding to compute",
+    )
     group.add_argument("--learning-rate", type=real_in(0, 1), metavar="RATE")
     group.add_argument("--max-length", type=count, metavar="TOKENS")
     group.add_argument("--train-examples", type=count, metavar="N", help="use only the first N")

@@ -147,9 +147,10 @@ def _show_sent(screen: Screen, done: int, traffic: Traffic) -> None:
 
 def _padded_tokens(job: Job) -> int:
     """Return the tokens, padding included, that plain split learning would send in training."""
-    data = job.data.train
+    lengths = job.data.train.all_lengths()
     return sum(
-        len(step.rows) * max(data.lengths(step.rows)) for step in planned_steps(job.plan, len(data))
+        len(step.rows) * max(lengths[row] for row in step.rows)
+        for step in planned_steps(job.plan, lengths)
     )
 
 

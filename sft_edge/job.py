@@ -180,6 +180,7 @@ def _plan(options: argparse.Namespace, task: Task) -> Plan:
         batch_size=options.batch_size or task.batch_size,
         learning_rate=rate,
         seed=options.seed,
+        group_by_length=options.group_by_length,
     )
 
 

@@ -39,6 +39,7 @@ def asked(job: Job) -> dict[str, Any]:
         "seed": job.spec.seed,
         "batch_size": job.plan.batch_size,
         "learning_rate": job.plan.learning_rate,
+        "group_by_length": job.plan.group_by_length,
         "hidden": job.shape.hidden,
     }
 

@@ -86,7 +86,7 @@ def train(
         TrainingError: a loss is not a finite number.
     """
     total = plan.total_steps(len(data.train))
-    for step, epoch, rows, rate, evaluates in planned_steps(plan, len(data.train)):
+    for step, epoch, rows, rate, evaluates in planned_steps(plan, data.train.all_lengths()):
         batch = data.train.batch(rows)
         loss = learner.train_step(step, batch, rate)
         if not math.isfinite(loss):

@@ -109,6 +109,7 @@ def plan_to_proto(plan: Plan) -> pb.Run:
         batch_size=plan.batch_size,
         learning_rate=plan.learning_rate,
         seed=plan.seed,
+        group_by_length=plan.group_by_length,
     )
 
 
@@ -124,6 +125,7 @@ def plan_from_proto(message: pb.Run) -> Plan:
         batch_size=message.batch_size,
         learning_rate=message.learning_rate,
         seed=message.seed,
+        group_by_length=message.group_by_length,
     )
 
 

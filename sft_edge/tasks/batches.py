@@ -56,6 +56,10 @@ class Dataset(ABC):
     def lengths(self, rows: Sequence[int]) -> list[int]:
         """Return the tokens of the examples of these numbers."""
 
+    def all_lengths(self) -> list[int]:
+        """Return the tokens of every example."""
+        return self.lengths(range(len(self)))
+
     @abstractmethod
     def batch(self, rows: Sequence[int]) -> Batch:
         """Return the examples of these numbers."""

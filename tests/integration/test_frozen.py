@@ -89,11 +89,13 @@ def test_it_learns_and_each_example_goes_up_once(
     assert longer["bytes"]["split_learning_up"] > 2.5 * metrics["bytes"]["split_learning_up"]
 
 
+@pytest.mark.parametrize("grouped", [False, True])
 def test_its_steps_are_those_of_a_live_edge_that_does_not_move(
-    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, grouped: bool
 ) -> None:
     """Against the same session driven in this process; the dropout of the cloud is on."""
-    train_here(tmp_path, *line(cloud, tiny_model, data, cut="sft", seed=3))
+    grouping = ["--group-by-length"] if grouped else []
+    train_here(tmp_path, *line(cloud, tiny_model, data, cut="sft", seed=3), *grouping)
     split = SplitSpec(split_layer=2, rank=8)
     session, u = open_session(tiny_model, split, seed=3)
     pretrained = Pretrained(tiny_model, num_labels=2)
@@ -104,9 +106,9 @@ def test_its_steps_are_those_of_a_live_edge_that_does_not_move(
     net1.eval()
     rows = read_rows_of(TASKS["sst2"], data, train_limit=None, eval_limit=None)
     examples = tokenized(classified(rows.task, rows.train), load_tokenizer(tiny_model, 64), 64)
-    plan = Plan(epochs=3, batch_size=8, learning_rate=5e-3, seed=3)
+    plan = Plan(epochs=3, batch_size=8, learning_rate=5e-3, seed=3, group_by_length=grouped)
     expected = []
-    for step, _, chosen, rate, _ in planned_steps(plan, len(examples)):
+    for step, _, chosen, rate, _ in planned_steps(plan, examples.all_lengths()):
         batch = examples.batch(chosen)
         with torch.no_grad():
             activation = pack(net1(batch.inputs), batch.mask)

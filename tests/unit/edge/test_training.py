@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import get_linear_schedule_with_warmup
 
 from sft_common.config import OptimizerSpec, SplitSpec
@@ -13,7 +15,7 @@ from sft_common.errors import ModelError, TrainingError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.tokenizer import load_tokenizer
-from sft_common.plan import Plan, learning_rate_at
+from sft_common.plan import SORTED_BATCHES, Plan, learning_rate_at, planned_steps
 from sft_edge.learners import SplitLearner
 from sft_edge.remote import remote_loss
 from sft_edge.tasks.batches import Batch, Dataset
@@ -107,6 +109,38 @@ def test_every_example_comes_once_an_epoch_in_an_order_that_the_seed_gives(
     assert order(1, 0) != order(1, 1) != order(2, 1)
     assert sorted(order(1, 0)) == sorted(order(2, 1)) == plain
     assert len(plain) == 23
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=400),
+    batch_size=st.integers(1, 9),
+    seed=st.integers(0, 2**40),
+)
+def test_batches_of_about_one_length_hold_every_example_once_and_little_padding(
+    lengths: list[int], batch_size: int, seed: int
+) -> None:
+    def batches(*, grouped: bool, epoch: int) -> list[list[int]]:
+        plan = Plan(
+            epochs=2,
+            batch_size=batch_size,
+            learning_rate=1e-3,
+            seed=seed,
+            group_by_length=grouped,
+        )
+        return [s.rows for s in planned_steps(plan, lengths) if s.epoch == epoch + 1]
+
+    def padded(of: list[list[int]]) -> int:
+        return sum(len(rows) * max(lengths[row] for row in rows) for rows in of)
+
+    for epoch in (0, 1):
+        mixed, grouped = (batches(grouped=g, epoch=epoch) for g in (False, True))
+        assert sorted(row for rows in grouped for row in rows) == list(range(len(lengths)))
+        assert sorted(map(len, grouped)) == sorted(map(len, mixed))
+        assert grouped == batches(grouped=True, epoch=epoch)
+        # Sorted stretches of 50 batches: at most 60 tokens a batch more than none, and a batch's
+        # worth of steps between lengths for each stretch.
+        stretches = -(-len(mixed) // SORTED_BATCHES)
+        assert padded(grouped) <= sum(lengths) + stretches * 60 * batch_size
 
 
 def test_a_batch_is_padded_to_its_longest_and_cut_at_the_limit(data: Dataset) -> None:
