@@ -6,34 +6,25 @@ No arithmetic happens here, and none on the event loop.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-import torch
 
 from sft_cloud.cache import ActivationCache
+from sft_cloud.failures import as_sft_error
 from sft_cloud.host import Host
 from sft_cloud.session import Session
 from sft_cloud.stored import Event, Finished, Judged, Stepped
 from sft_common import PROTOCOL_VERSION
-from sft_common.errors import (
-    CapacityError,
-    InternalError,
-    ProtocolError,
-    SftError,
-    first_line,
-)
+from sft_common.errors import ProtocolError, SftError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.spec import basis_from_proto, plan_from_proto, spec_from_proto
-from sft_common.rpc.status import MAX_MESSAGE_CHARACTERS, status_of
+from sft_common.rpc.status import status_of
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
-
-log = logging.getLogger(__name__)
 
 Requests = AsyncIterator[pb.TrainRequest]
 
@@ -55,7 +46,7 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
             async for response in self._serve(request_iterator):
                 yield response
         except Exception as error:
-            await _abort(context, _as_sft_error(error))
+            await _abort(context, as_sft_error(error))
 
     async def Export(
         self,
@@ -68,7 +59,7 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
             while piece := await self._host.scheduler.files(next, pieces, None):
                 yield pb.ExportResponse(data=piece[0], total_bytes=piece[1])
         except Exception as error:
-            await _abort(context, _as_sft_error(error))
+            await _abort(context, as_sft_error(error))
 
     async def Follow(
         self,
@@ -80,7 +71,7 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
             async for event in self._host.trainings.follow(request.session_id, request.from_event):
                 yield _event_to_proto(event)
         except Exception as error:
-            await _abort(context, _as_sft_error(error))
+            await _abort(context, as_sft_error(error))
 
     async def _serve(self, requests: Requests) -> AsyncIterator[pb.TrainResponse]:
         first = await anext(requests, pb.TrainRequest())
@@ -197,26 +188,6 @@ def _evaluate(session: Session, message: pb.Evaluate) -> pb.Evaluation:
     session.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
     verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
     return pb.Evaluation(logits=tensor_to_proto(verdict))
-
-
-def _as_sft_error(error: Exception) -> SftError:
-    if isinstance(error, SftError):
-        log.warning("session refused: %.*s", MAX_MESSAGE_CHARACTERS, error)
-        return error
-    if _is_out_of_memory(error):
-        log.warning("session out of memory: %s", first_line(error))
-        return CapacityError(f"the cloud is out of memory: {first_line(error)}")
-    log.exception("session failed")
-    return InternalError(
-        f"the cloud failed: {type(error).__name__}: {first_line(error)}; its log says where"
-    )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """On the CPU torch raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: SftError) -> None:

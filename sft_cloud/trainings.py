@@ -6,10 +6,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sft_cloud.cache import ActivationCache
+from sft_cloud.failures import as_sft_error
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.stored import Event, Finished, Progress, Stopwatch, train_stored
-from sft_common.errors import ConfigError, InternalError, ProtocolError, SftError, first_line
+from sft_common.errors import ConfigError, ProtocolError
 from sft_common.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -100,14 +101,9 @@ class Trainings:
             await progress.add(Finished(session.applied, saved, watch.seconds))
             log.info("training of session %s is done", session.session_id)
         except Exception as error:
-            log.warning("training of session %s failed: %s", session.session_id, first_line(error))
-            await progress.fail(_as_sft_error(error))
+            await progress.fail(
+                as_sft_error(error, f"the training of session {session.session_id}")
+            )
         finally:
             cache.close()
             ended()
-
-
-def _as_sft_error(error: Exception) -> SftError:
-    if isinstance(error, SftError):
-        return error
-    return InternalError(f"the cloud failed: {type(error).__name__}: {first_line(error)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sft_cloud.servicer import _as_sft_error
+from sft_cloud.failures import as_sft_error
 from sft_common.errors import CapacityError, ConfigError, InternalError
 
 
@@ -27,6 +27,6 @@ from sft_common.errors import CapacityError, ConfigError, InternalError
 def test_every_failure_becomes_one_clear_error(
     error: Exception, cls: type[Exception], text: str
 ) -> None:
-    found = _as_sft_error(error)
+    found = as_sft_error(error)
     assert type(found) is cls
     assert text in str(found) and "\n" not in str(found)
