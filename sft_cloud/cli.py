@@ -110,7 +110,7 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="public text, one example a line; .gz too",
+        help="public text, one example a line, a tab between the two texts of a pair; .gz too",
     )
     prepare.add_argument(
         "--to", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
@@ -138,6 +138,12 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         default=3e-4,
         metavar="RATE",
         help="default %(default)g",
+    )
+    prepare.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of matrix products; bfloat16 is faster where the device has it (default %(default)s)",
     )
     prepare.add_argument(
         "--seed", type=number_in(0, 2**31), default=0, metavar="N", help="default %(default)s"

@@ -9,7 +9,7 @@ Legend: B batch, M padded length, T real tokens, N hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,6 @@ from sft_common.config import OptimizerSpec
 from sft_common.model.adamw import adamw, set_learning_rate
 from sft_common.model.families import Family, blocks_of
 from sft_common.model.partition import Net1, Net2
-from sft_common.plan import learning_rate_at
 
 Inputs = dict[str, Tensor]
 
@@ -35,6 +34,7 @@ class Healer:
         family: the layout of all of them.
         split_layer: the block that is cut, 1 is the lowest.
         device: where all of it runs.
+        precision: of the matrix products; the weights, their update and the loss are float32.
     """
 
     def __init__(
@@ -46,33 +46,31 @@ class Healer:
         *,
         split_layer: int,
         device: torch.device,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self._teacher = teacher.eval().requires_grad_(False).to(device)
         self._net1, self._net2 = net1.to(device), net2.to(device)
         self._family, self._first = family, split_layer - 1
-        self._device = device
+        self._device, self._precision = device, precision
         self._optimizers = [adamw(half, OptimizerSpec()) for half in (net1, net2)]
 
-    def heal(self, batches: Iterable[Inputs], *, steps: int, rate: float) -> Iterator[float]:
-        """Train; yields the loss of every step: the mean over blocks of the relative squared error.
+    def step(self, inputs: Inputs, learning_rate: float) -> float:
+        """Learn from one batch; returns its loss before the update.
 
         Args:
-            batches: inputs of the model, each (B, M), `attention_mask` among them; `steps` of them.
-            steps: how many.
-            rate: peak learning rate; it rises over a tenth of the steps, then falls.
+            inputs: of the model, each (B, M), `attention_mask` among them.
+            learning_rate: of this step.
         """
         self._net1.train()
         self._net2.train()
-        for step, batch in enumerate(batches, start=1):
-            inputs = {name: value.to(self._device) for name, value in batch.items()}
-            loss = self.loss(inputs)
-            for optimizer in self._optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            for optimizer in self._optimizers:
-                set_learning_rate(optimizer, learning_rate_at(step, steps, rate))
-                optimizer.step()
-            yield loss.item()
+        loss = self.loss({name: value.to(self._device) for name, value in inputs.items()})
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in self._optimizers:
+            set_learning_rate(optimizer, learning_rate)
+            optimizer.step()
+        return loss.item()
 
     def loss(self, inputs: Inputs) -> Tensor:
         """Return the mean over blocks of |student - teacher|^2 / |teacher - mean|^2.
@@ -81,13 +79,15 @@ class Healer:
             inputs: each (B, M); only real tokens count.
         """
         real = inputs["attention_mask"].bool()
-        with torch.no_grad(), self._listening(self._teacher) as taught:
-            self._teacher(**inputs)
-        with self._listening(self._net2.skeleton) as learned:
-            self._net2(self._net1(inputs), inputs["attention_mask"])
+        reduced = self._precision != torch.float32
+        with torch.autocast(self._device.type, self._precision, enabled=reduced):
+            with torch.no_grad(), self._listening(self._teacher) as taught:
+                self._teacher(**inputs)
+            with self._listening(self._net2.skeleton) as learned:
+                self._net2(self._net1(inputs), inputs["attention_mask"])
         return torch.stack(
             [
-                _relative_error(mine[real], theirs[real])
+                _relative_error(mine[real].float(), theirs[real].float())
                 for mine, theirs in zip(learned, taught, strict=True)
             ]
         ).mean()

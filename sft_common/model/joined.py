@@ -119,7 +119,12 @@ def save_joined(
 
 
 def save_prepared(
-    folder: Path, pretrained: Pretrained, net1: Net1, net2: Net2, split: SplitSpec
+    folder: Path,
+    pretrained: Pretrained,
+    net1: Net1,
+    net2: Net2,
+    split: SplitSpec,
+    healing: Mapping[str, Any],
 ) -> None:
     """Write a model that was healed for a cut into an existing folder, for both sides to train.
 
@@ -132,6 +137,7 @@ def save_prepared(
         net1: its edge half.
         net2: its cloud half.
         split: the cut.
+        healing: how it was healed, for people to read.
 
     Raises:
         ModelError: a tensor of the checkpoint cannot be read.
@@ -150,7 +156,12 @@ def save_prepared(
     tensors |= checkpoint.others(gone | tensors.keys())
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     shutil.copyfile(checkpoint.folder / "config.json", folder / "config.json")
-    facts = {"cut": split.cut, "split_layer": split.split_layer, "rank": split.rank}
+    facts = {
+        "cut": split.cut,
+        "split_layer": split.split_layer,
+        "rank": split.rank,
+        "healing": dict(healing),
+    }
     (folder / SPLIT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

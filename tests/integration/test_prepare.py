@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from safetensors.torch import load_file
 
 from sft_cloud.cli import main
 from sft_cloud.healing import Healer
+from sft_cloud.texts import encoded, read_texts
 from sft_common.config import SplitSpec
 from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.tokenizer import load_tokenizer
+from sft_edge.tasks.texts import Example, tokenized
 from tests.models import WORDS, save_tiny_model
 from tests.processes import edge_here, run, running_cloud, train_here, write_rows
 
@@ -31,7 +35,8 @@ def sentences(count: int) -> list[str]:
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("text") / "public.txt.gz"
     with gzip.open(file, "wt") as lines:
-        lines.write("\n\n".join(sentences(300)) + "\n")
+        for first, second in pairwise(sentences(300)):
+            lines.write(f"{first}\n\n{first} \t{second}\n")
     return file
 
 
@@ -44,20 +49,30 @@ def prepare(*arguments: object, capsys: pytest.CaptureFixture[str]) -> tuple[int
 
 @pytest.mark.parametrize("cut", ["stream", "stream-end", "sft"])
 def test_a_healed_model_is_nearer_to_the_uncut_one_and_trains_on_both_sides(
-    tiny_model: Path, text: Path, tmp_path: Path, cut: str
+    tiny_model: Path, text: Path, tmp_path: Path, cut: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ("--split-layer", 2, "--rank", 6)
-    line = ("--cpu", "--model", tiny_model, "--text", text, "--cut", cut, *where)
-    how = ("--to", tmp_path / "healed", "--steps", 60, "--learning-rate", 4e-3)
+    line = ("--model", tiny_model, "--text", text, "--cut", cut, *where)
+    nothing = ("--steps", 1, "--learning-rate", 0)
+    code, message = prepare(*line, "--to", tmp_path / "not", *nothing, capsys=capsys)
+    assert code == 0, message
+    how = ("--cpu", "--to", tmp_path / "healed", "--steps", 60, "--learning-rate", 2e-3)
     done = run("sft-cloud", "prepare", *line, *how)
     assert done.returncode == 0, done.stderr
     assert "give it to both sides with --model" in done.stdout
     split = SplitSpec(cut=cut, split_layer=2, rank=6)
     healed = Pretrained(tmp_path / "healed", num_labels=2)
     assert healed.prepared == split
+    told = json.loads((tmp_path / "healed" / "split.json").read_text())["healing"]
+    assert (told["steps"], told["texts"], told["model"]) == (60, 598, tiny_model.name)
     errors = [float(line.split()[-1]) for line in done.stderr.splitlines() if "relative" in line]
-    assert errors[-1] < 0.8 * errors[0]
-    assert error_of(healed, tiny_model, split) == pytest.approx(errors[-1], rel=0.3)
+    assert told["relative_error"] == pytest.approx(errors[-1], abs=1e-3)
+    before, after = (
+        error_of(Pretrained(tmp_path / name, num_labels=2), tiny_model, split)
+        for name in ("not", "healed")
+    )
+    assert after < 0.8 * before
+    assert after == pytest.approx(errors[-1], rel=0.4)
 
     rows = [{"sentence": s, "label": n % 2} for n, s in enumerate(sentences(16))]
     data = write_rows(tmp_path / "data", rows, rows)
@@ -100,6 +115,41 @@ def test_what_no_half_owns_is_taken_over_and_what_is_fresh_is_not_written(
     assert (tmp_path / "healed" / "tokenizer.json").exists()
 
 
+def test_a_pair_is_seen_as_the_edge_sees_it(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text(f"{WORDS[0]} {WORDS[1]} \t {WORDS[2]}\n\n{WORDS[3]}\n")
+    examples = read_texts([tmp_path / "pairs.txt"])
+    assert examples == [(f"{WORDS[0]} {WORDS[1]}", WORDS[2]), (WORDS[3],)]
+    tokenizer = load_tokenizer(tiny_model, 64)
+    found = encoded(examples, tokenizer, 64)
+    for at, texts in enumerate(examples):
+        expected = tokenized([Example(texts, 0)], tokenizer, 64).batch([0]).inputs
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.equal(found[name][at, : value.shape[1]], value[0]), name
+            assert not found[name][at, value.shape[1] :].any(), name
+
+
+def test_half_precision_heals_as_well(
+    tiny_model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ("--model", tiny_model, "--text", text, "--split-layer", 2, "--rank", 6, "--steps", 30)
+    errors = {}
+    for precision in ("float32", "bfloat16"):
+        folder = tmp_path / precision
+        code, message = prepare(
+            *line, "--learning-rate", 4e-3, "--precision", precision, "--to", folder, capsys=capsys
+        )
+        assert code == 0, message
+        told = json.loads((folder / "split.json").read_text())["healing"]
+        assert told["precision"] == precision
+        errors[precision] = told["relative_error"]
+        assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {
+            torch.float32
+        }
+    assert errors["bfloat16"] != errors["float32"]
+    assert errors["bfloat16"] == pytest.approx(errors["float32"], rel=0.05)
+
+
 def test_with_nothing_cut_away_there_is_nothing_to_heal(tiny_model: Path) -> None:
     """The student is the teacher, so its error is nothing from the start."""
     split = SplitSpec(cut="svd-residual", split_layer=2, rank=32)
@@ -119,6 +169,7 @@ def test_bad_input_to_prepare(
     tiny_model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "there").mkdir()
+    (tmp_path / "three.txt").write_text("a\tb\n\na\tb\tc\n")
     (tmp_path / "empty.txt").write_text("\n one line \n")
     good = {
         "model": tiny_model,
@@ -133,6 +184,7 @@ def test_bad_input_to_prepare(
         ({"to": tmp_path / "a" / "b"}, "there is no folder"),
         ({"text": tmp_path / "no.txt"}, "cannot read"),
         ({"text": tmp_path / "empty.txt"}, "1 lines of text are too few"),
+        ({"text": tmp_path / "three.txt"}, "three.txt line 3 has 3 columns"),
         ({"text": tiny_model / "model.safetensors"}, "cannot read"),
         ({"split-layer": 5}, "split layer 5 is outside 1..4"),
         ({"rank": 33}, "rank 33 is outside 1..32"),
