@@ -19,7 +19,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -28,7 +28,8 @@ from benchmarks.accuracy_results import Line, ResultsFile
 from benchmarks.accuracy_runs import LocalCloud, Place, execute, machine
 from benchmarks.accuracy_summary import summary
 from benchmarks.accuracy_table import table
-from benchmarks.grid import Limit, Run, cheap_first, limits_of, plan
+from benchmarks.grid import Cut, Limit, Run, cheap_first, limits_of, plan
+from benchmarks.grid_healed import healed_models
 from benchmarks.grid_options import cut_from, extra_from, limit_from, task_from
 from sft_common.commandline import OneLineParser, number_in, run_command
 from sft_common.config import ModelShape
@@ -73,7 +74,14 @@ def _add_grid(top: argparse.ArgumentParser) -> None:
         nargs="+",
         type=cut_from,
         metavar="CUT:LAYER:RANK",
-        help=f"or uncut; default: {' '.join(CUTS)}",
+        help=f"or uncut; :frozen behind it freezes the edge; default: {' '.join(CUTS)}",
+    )
+    top.add_argument(
+        "--healed",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="further cuts: models that sft-cloud prepare made of --model; :frozen as above",
     )
     top.add_argument("--seeds", nargs="+", type=seed, metavar="N", help="default: 0 1 2")
     top.add_argument(
@@ -108,12 +116,14 @@ def benchmark(options: argparse.Namespace) -> None:
     """
     source = find_model(options.model)
     shape = shape_of_model(source)
-    runs = runs_of(options, source.name, shape)
+    healed = healed_models(options.healed, source.name)
+    runs = runs_of(options, source.name, shape, list(healed))
     results = ResultsFile(options.out)
     done = results.done()
     missing = [run for run in runs if run.key() not in done]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} of them in {options.out} already")
-    failed = run_all(missing, results, options, shape)
+    places = {cut.healed: str(folder) for cut, folder in healed.items()}
+    failed = run_all(missing, results, options, shape, places)
     if results.done():
         print(f"\n{table(results.lines)}", end="")
     if options.json:
@@ -125,7 +135,9 @@ def benchmark(options: argparse.Namespace) -> None:
         )
 
 
-def runs_of(options: argparse.Namespace, model: str, shape: ModelShape) -> list[Run]:
+def runs_of(
+    options: argparse.Namespace, model: str, shape: ModelShape, healed: Sequence[Cut]
+) -> list[Run]:
     """Return the runs that the options ask for, in order.
 
     Raises:
@@ -137,7 +149,7 @@ def runs_of(options: argparse.Namespace, model: str, shape: ModelShape) -> list[
     limits = limits_of(tasks, options.limit, QUICK_LIMIT if quick else None)
     return plan(
         limits=cheap_first(limits, options.data),
-        cuts=options.cuts or map(cut_from, QUICK_CUTS if quick else CUTS),
+        cuts=[*(options.cuts or map(cut_from, QUICK_CUTS if quick else CUTS)), *healed],
         seeds=options.seeds or (QUICK_SEEDS if quick else SEEDS),
         shape=shape,
         model=model,
@@ -147,7 +159,11 @@ def runs_of(options: argparse.Namespace, model: str, shape: ModelShape) -> list[
 
 
 def run_all(
-    runs: Sequence[Run], results: ResultsFile, options: argparse.Namespace, shape: ModelShape
+    runs: Sequence[Run],
+    results: ResultsFile,
+    options: argparse.Namespace,
+    shape: ModelShape,
+    healed: Mapping[str, str],
 ) -> int:
     """Train one run after the other against one cloud; returns how many failed.
 
@@ -157,6 +173,7 @@ def run_all(
     with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="sft-accuracy-") as scratch:
         place = Place(
             model=options.model,
+            healed=healed,
             shape=shape,
             data=options.data,
             runs=Path(scratch) / "runs",

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +97,9 @@ class Place:
     model: str
     """What `sft-edge --model` takes."""
 
+    healed: Mapping[str, str]
+    """What it takes for a model that was healed, by how it was."""
+
     shape: ModelShape
     """The model's sizes."""
 
@@ -115,7 +119,8 @@ def execute(run: Run, cloud: LocalCloud, place: Place) -> Line:
     Raises:
         UnreachableError: the cloud does not start.
     """
-    where = ("--server", cloud.address(), "--model", place.model, "--runs-dir", place.runs)
+    model = place.healed[run.healed] if run.healed else place.model
+    where = ("--server", cloud.address(), "--model", model, "--runs-dir", place.runs)
     data = ("--data", place.data / run.task)
     show = ("--name", "run", "--quiet", "--json")
     begin = time.perf_counter()

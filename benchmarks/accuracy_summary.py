@@ -34,12 +34,12 @@ class Variant(NamedTuple):
     split_layer: int
     rank: int | None
     edge: str
-    healed: bool
+    healed: str
     encoding: str
 
     def is_uncut(self) -> bool:
         """Return whether this is the model as it was, trained as usual."""
-        return self.cut == "none" and self[3:] == ("trained", False, "float32")
+        return self.cut == "none" and self[3:] == ("trained", "", "float32")
 
     def name(self) -> str:
         """Return the cut and how it differs from the plain one, without layer and rank."""

@@ -79,7 +79,8 @@ def _head(variant: Variant, found: Sequence[Row | None]) -> list[str]:
     widths = sorted({row.wire_numbers_per_token for row in found if row})
     rank = "" if variant.rank is None else str(variant.rank)
     layer = "" if variant.is_uncut() else str(variant.split_layer)
-    return [variant.name(), layer, rank, ", ".join(map(str, widths))]
+    healed = f" ({variant.healed})" if variant.healed else ""
+    return [f"{variant.name()}{healed}", layer, rank, ", ".join(map(str, widths))]
 
 
 def _cell(row: Row | None, best: Collection[Row]) -> str:

@@ -48,6 +48,12 @@ class Cut:
     rank: int | None = None
     """R; None for the cut "none"."""
 
+    edge: str = "trained"
+    """Whether net1 learns, "trained", or stays as it was, "frozen"."""
+
+    healed: str = ""
+    """How the cut model was healed; empty: not at all."""
+
     def at(self, shape: ModelShape) -> SplitSpec:
         """Return the cut of a model of that shape.
 
@@ -82,8 +88,8 @@ class Run:
     edge: str = "trained"
     """Whether net1 learns, "trained", or stays as it was, "frozen"."""
 
-    healed: bool = False
-    """Whether the cut model was brought near the uncut one before the task."""
+    healed: str = ""
+    """How the cut model was brought near the uncut one before the task; empty: not at all."""
 
     encoding: str = "float32"
     """How a number travels."""
@@ -114,6 +120,7 @@ class Run:
             "--cut": self.cut,
             "--split-layer": self.split_layer,
             "--rank": self.rank,
+            "--edge": None if self.edge == "trained" else self.edge,
             "--seed": self.seed,
             "--epochs": self.epochs,
             "--train-examples": self.train_examples,
@@ -130,7 +137,8 @@ class Run:
     def label(self) -> str:
         """Return how a person reads it."""
         where = UNCUT if self.cut == "none" else f"{self.cut}:{self.split_layer}:{self.rank}"
-        return f"{self.task} {where} seed {self.seed}"
+        frozen = "" if self.edge == "trained" else f":{self.edge}"
+        return f"{self.task} {where}{frozen}{' healed' if self.healed else ''} seed {self.seed}"
 
 
 def _given(rank: int | None) -> int:
@@ -184,6 +192,8 @@ def plan(
             cut=cut.name,
             split_layer=split.split_layer,
             rank=cut.rank,
+            edge=cut.edge,
+            healed=cut.healed,
             seed=seed,
             train_examples=limit.examples,
             eval_examples=eval_examples,

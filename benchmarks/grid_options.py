@@ -12,9 +12,19 @@ from benchmarks.grid import UNCUT, Cut, Limit
 from sft_common.config import CUTS
 from sft_edge.tasks.table import TASKS
 
+FROZEN = "frozen"
+
 OWN_OPTIONS = (
-    *("--task", "--model", "--data", "--server", "--cut", "--split-layer", "--rank", "--seed"),
-    *("--epochs", "--train-examples", "--eval-examples", "--runs-dir", "--name", "--json"),
+    *("--task", "--model", "--data", "--server", "--cut", "--split-layer", "--rank", "--edge"),
+    *(
+        "--seed",
+        "--epochs",
+        "--train-examples",
+        "--eval-examples",
+        "--runs-dir",
+        "--name",
+        "--json",
+    ),
 )
 """Options of `sft-edge train` that the grid sets, so that --extra must not."""
 
@@ -30,20 +40,27 @@ def task_from(text: str) -> str:
 
 
 def cut_from(text: str) -> Cut:
-    """Convert "uncut" or CUT:LAYER:RANK."""
+    """Convert "uncut" or CUT:LAYER:RANK, with ":frozen" behind it for a frozen edge."""
     if text == UNCUT:
         return Cut()
-    name, *numbers = text.split(":")
+    plain, edge = edge_from(text)
+    name, *numbers = plain.split(":")
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no cut; write {UNCUT} or CUT:LAYER:RANK, such as sft:5:8"
+            f"{text!r} is no cut; write {UNCUT} or CUT:LAYER:RANK[:{FROZEN}], such as sft:5:8"
         )
     cutting = [cut for cut in CUTS if cut != "none"]
     if name not in cutting:
         raise argparse.ArgumentTypeError(
             f"unknown cut in {text!r}; choose {UNCUT} or one of: {', '.join(cutting)}"
         )
-    return Cut(name=name, layer=int(numbers[0]), rank=int(numbers[1]))
+    return Cut(name=name, layer=int(numbers[0]), rank=int(numbers[1]), edge=edge)
+
+
+def edge_from(text: str) -> tuple[str, str]:
+    """Return a text without its ":frozen", and whether the edge is "trained" or "frozen"."""
+    plain = text.removesuffix(f":{FROZEN}")
+    return plain, "trained" if plain == text else FROZEN
 
 
 def limit_from(text: str) -> tuple[str, Limit]:

@@ -23,8 +23,9 @@ from sft_common.config import SplitSpec
 from sft_common.errors import ModelError, first_line
 from sft_common.model.cuts import CUT_TABLE
 from sft_common.model.heads import meta_model
-from sft_common.model.loading import SPLIT_FILE, Pretrained
+from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1, Net2, cloud_half, edge_half
+from sft_common.model.prepared import SPLIT_FILE
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,7 @@ from sft_common.model.heads import HEAD_TABLE, meta_model
 from sft_common.model.hub.weights import HubWeights
 from sft_common.model.identity import check_same, config_digest, weights_digest
 from sft_common.model.partition import Net1, Net2, cloud_half, edge_half
-
-SPLIT_FILE = "split.json"
-"""In a model folder: the cut that it was prepared for, whose factors it holds."""
+from sft_common.model.prepared import prepared_split
 
 
 class Pretrained:
@@ -250,24 +247,6 @@ class Pretrained:
         )
         weights = [self.checkpoint.read(name).float() for name in names]
         return torch.cat([layout.matrix(weight) for weight in weights], dim=1)
-
-
-def prepared_split(folder: Path) -> SplitSpec | None:
-    """Return the cut that a model folder was prepared for; None for an ordinary one.
-
-    Raises:
-        ModelError: its file cannot be read.
-    """
-    file = folder / SPLIT_FILE
-    if not file.is_file():
-        return None
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        return SplitSpec(
-            cut=str(facts["cut"]), split_layer=int(facts["split_layer"]), rank=int(facts["rank"])
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"cannot read {file}: {first_line(error)}") from error
 
 
 def set_edge_factor(net1: Net1, u: Tensor) -> None:

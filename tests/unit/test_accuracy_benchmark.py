@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from benchmarks.accuracy_runs import LocalCloud, Place, execute
 from benchmarks.accuracy_summary import Row, rows_from, summary
 from benchmarks.accuracy_table import table
 from benchmarks.grid import KEY_FIELDS, Cut, Limit, Run, cheap_first, key_of, limits_of, plan
+from benchmarks.grid_healed import healed_models
 from benchmarks.grid_options import cut_from
 from sft_common.config import ModelShape
 from sft_common.errors import ConfigError, DataError, UnreachableError
@@ -109,7 +111,7 @@ class TestGrid:
             for cut in (("none", 5, None), ("sft", 2, 8))
         ]
         assert {(r.edge, r.healed, r.encoding, r.eval_examples) for r in runs} == {
-            ("trained", False, "float32", 7)
+            ("trained", "", "float32", 7)
         }
 
     def test_a_run_names_its_options_and_leaves_out_what_is_not_limited(self) -> None:
@@ -129,6 +131,27 @@ class TestGrid:
             "--task rte --cut none --split-layer 5 --seed 1 --epochs 4 --eval-examples 9 "
             "--batch-size 16"
         )
+
+    def test_an_edge_can_be_frozen(self) -> None:
+        assert cut_from("sft:2:8:frozen") == Cut(name="sft", layer=2, rank=8, edge="frozen")
+        assert cut_from("sft:2:8").edge == "trained"
+
+    def test_healed_models_are_further_cuts(self, tmp_path: Path) -> None:
+        split = {"cut": "stream", "split_layer": 2, "rank": 16}
+        recipe = {"steps": 9, "batch_size": 4, "learning_rate": 1e-3, "relative_error": 0.25}
+        (tmp_path / "split.json").write_text(
+            json.dumps({**split, "healing": {"model": "tiny", **recipe}})
+        )
+        cut = Cut(name="stream", layer=2, rank=16, healed="9 steps of 4 at 0.001, error 0.250")
+        frozen = dataclasses.replace(cut, edge="frozen")
+        given = [str(tmp_path), f"{tmp_path}:frozen"]
+        assert healed_models(given, "tiny") == {cut: tmp_path, frozen: tmp_path}
+        with pytest.raises(ConfigError, match="was healed from tiny, the grid's model is big"):
+            healed_models(given, "big")
+        (tmp_path / "split.json").write_text(json.dumps(split))
+        for folder in (tmp_path, tmp_path / "no"):
+            with pytest.raises(ConfigError, match="is no model that sft-cloud prepare made"):
+                healed_models([str(folder)], "tiny")
 
     @pytest.mark.parametrize(
         ("cut", "message"), [("sft:7:8", "outside 1..6"), ("sft:5:0", "rank 0 is outside 1..384")]
@@ -190,7 +213,7 @@ class TestGrid:
         (tmp_path / "cola").mkdir()
         write_lines(tmp_path / "cola" / "train.jsonl", [{"sentence": "a", "label": 0}])
         given = ["--quick", "--tasks", "cola", "--data", str(tmp_path), "--out", "x"]
-        runs = accuracy.runs_of(accuracy.parser().parse_args(given), "tiny", SHAPE)
+        runs = accuracy.runs_of(accuracy.parser().parse_args(given), "tiny", SHAPE, [])
         assert [run.label() for run in runs] == [
             "cola uncut seed 0",
             "cola sft:5:8 seed 0",
@@ -322,9 +345,14 @@ class TestTable:
         assert "- SST-2 #2: tiny, all training examples, 3 epochs" in told
 
     def test_variants_to_come_have_rows_of_their_own(self) -> None:
-        frozen = made_up("sst2", "sft:5:8", 0, 0.8, edge="frozen", healed=True, encoding="int8")
+        frozen = made_up(
+            "sst2", "sft:5:8", 0, 0.8, edge="frozen", healed="9 steps", encoding="int8"
+        )
         told = table([*RESULTS, frozen])
-        assert "| sft, frozen edge, healed, int8 | 5 | 8 | 8 | 80.00 (1), -12.00 |  |" in told
+        assert (
+            "| sft, frozen edge, healed, int8 (9 steps) | 5 | 8 | 8 | 80.00 (1), -12.00 |  |"
+            in told
+        )
 
 
 class TestDrawing:
@@ -406,7 +434,14 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
 
 
 def place_in(folder: Path) -> Place:
-    return Place(model="m", shape=SHAPE, data=folder, runs=folder / "runs", machine=MACHINE)
+    return Place(
+        model="m",
+        healed={"9 steps": "h"},
+        shape=SHAPE,
+        data=folder,
+        runs=folder / "runs",
+        machine=MACHINE,
+    )
 
 
 class TestRuns:
@@ -426,6 +461,16 @@ class TestRuns:
         assert line["seconds"].keys() == {"total", "process"}
         assert line["machine"] == MACHINE
         assert not (tmp_path / "runs").exists()
+
+    def test_a_healed_model_and_a_frozen_edge_reach_the_program(
+        self, programs: Programs, tmp_path: Path
+    ) -> None:
+        programs.scripts["sft_edge"] = "import sys; sys.exit(' '.join(sys.argv[1:]))"
+        healed = dataclasses.replace(RUN, edge="frozen", healed="9 steps")
+        with LocalCloud(tmp_path) as cloud:
+            plain, other = (execute(r, cloud, place_in(tmp_path))["error"] for r in (RUN, healed))
+        assert " --model m " in plain and "--edge" not in plain
+        assert " --model h " in other and " --edge frozen " in other
 
     @pytest.mark.parametrize(
         ("script", "message"),

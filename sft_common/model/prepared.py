@@ -1,0 +1,50 @@
+"""What a model folder says of the cut that it was prepared for: its split.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sft_common.config import SplitSpec
+from sft_common.errors import ModelError, first_line
+
+SPLIT_FILE = "split.json"
+"""In a model folder: the cut that it was prepared for, whose factors it holds."""
+
+
+def prepared_split(folder: Path) -> SplitSpec | None:
+    """Return the cut that a model folder was prepared for; None for an ordinary one.
+
+    Raises:
+        ModelError: its file cannot be read.
+    """
+    facts = _split_facts(folder)
+    if facts is None:
+        return None
+    try:
+        return SplitSpec(
+            cut=str(facts["cut"]), split_layer=int(facts["split_layer"]), rank=int(facts["rank"])
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"cannot read {folder / SPLIT_FILE}: {first_line(error)}") from error
+
+
+def healing_of(folder: Path) -> dict[str, Any]:
+    """Return how a model folder was healed, as `sft-cloud prepare` says it; {} if it was not.
+
+    Raises:
+        ModelError: its file cannot be read.
+    """
+    facts = _split_facts(folder) or {}
+    return dict(facts.get("healing") or {})
+
+
+def _split_facts(folder: Path) -> dict[str, Any] | None:
+    file = folder / SPLIT_FILE
+    if not file.is_file():
+        return None
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"cannot read {file}: {first_line(error)}") from error
