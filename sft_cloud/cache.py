@@ -20,8 +20,6 @@ from torch import Tensor
 from sft_cloud.session import Labels
 from sft_common.errors import CapacityError
 
-_FLOAT32_BYTES = 4
-
 
 @dataclass(slots=True)
 class _Part:
@@ -48,7 +46,7 @@ class ActivationCache:
     def __init__(
         self, width: int, *, memory_bytes: int, limit_bytes: int, folder: Path | None = None
     ) -> None:
-        self._row_bytes = width * _FLOAT32_BYTES
+        self._row_bytes = width * torch.float32.itemsize
         self._width, self._limit = width, limit_bytes
         self._file = tempfile.SpooledTemporaryFile(
             max_size=memory_bytes, dir=str(folder) if folder else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import torch
 from torch import Tensor
 
 from sft_edge.run_folder import RunFolder
@@ -12,8 +13,6 @@ from sft_edge.tasks.batches import Batch
 from sft_edge.tasks.metrics import shown
 from sft_edge.traffic import Traffic
 from sft_edge.trainer import Evaluation
-
-_FLOAT32_BYTES = 4
 
 
 class Recorder:
@@ -87,9 +86,9 @@ class Recorder:
         Its activation and gradient have shape (B, M, N) in float32, padding included, where M is
         the padded length of each batch; an evaluation sends activations up and logits down.
         """
-        per_token = hidden * _FLOAT32_BYTES
+        per_token = hidden * torch.float32.itemsize
         up = (self.padded_training_tokens + self.padded_evaluation_tokens) * per_token
-        logits = self.verdict_numbers * _FLOAT32_BYTES
+        logits = self.verdict_numbers * torch.float32.itemsize
         return up, self.padded_training_tokens * per_token + logits
 
     def _bytes(self) -> tuple[int, int]:

@@ -12,8 +12,6 @@ from torch import Tensor
 from sft_common.errors import ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 
-_FLOAT32_BYTES = 4
-
 
 def tensor_to_proto(tensor: Tensor) -> pb.Tensor:
     """Return a message with the numbers of a float32 tensor of any shape and device."""
@@ -44,7 +42,7 @@ def tensor_from_proto(message: pb.Tensor, expected: Sequence[int], what: str) ->
         )
     if list(message.shape) != list(expected):
         raise ProtocolError(f"{what} has shape {tuple(message.shape)}, expected {tuple(expected)}")
-    size = math.prod(expected) * _FLOAT32_BYTES
+    size = math.prod(expected) * torch.float32.itemsize
     if len(message.data) != size:
         raise ProtocolError(
             f"{what} of shape {tuple(expected)} has {len(message.data)} bytes, expected {size}"
