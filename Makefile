@@ -1,8 +1,6 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-BUF := .tools/node_modules/.bin/buf
-BUF_VERSION := 1.75.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-docker bench lint format proto clean
@@ -22,23 +20,23 @@ test-docker: .venv/dev-ready  ## builds the images and runs the compose demo; ne
 bench: .venv/dev-ready  ## minutes, not hours: proves that the accuracy benchmark runs; needs ../shared/data
 	$(BIN)/python -m benchmarks.accuracy --quick --out .venv/quick.jsonl
 
-lint: .venv/dev-ready $(BUF)
+lint: .venv/dev-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BUF) lint protos
-	$(BUF) format --diff --exit-code protos
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
 
-format: .venv/dev-ready $(BUF)
+format: .venv/dev-ready
 	$(BIN)/ruff format .
-	$(BUF) format --write protos
+	$(BIN)/buf format --write protos
 
 proto: .venv/dev-ready  ## regenerates the committed stubs
 	$(BIN)/python -m sft_common.pb.generate
 
 clean:
-	rm -rf .venv .tools dist
+	rm -rf .venv dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -50,6 +48,3 @@ clean:
 .venv/dev-ready: pyproject.toml | .venv/bin/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ .venv/demo-ready
-
-$(BUF):
-	npm install --no-save --no-audit --no-fund --silent --prefix .tools @bufbuild/buf@$(BUF_VERSION)
