@@ -15,6 +15,7 @@ from sft_common.commandline import (
     real_in,
     run_command,
 )
+from sft_common.config import MAX_DECODER_LAYERS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -122,9 +123,26 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "--split-layer", type=int, required=True, metavar="L", help="block to cut, 1 is the lowest"
     )
     prepare.add_argument("--rank", type=int, required=True, metavar="R", help="numbers per token")
+    prepare.add_argument(
+        "--decoder-layers",
+        type=number_in(0, MAX_DECODER_LAYERS),
+        metavar="N",
+        help="feed-forward layers behind the cloud's decoder (default 3; 0 for cuts without basis)",
+    )
     count = number_in(1, 10**9)
     prepare.add_argument(
-        "--steps", type=count, default=1200, metavar="N", help="default %(default)s"
+        "--local-steps",
+        type=number_in(0, 10**9),
+        default=3000,
+        metavar="N",
+        help="first so many cheap steps that heal the cut block alone (default %(default)s)",
+    )
+    prepare.add_argument(
+        "--steps",
+        type=count,
+        default=1000,
+        metavar="N",
+        help="steps that heal all blocks from the cut on (default %(default)s)",
     )
     prepare.add_argument(
         "--batch-size", type=count, default=32, metavar="N", help="default %(default)s"
@@ -135,7 +153,7 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     prepare.add_argument(
         "--learning-rate",
         type=real_in(0, 1),
-        default=3e-4,
+        default=1e-3,
         metavar="RATE",
         help="default %(default)g",
     )

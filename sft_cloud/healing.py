@@ -1,8 +1,9 @@
 """Heal a cut before any edge appears: distil the uncut model through it on public text. Pure torch.
 
 The student is the model with its cut, both halves in one process; the teacher is the same model
-without it. The student learns to have the teacher's hidden states in every block from the cut on,
-so that fine-tuning later starts from a model that the cut no longer hurts.
+without it. The student learns to have the teacher's hidden states, first in the cut block alone,
+then in every block from it on, so that fine-tuning later starts from a model that the cut hurts
+little.
 
 Legend: B batch, M padded length, T real tokens, N hidden width.
 """
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from sft_common.config import OptimizerSpec
+from sft_common.errors import TrainingError
 from sft_common.model.adamw import adamw, set_learning_rate
 from sft_common.model.families import Family, blocks_of
-from sft_common.model.partition import Net1, Net2
+from sft_common.model.partition import Net1, Net2, PassOn
 
 Inputs = dict[str, Tensor]
 
@@ -50,9 +52,25 @@ class Healer:
     ) -> None:
         self._teacher = teacher.eval().requires_grad_(False).to(device)
         self._net1, self._net2 = net1.to(device), net2.to(device)
-        self._family, self._first = family, split_layer - 1
+        self._family, self._at = family, split_layer - 1
         self._device, self._precision = device, precision
         self._optimizers = [adamw(half, OptimizerSpec()) for half in (net1, net2)]
+
+    @contextmanager
+    def cut_block_alone(self) -> Iterator[None]:
+        """Leave out the blocks above the cut meanwhile: steps cost less and compare one block."""
+        own = [
+            (blocks, at, blocks[at])
+            for blocks in (self._blocks(self._teacher), self._blocks(self._net2.skeleton))
+            for at in range(self._at + 1, len(blocks))
+        ]
+        try:
+            for blocks, at, _ in own:
+                blocks[at] = PassOn(as_tuple=self._family.returns_tuple)
+            yield
+        finally:
+            for blocks, at, block in own:
+                blocks[at] = block
 
     def step(self, inputs: Inputs, learning_rate: float) -> float:
         """Learn from one batch; returns its loss before the update.
@@ -60,10 +78,17 @@ class Healer:
         Args:
             inputs: of the model, each (B, M), `attention_mask` among them.
             learning_rate: of this step.
+
+        Raises:
+            TrainingError: the loss is not a finite number; nothing was updated.
         """
         self._net1.train()
         self._net2.train()
         loss = self.loss({name: value.to(self._device) for name, value in inputs.items()})
+        if not loss.isfinite():
+            raise TrainingError(
+                f"the relative error became {loss.item()}; choose a smaller --learning-rate"
+            )
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -73,7 +98,7 @@ class Healer:
         return loss.item()
 
     def loss(self, inputs: Inputs) -> Tensor:
-        """Return the mean over blocks of |student - teacher|^2 / |teacher - mean|^2.
+        """Return the mean, over the blocks that run, of |student - teacher|^2 / |teacher - mean|^2.
 
         Args:
             inputs: each (B, M); only real tokens count.
@@ -96,16 +121,19 @@ class Healer:
     def _listening(self, model: Any) -> Iterator[list[Tensor]]:
         """Collect the hidden states (B, M, N) that the blocks from the cut on put out."""
         heard: list[Tensor] = []
-        backbone = model.get_submodule(model.base_model_prefix)
         hooks = [
             block.register_forward_hook(_keeping(heard))
-            for block in list(blocks_of(backbone, self._family))[self._first :]
+            for block in self._blocks(model)[self._at :]
+            if not isinstance(block, PassOn)
         ]
         try:
             yield heard
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _blocks(self, model: Any) -> nn.ModuleList:
+        return blocks_of(model.get_submodule(model.base_model_prefix), self._family)
 
 
 def _keeping(heard: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:

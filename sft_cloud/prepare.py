@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import statistics
 import sys
@@ -39,6 +40,9 @@ HEAD = "sequence-classification"
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Name of a precision -> what matrix products are computed in."""
+
+DECODER_LAYERS = 3
+"""Where a cut has a basis and nothing else is asked for."""
 
 REPORTS = 20
 """Lines about the error on the way."""
@@ -78,7 +82,7 @@ def run_prepare(options: argparse.Namespace) -> None:
         source.folder, num_labels=2, head=HEAD, dropout=0.0, weights=source.weights
     )
     shape = shape_of(pretrained.config)
-    split = SplitSpec(cut=options.cut, split_layer=options.split_layer, rank=options.rank)
+    split = _split(options)
     split.check(shape)
     if split.cut == "none":
         raise ConfigError("the cut none loses nothing: there is nothing to heal")
@@ -87,7 +91,7 @@ def run_prepare(options: argparse.Namespace) -> None:
         examples=examples,
         tokenizer=tokenizer,
         max_length=min(options.max_length, shape.positions),
-        plan=_plan(options),
+        plan=_plan(options, options.steps, options.seed),
     )
     net1, net2 = _halves(pretrained, split, course, shape.hidden, device)
     whole: Any = pretrained.whole(seed=options.seed)
@@ -101,10 +105,16 @@ def run_prepare(options: argparse.Namespace) -> None:
         precision=PRECISIONS[options.precision],
     )
     log.info("healing %s of %s on %s", split.words(), source.name, describe(device))
-    error = _heal(healer, course, options.steps)
+    if options.local_steps:
+        other_batches = _plan(options, options.local_steps, options.seed + 1)
+        local = dataclasses.replace(course, plan=other_batches)
+        with healer.cut_block_alone():
+            _heal(healer, local, "of the cut block ")
+    error = _heal(healer, course, "")
     healing = {
         "model": source.name,
         "texts": len(examples),
+        "local_steps": options.local_steps,
         "steps": options.steps,
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
@@ -119,13 +129,25 @@ def run_prepare(options: argparse.Namespace) -> None:
     print(f"the prepared model is in {target}; give it to both sides with --model")
 
 
-def _plan(options: argparse.Namespace) -> Plan:
+def _split(options: argparse.Namespace) -> SplitSpec:
+    layers = options.decoder_layers
+    if layers is None:
+        layers = DECODER_LAYERS if options.cut in BASIS_CUTS else 0
+    return SplitSpec(
+        cut=options.cut,
+        split_layer=options.split_layer,
+        rank=options.rank,
+        decoder_layers=layers,
+    )
+
+
+def _plan(options: argparse.Namespace, steps: int, seed: int) -> Plan:
     return Plan(
-        epochs=options.steps,  # at least a step each: the steps alone say when it ends
-        max_steps=options.steps,
+        epochs=steps,  # at least a step each: the steps alone say when it ends
+        max_steps=steps,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
-        seed=options.seed,
+        seed=seed,
         group_by_length=True,
     )
 
@@ -149,13 +171,14 @@ def _halves(
     return net1, net2
 
 
-def _heal(healer: Healer, course: Course, steps: int) -> float:
-    """Heal; returns the mean relative error of the last twentieth of the steps."""
+def _heal(healer: Healer, course: Course, what: str) -> float:
+    """Walk a course; returns the mean relative error of its last twentieth."""
     losses: list[float] = []
+    steps = course.plan.total_steps(len(course.examples))
     every = max(1, steps // REPORTS)
     for inputs, rate in course:
         losses.append(healer.step(inputs, rate))
         if len(losses) % every == 0:
             recent = statistics.fmean(losses[-every:])
-            log.info("step %d/%d relative error %.4f", len(losses), steps, recent)
+            log.info("step %d/%d relative error %s%.4f", len(losses), steps, what, recent)
     return statistics.fmean(losses[-every:])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sft_cloud.engine import Engine
-from sft_common.config import ModelShape, SessionSpec
+from sft_common.config import ModelShape, SessionSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.heads import HEAD_TABLE, IGNORED
 from sft_common.wire.packing import mask_of, pack, unpack
@@ -25,26 +25,27 @@ Labels = Sequence[int] | Sequence[float]
 
 
 def step_bytes(
-    shape: ModelShape, split_layer: int, examples: int, longest: int, classes: int = 0
+    shape: ModelShape, split: SplitSpec, examples: int, longest: int, classes: int = 0
 ) -> int:
     """Return about how much memory a training step of net2 takes for its activations.
 
     In float32, for each token and block: the family's rows of attention scores (BERT: scores,
-    softmax, dropout) of M x heads, 12 rows of the hidden and 3 of the feed-forward width; and three
-    rows of logits. Measured: never more than 1.5 times this, and a step may take half the memory.
+    softmax, dropout) of M x heads, 12 rows of the hidden and 3 of the feed-forward width, which a
+    layer of the decoder is taken to need as well; and three rows of logits. Measured: never more
+    than 1.5 times this, and a step may take half the memory.
 
     Args:
         shape: sizes of the model.
-        split_layer: the block that is cut.
+        split: the cut.
         examples: B.
         longest: M.
         classes: C of a head that makes logits for every token, which many do even if they then
             choose one of them; 0 for the others.
     """
-    blocks = shape.blocks - split_layer + 1
-    per_block = shape.score_rows * longest * shape.heads
-    per_block += 12 * shape.hidden + 3 * shape.feed_forward
-    return examples * longest * 4 * (blocks * per_block + 3 * classes)
+    blocks = shape.blocks - split.split_layer + 1
+    scores = blocks * shape.score_rows * longest * shape.heads
+    rows = (blocks + split.decoder_layers) * (12 * shape.hidden + 3 * shape.feed_forward)
+    return examples * longest * 4 * (scores + rows + 3 * classes)
 
 
 class Session:
@@ -176,9 +177,9 @@ class Session:
                 f"lengths lie in {min(lengths)}..{max(lengths)}, "
                 f"the model takes 1..{self._shape.positions} tokens"
             )
-        split_layer = self.spec.split.split_layer
+        split = self.spec.split
         classes = self.spec.num_labels if self._logits_per_token else 0
-        needed = step_bytes(self._shape, split_layer, len(lengths), max(lengths), classes)
+        needed = step_bytes(self._shape, split, len(lengths), max(lengths), classes)
         needed += 12 * len(lengths) * self.spec.num_labels
         if needed > self._memory_bytes:
             raise LimitError(

@@ -25,6 +25,9 @@ HEADS = (
 )
 """Kinds of heads that net2 can end in; sft_common/model/heads.py says what each computes."""
 
+MAX_DECODER_LAYERS = 16
+"""More than a decoder needs; a peer must not make the cloud build them without end."""
+
 MAX_LABELS = 65_536
 """More classes than tasks have; a peer must not make the cloud allocate a head of terabytes."""
 
@@ -68,11 +71,14 @@ class SplitSpec:
     rank: int = 8
     """R, the numbers that the cut keeps of a token, 1 to min(N, H); "none" ignores it."""
 
+    decoder_layers: int = 0
+    """Feed-forward layers behind the cloud's decoder, only of cuts that have a basis."""
+
     def check(self, shape: ModelShape) -> None:
         """Refuse a cut that does not fit the model.
 
         Raises:
-            ConfigError: unknown cut, or split layer or rank out of range.
+            ConfigError: unknown cut, or split layer, rank or decoder layers out of range.
         """
         if self.cut not in CUTS:
             raise ConfigError(f"unknown cut {self.cut!r}; choose one of: {', '.join(CUTS)}")
@@ -87,11 +93,17 @@ class SplitSpec:
                 f"rank {self.rank} is outside 1..{limit}: the model is {shape.hidden} wide, its "
                 f"feed-forward layer {shape.feed_forward}; choose a --rank in that range"
             )
+        most = MAX_DECODER_LAYERS if self.cut in BASIS_CUTS else 0
+        if not 0 <= self.decoder_layers <= most:
+            raise ConfigError(
+                f"{self.decoder_layers} decoder layers are outside 0..{most} of the cut {self.cut}"
+            )
 
     def words(self) -> str:
         """Return the cut as people read it."""
         rank = "" if self.cut == "none" else f" at rank {self.rank}"
-        return f"cut {self.cut} in block {self.split_layer}{rank}"
+        deep = f" with {self.decoder_layers} decoder layers" if self.decoder_layers else ""
+        return f"cut {self.cut} in block {self.split_layer}{rank}{deep}"
 
     def coded_width(self, shape: ModelShape) -> int:
         """Return the width of what the cut codes: H inside the feed-forward layer, else N."""

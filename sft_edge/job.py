@@ -167,6 +167,7 @@ def _split(options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec |
         cut=options.cut or usual.cut,
         split_layer=usual.split_layer if options.split_layer is None else options.split_layer,
         rank=usual.rank if options.rank is None else options.rank,
+        decoder_layers=usual.decoder_layers,
     )
     split.check(shape)
     return split

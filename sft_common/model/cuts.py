@@ -15,6 +15,7 @@ stream-end    y          (y - mu) E            y' = a D + mu
 "svd-residual" is the analysis of its Fig. 2. E = V / s and D = s V^T come from the principal
 components V of a calibration batch, s their standard deviations, so all R channels of a have unit
 variance. Sigma is a full trainable (R, R) matrix, diagonal only at the start; u, v, E, D, mu train.
+Models that were prepared with decoder layers pass h' or y' through those too.
 """
 
 from __future__ import annotations
@@ -214,13 +215,64 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The cloud's share of a basis: activation (B, M, R) -> stream (B, M, N)."""
+    """The cloud's share of a basis: activation (B, M, R) -> stream (B, M, N).
 
-    def __init__(self, rank: int, hidden: int) -> None:
+    The linear decoder alone reaches only R directions of the stream. Layers behind it, each
+    h' + contract(gelu(expand(norm(h')))), bend those into all N; they cost no traffic.
+
+    Args:
+        rank: R.
+        hidden: N.
+        feed_forward: H, the width inside each layer.
+        layers: how many.
+    """
+
+    def __init__(self, rank: int, hidden: int, feed_forward: int, layers: int) -> None:
         super().__init__()
         self.decoder = nn.Parameter(torch.empty(rank, hidden))
         self.mean = nn.Parameter(torch.empty(hidden))
+        self.layers = nn.ModuleList(DecoderLayer(hidden, feed_forward) for _ in range(layers))
 
     def forward(self, activation_BMR: Tensor) -> Tensor:
-        """Return activation D + mu, shape (B, M, N)."""
-        return activation_BMR @ self.decoder + self.mean
+        """Return activation D + mu and what the layers make of it, shape (B, M, N)."""
+        stream_BMN = activation_BMR @ self.decoder + self.mean
+        for layer in self.layers:
+            stream_BMN = stream_BMN + layer(stream_BMN)
+        return stream_BMN
+
+
+class DecoderLayer(nn.Module):
+    """What one layer of a decoder adds: (B, M, N) -> (B, M, N)."""
+
+    def __init__(self, hidden: int, feed_forward: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.expand = nn.Linear(hidden, feed_forward)
+        self.contract = nn.Linear(feed_forward, hidden)
+
+    def forward(self, stream_BMN: Tensor) -> Tensor:
+        """Return contract(gelu(expand(norm(stream)))), shape (B, M, N)."""
+        added: Tensor = self.contract(nn.functional.gelu(self.expand(self.norm(stream_BMN))))
+        return added
+
+
+def first_layers(decoder: Decoder, seed: int) -> dict[str, Tensor]:
+    """Return what the layers of a decoder start from, by name: together they add nothing yet.
+
+    Args:
+        decoder: on any device, such as meta.
+        seed: of the expansions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    numbers: dict[str, Tensor] = {}
+    for at, layer in enumerate(decoder.layers):
+        for name, parameter in layer.named_parameters():
+            value = torch.zeros(parameter.shape)
+            match name:
+                case "norm.weight":
+                    value.fill_(1)
+                case "expand.weight":
+                    bound = parameter.shape[1] ** -0.5
+                    value.uniform_(-bound, bound, generator=generator)
+            numbers[f"layers.{at}.{name}"] = value
+    return numbers

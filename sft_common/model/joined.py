@@ -25,7 +25,7 @@ from sft_common.model.cuts import CUT_TABLE
 from sft_common.model.heads import meta_model
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1, Net2, cloud_half, edge_half
-from sft_common.model.prepared import SPLIT_FILE
+from sft_common.model.prepared import SPLIT_FILE, write_split
 
 CPU = torch.device("cpu")
 
@@ -109,14 +109,7 @@ def save_joined(
     config.save_pretrained(folder)
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
-    facts = {
-        "cut": split.cut,
-        "split_layer": split.split_layer,
-        "rank": split.rank,
-        "head": head,
-        "num_labels": num_labels,
-    }
-    (folder / SPLIT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_split(folder, split, {"head": head, "num_labels": num_labels})
 
 
 def save_prepared(
@@ -157,13 +150,7 @@ def save_prepared(
     tensors |= checkpoint.others(gone | tensors.keys())
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     shutil.copyfile(checkpoint.folder / "config.json", folder / "config.json")
-    facts = {
-        "cut": split.cut,
-        "split_layer": split.split_layer,
-        "rank": split.rank,
-        "healing": dict(healing),
-    }
-    (folder / SPLIT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_split(folder, split, {"healing": dict(healing)})
 
 
 def _check_halves(

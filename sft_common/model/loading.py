@@ -15,7 +15,7 @@ from transformers import AutoConfig, PretrainedConfig
 from sft_common.config import BASIS_CUTS, FACTOR_CUTS, ModelIdentity, SplitSpec
 from sft_common.errors import ConfigError, ModelError, ProtocolError, first_line
 from sft_common.model.checkpoint import Checkpoint
-from sft_common.model.cuts import CUT_TABLE, Basis, factor
+from sft_common.model.cuts import CUT_TABLE, Basis, factor, first_layers
 from sft_common.model.families import family_of
 from sft_common.model.filling import copy_into, fill, sources_of
 from sft_common.model.heads import HEAD_TABLE, meta_model
@@ -176,18 +176,20 @@ class Pretrained:
             raise ProtocolError(
                 f"cut {split.cut} of this model {'takes no' if basis else 'needs a'} basis"
             )
-        u, handed = (None, dict(trained or {})) if ready else self._code(net2, split, basis)
+        u, handed = (None, dict(trained or {})) if ready else self._code(net2, split, basis, seed)
         fill(net2.skeleton, self.checkpoint, handed, seed=seed, device=device)
         self._freeze_shared(net2.skeleton)
         return net2, u
 
     def _code(
-        self, net2: Net2, split: SplitSpec, basis: tuple[Tensor, Tensor] | None
+        self, net2: Net2, split: SplitSpec, basis: tuple[Tensor, Tensor] | None, seed: int
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Return the edge's factor, if any, and the cloud's share of the cut by stock name."""
         at = f"{net2.block_name}.cut"
         if basis is not None:
-            return None, {f"{at}.mean": basis[0], f"{at}.decoder": basis[1]}
+            decoder: Any = net2.skeleton.get_submodule(at)
+            numbers = {"mean": basis[0], "decoder": basis[1], **first_layers(decoder, seed)}
+            return None, {f"{at}.{name}": value for name, value in numbers.items()}
         if split.cut not in FACTOR_CUTS:
             return None, {}
         factors = factor(self._split_weight(net2, split), split.rank)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from sft_common.config import SplitSpec
+from sft_common.config import ModelShape, SplitSpec
 from sft_common.model.block import BiasOnly, BlockLayout
 from sft_common.model.cuts import (
     CUT_TABLE,
@@ -219,7 +219,7 @@ def cloud_half(config: PretrainedConfig, split: SplitSpec, head: str) -> Net2:
     blocks, cut, at = blocks_of(backbone, family), CUT_TABLE[split.cut], split.split_layer - 1
     with torch.device("meta"):
         block = blocks[at]
-        code = _cloud_code(block, family.block, cut, shape.hidden, split.rank)
+        code = _cloud_code(block, family.block, cut, shape, split)
         for path in cut.factored(family.block):
             block.set_submodule(path, BiasOnly(block.get_submodule(path)))
         _strip(block, cut.edge_modules(family.block))
@@ -244,14 +244,14 @@ def _edge_code(cut: Cut, width: int, rank: int) -> nn.Module:
 
 
 def _cloud_code(
-    block: nn.Module, layout: BlockLayout, cut: Cut, hidden: int, rank: int
+    block: nn.Module, layout: BlockLayout, cut: Cut, shape: ModelShape, split: SplitSpec
 ) -> nn.Module:
     match cut.code:
         case "factors":
             weights = [block.get_parameter(f"{path}.weight") for path in cut.factored(layout)]
-            return CloudFactors(rank, sum(layout.matrix(w).shape[1] for w in weights))
+            return CloudFactors(split.rank, sum(layout.matrix(w).shape[1] for w in weights))
         case "basis":
-            return Decoder(rank, hidden)
+            return Decoder(split.rank, shape.hidden, shape.feed_forward, split.decoder_layers)
         case _:
             return nn.Identity()
 

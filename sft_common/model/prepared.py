@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,23 @@ def prepared_split(folder: Path) -> SplitSpec | None:
         return None
     try:
         return SplitSpec(
-            cut=str(facts["cut"]), split_layer=int(facts["split_layer"]), rank=int(facts["rank"])
+            cut=str(facts["cut"]),
+            split_layer=int(facts["split_layer"]),
+            rank=int(facts["rank"]),
+            decoder_layers=int(facts.get("decoder_layers", 0)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"cannot read {folder / SPLIT_FILE}: {first_line(error)}") from error
+
+
+def write_split(folder: Path, split: SplitSpec, more: Mapping[str, Any]) -> None:
+    """Write what a model folder was cut like, with further facts.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    facts = dataclasses.asdict(split) | dict(more)
+    (folder / SPLIT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def healing_of(folder: Path) -> dict[str, Any]:

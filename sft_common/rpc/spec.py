@@ -5,6 +5,8 @@ A session may come with a basis, tensors that the spec has no place for: a pair 
 
 from __future__ import annotations
 
+import dataclasses
+
 from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
@@ -28,9 +30,7 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
             config_digest=spec.model.config_digest,
             weights_digest=spec.model.weights_digest,
         ),
-        split=pb.Split(
-            cut=spec.split.cut, split_layer=spec.split.split_layer, rank=spec.split.rank
-        ),
+        split=pb.Split(**dataclasses.asdict(spec.split)),
         optimizer=pb.Optimizer(
             beta1=spec.optimizer.beta1,
             beta2=spec.optimizer.beta2,
@@ -64,7 +64,12 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
             config_digest=model.config_digest,
             weights_digest=model.weights_digest,
         ),
-        split=SplitSpec(cut=split.cut, split_layer=split.split_layer, rank=split.rank),
+        split=SplitSpec(
+            cut=split.cut,
+            split_layer=split.split_layer,
+            rank=split.rank,
+            decoder_layers=split.decoder_layers,
+        ),
         optimizer=OptimizerSpec(
             beta1=optimizer.beta1,
             beta2=optimizer.beta2,

@@ -16,6 +16,7 @@ from sft_cloud.cli import main
 from sft_cloud.healing import Healer
 from sft_cloud.texts import encoded, read_texts
 from sft_common.config import SplitSpec
+from sft_common.errors import TrainingError
 from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.tokenizer import load_tokenizer
 from sft_edge.tasks.texts import Example, tokenized
@@ -47,12 +48,19 @@ def prepare(*arguments: object, capsys: pytest.CaptureFixture[str]) -> tuple[int
     return int(str(end.value.code)), capsys.readouterr().err
 
 
-@pytest.mark.parametrize("cut", ["stream", "stream-end", "sft"])
+@pytest.mark.parametrize(("cut", "layers"), [("stream", 3), ("stream-end", 1), ("sft", 0)])
 def test_a_healed_model_is_nearer_to_the_uncut_one_and_trains_on_both_sides(
-    tiny_model: Path, text: Path, tmp_path: Path, cut: str, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path,
+    text: Path,
+    tmp_path: Path,
+    cut: str,
+    layers: int,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     where = ("--split-layer", 2, "--rank", 6)
-    line = ("--model", tiny_model, "--text", text, "--cut", cut, *where)
+    line = ("--model", tiny_model, "--text", text, "--cut", cut, *where, "--local-steps", 0)
+    if cut == "stream-end":
+        line += ("--decoder-layers", layers)
     nothing = ("--steps", 1, "--learning-rate", 0)
     code, message = prepare(*line, "--to", tmp_path / "not", *nothing, capsys=capsys)
     assert code == 0, message
@@ -60,7 +68,7 @@ def test_a_healed_model_is_nearer_to_the_uncut_one_and_trains_on_both_sides(
     done = run("sft-cloud", "prepare", *line, *how)
     assert done.returncode == 0, done.stderr
     assert "give it to both sides with --model" in done.stdout
-    split = SplitSpec(cut=cut, split_layer=2, rank=6)
+    split = SplitSpec(cut=cut, split_layer=2, rank=6, decoder_layers=layers)
     healed = Pretrained(tmp_path / "healed", num_labels=2)
     assert healed.prepared == split
     told = json.loads((tmp_path / "healed" / "split.json").read_text())["healing"]
@@ -76,12 +84,21 @@ def test_a_healed_model_is_nearer_to_the_uncut_one_and_trains_on_both_sides(
 
     rows = [{"sentence": s, "label": n % 2} for n, s in enumerate(sentences(16))]
     data = write_rows(tmp_path / "data", rows, rows)
-    with running_cloud(tmp_path / "cloud") as cloud:
-        line = ("--task", "sst2", "--model", tmp_path / "healed", "--data", data)
-        metrics = train_here(tmp_path, *line, "--server", cloud.server, "--max-steps", 2)
+    keeping = ("--allow-export", "--save-dir", tmp_path / "sessions")
+    with running_cloud(tmp_path / "cloud", *keeping) as cloud:
+        line = ("--server", cloud.server, "--task", "sst2", "--data", data)
+        line = (*line, "--model", tmp_path / "healed")
+        metrics = train_here(tmp_path, *line, "--max-steps", 2)
         assert (metrics["cut"], metrics["split_layer"], metrics["rank"]) == (cut, 2, 6)
-        done = edge_here("train", "--quiet", *line, "--server", cloud.server, "--unsplit")
+        done = edge_here("train", "--quiet", *line, "--unsplit")
         assert "it holds no unsplit model; leave --unsplit out" in done.stderr
+
+        done = edge_here("export", "--run", tmp_path / "run", "--to", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+        assert Pretrained(tmp_path / "out", num_labels=2).prepared == split
+        line = (*line, "--model", tmp_path / "out")
+        again = train_here(tmp_path, *line, "--max-steps", 1, "--learning-rate", 0, name="again")
+        assert again["validation_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-5)
 
 
 def error_of(healed: Pretrained, folder: Path, split: SplitSpec) -> float:
@@ -103,7 +120,8 @@ def test_what_no_half_owns_is_taken_over_and_what_is_fresh_is_not_written(
 ) -> None:
     """A causal model keeps its language head; a classifier of nobody's is not stored."""
     model = save_tiny_model(tmp_path / "llama", "llama", head="causal-lm")
-    line = ("--model", model, "--text", text, "--split-layer", 1, "--rank", 4, "--steps", 2)
+    where = ("--split-layer", 1, "--rank", 4, "--decoder-layers", 0)
+    line = ("--model", model, "--text", text, *where, "--local-steps", 1, "--steps", 2)
     code, message = prepare(*line, "--to", tmp_path / "healed", capsys=capsys)
     assert code == 0, message
     before = load_file(model / "model.safetensors")
@@ -132,7 +150,8 @@ def test_a_pair_is_seen_as_the_edge_sees_it(tiny_model: Path, tmp_path: Path) ->
 def test_half_precision_heals_as_well(
     tiny_model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ("--model", tiny_model, "--text", text, "--split-layer", 2, "--rank", 6, "--steps", 30)
+    where = ("--split-layer", 2, "--rank", 6)
+    line = ("--model", tiny_model, "--text", text, *where, "--local-steps", 5, "--steps", 30)
     errors = {}
     for precision in ("float32", "bfloat16"):
         folder = tmp_path / precision
@@ -148,6 +167,40 @@ def test_half_precision_heals_as_well(
         }
     assert errors["bfloat16"] != errors["float32"]
     assert errors["bfloat16"] == pytest.approx(errors["float32"], rel=0.05)
+
+
+def test_the_cut_block_alone_is_healed_without_the_blocks_above(
+    tiny_model: Path, text: Path
+) -> None:
+    pretrained = Pretrained(tiny_model, num_labels=2, dropout=0.0)
+    split = SplitSpec(cut="sft", split_layer=2, rank=4)
+    net1 = pretrained.net1(split)
+    pretrained.fill_net1(net1)
+    net2, u = pretrained.net2(split, seed=0, device=CPU)
+    assert u is not None
+    set_edge_factor(net1, u)
+    whole: Any = pretrained.whole(seed=0)
+    healer = Healer(whole, net1, net2, pretrained.family, split_layer=2, device=CPU)
+    tokenizer = load_tokenizer(tiny_model, 64)
+    inputs = dict(tokenizer(sentences(16), padding=True, return_tensors="pt"))
+    before = {name: p.detach().clone() for name, p in net2.skeleton.named_parameters()}
+    every_block = healer.loss(inputs).item()
+    with healer.cut_block_alone():
+        first = healer.step(inputs, 1e-2)
+        assert healer.loss(inputs) < first != every_block
+    moved = {n for n, p in net2.skeleton.named_parameters() if not torch.equal(p, before[n])}
+    assert moved
+    assert all(name.startswith(f"{net2.block_name}.") for name in moved)
+    healer.step(inputs, 1e-2)  # the blocks above are back
+    highest = net2.skeleton.bert.encoder.layer[3].output.dense
+    assert highest.weight.grad is not None
+
+    now = {name: p.detach().clone() for name, p in net2.skeleton.named_parameters()}
+    with torch.no_grad():
+        net1.block.cut.get_parameter("u").fill_(torch.nan)
+    with pytest.raises(TrainingError, match="became nan; choose a smaller --learning-rate"):
+        healer.step(inputs, 1e-2)
+    assert all(torch.equal(p, now[n]) for n, p in net2.skeleton.named_parameters())
 
 
 def test_with_nothing_cut_away_there_is_nothing_to_heal(tiny_model: Path) -> None:
@@ -178,6 +231,7 @@ def test_bad_input_to_prepare(
         "split-layer": 2,
         "rank": 4,
         "steps": 1,
+        "local-steps": 0,
     }
     for changes, message in (
         ({"to": tmp_path / "there"}, "is there already; choose another --to"),
@@ -189,6 +243,7 @@ def test_bad_input_to_prepare(
         ({"split-layer": 5}, "split layer 5 is outside 1..4"),
         ({"rank": 33}, "rank 33 is outside 1..32"),
         ({"cut": "none"}, "there is nothing to heal"),
+        ({"cut": "sft", "decoder-layers": 1}, "1 decoder layers are outside 0..0 of the cut sft"),
         ({"model": tmp_path / "no"}, "there is no model folder"),
     ):
         options = {**good, **changes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,28 @@ def test_left_padding_need_not_travel(saved: Any, family: str) -> None:
         logits = net2(arrived, mask.flip(1))
         stock = stock_logits(pretrained.whole(seed=3).eval(), inputs)
     torch.testing.assert_close(logits, stock, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cut", ["stream", "stream-end"])
+def test_a_deeper_decoder_starts_as_the_linear_one_and_learns(
+    pretrained: Pretrained, cut: str
+) -> None:
+    inputs, mask = padded_inputs(pretrained.config.model_type)
+    linear = SplitSpec(cut=cut, split_layer=2, rank=5)
+    deep = dataclasses.replace(linear, decoder_layers=2)
+    found = []
+    for split in (linear, deep):
+        net1, net2 = halves(pretrained, split, inputs)
+        found.append(net2(net1(inputs), mask))
+    assert torch.equal(*found)
+    layers = net2.skeleton.get_submodule(net2.block_name).cut.layers
+    found[1].square().mean().backward()
+    assert len(layers) == 2
+    for layer in layers:
+        assert layer.contract.weight.grad.abs().max() > 0
+        assert layer.expand.weight.std() > 0
+        assert torch.equal(layer.norm.weight, torch.ones(HIDDEN))
+    assert not torch.equal(layers[0].expand.weight, layers[1].expand.weight)
 
 
 @pytest.mark.parametrize("cut", CUTS)

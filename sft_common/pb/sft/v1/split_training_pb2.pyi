@@ -253,14 +253,16 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., revision: _Optional[str] = ..., config_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ...) -> None: ...
 
 class Split(_message.Message):
-    __slots__ = ("cut", "split_layer", "rank")
+    __slots__ = ("cut", "split_layer", "rank", "decoder_layers")
     CUT_FIELD_NUMBER: _ClassVar[int]
     SPLIT_LAYER_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    DECODER_LAYERS_FIELD_NUMBER: _ClassVar[int]
     cut: str
     split_layer: int
     rank: int
-    def __init__(self, cut: _Optional[str] = ..., split_layer: _Optional[int] = ..., rank: _Optional[int] = ...) -> None: ...
+    decoder_layers: int
+    def __init__(self, cut: _Optional[str] = ..., split_layer: _Optional[int] = ..., rank: _Optional[int] = ..., decoder_layers: _Optional[int] = ...) -> None: ...
 
 class Optimizer(_message.Message):
     __slots__ = ("beta1", "beta2", "eps", "weight_decay")
