@@ -34,8 +34,9 @@ def healed_models(folders: Sequence[str], model: str) -> dict[Cut, Path]:
                 f"{folder} was healed from {healing['model']}, the grid's model is {model}"
             )
         how = (
-            f"{healing['steps']} steps of {healing['batch_size']} at "
-            f"{healing['learning_rate']:g}, error {healing['relative_error']:.3f}"
+            f"{healing['local_steps']} + {healing['steps']} steps of {healing['batch_size']} at "
+            f"{healing['learning_rate']:g}, {split.decoder_layers} decoder layers, "
+            f"error {healing['relative_error']:.3f}"
         )
         name, layer, rank = split.cut, split.split_layer, split.rank
         found[Cut(name=name, layer=layer, rank=rank, edge=edge, healed=how)] = folder

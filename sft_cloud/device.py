@@ -38,4 +38,4 @@ def describe(device: torch.device) -> str:
     """Return the device's name for people."""
     if device.type == "cuda":
         return f"{device} {torch.cuda.get_device_name(device)}"
-    return f"cpu, {torch.get_num_threads()} threads"
+    return f"cpu, threads: {torch.get_num_threads()}"

@@ -137,12 +137,14 @@ class TestGrid:
         assert cut_from("sft:2:8").edge == "trained"
 
     def test_healed_models_are_further_cuts(self, tmp_path: Path) -> None:
-        split = {"cut": "stream", "split_layer": 2, "rank": 16}
-        recipe = {"steps": 9, "batch_size": 4, "learning_rate": 1e-3, "relative_error": 0.25}
+        split = {"cut": "stream", "split_layer": 2, "rank": 16, "decoder_layers": 3}
+        recipe = {"local_steps": 7, "steps": 9, "batch_size": 4}
+        recipe |= {"learning_rate": 1e-3, "relative_error": 0.25}
         (tmp_path / "split.json").write_text(
             json.dumps({**split, "healing": {"model": "tiny", **recipe}})
         )
-        cut = Cut(name="stream", layer=2, rank=16, healed="9 steps of 4 at 0.001, error 0.250")
+        how = "7 + 9 steps of 4 at 0.001, 3 decoder layers, error 0.250"
+        cut = Cut(name="stream", layer=2, rank=16, healed=how)
         frozen = dataclasses.replace(cut, edge="frozen")
         given = [str(tmp_path), f"{tmp_path}:frozen"]
         assert healed_models(given, "tiny") == {cut: tmp_path, frozen: tmp_path}
