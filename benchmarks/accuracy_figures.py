@@ -30,6 +30,7 @@ PANEL_WIDTH, PANEL_HEIGHT, LEGEND_HEIGHT = 3.8, 3.0, 0.9
 MOST_COLUMNS = 3
 COLOURS = ("tab:blue", "tab:cyan", "tab:orange", "tab:green", "tab:olive")
 MARKERS = "osDv^"
+HEALED_MARKER = "*"
 LINES = ("-", "--", ":", "-.")
 UNCUT_COLOUR = "0.25"
 PNG_DOTS_PER_INCH = 150
@@ -126,6 +127,11 @@ def _label(kind: Kind, row: Row) -> str:
     return f"{row.variant.name()}, {kind.fixed_label} {getattr(row.variant, kind.fixed)}"
 
 
+def _line_of(kind: Kind, row: Row) -> tuple[str, str]:
+    """Return what is the same along a line: two recipes of healing are two lines."""
+    return _label(kind, row), row.variant.recipe()
+
+
 def _grid(panels: int) -> tuple[Figure, list[Axes]]:
     columns = min(panels, MOST_COLUMNS)
     lines = math.ceil(panels / columns)
@@ -143,8 +149,8 @@ def _panel(
         if row.std is not None:
             low, high = row.mean - row.std, row.mean + row.std
             axes.axhspan(low, high, color=UNCUT_COLOUR, alpha=0.12, linewidth=0)
-    for label in dict.fromkeys(_label(kind, row) for row in rows):
-        members = [row for row in rows if _label(kind, row) == label]
+    for line in dict.fromkeys(_line_of(kind, row) for row in rows):
+        members = [row for row in rows if _line_of(kind, row) == line]
         at = getattr(members[0].variant, kind.fixed)
         _line(axes, kind, sorted(members, key=lambda row: _x(kind, row)), dashes[at])
     _scale(axes, kind, sorted({_x(kind, row) for row in rows}))
@@ -160,10 +166,10 @@ def _line(axes: Axes, kind: Kind, rows: list[Row], dashes: str) -> None:
         [row.mean for row in rows],
         yerr=[row.std or 0.0 for row in rows] if any(row.std for row in rows) else None,
         color=COLOURS[colour % len(COLOURS)],
-        marker=MARKERS[colour % len(MARKERS)],
+        marker=HEALED_MARKER if variant.healed else MARKERS[colour % len(MARKERS)],
         fillstyle="full" if variant.edge == "trained" else "none",
         linestyle=dashes,
-        markersize=5,
+        markersize=9 if variant.healed else 5,
         capsize=3,
         label=_label(kind, rows[0]),
     )

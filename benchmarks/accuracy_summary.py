@@ -41,6 +41,10 @@ class Variant(NamedTuple):
         """Return whether this is the model as it was, trained as usual."""
         return self.cut == "none" and self[3:] == ("trained", "", "float32")
 
+    def recipe(self) -> str:
+        """Return how it was healed, without what came of it: the same for several ranks."""
+        return self.healed.partition(";")[0]
+
     def name(self) -> str:
         """Return the cut and how it differs from the plain one, without layer and rank."""
         notes = (

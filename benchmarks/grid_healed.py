@@ -1,12 +1,15 @@
-"""Models that were healed for a cut, as further cuts of a grid. It reads their split.json alone."""
+"""Models that were healed for a cut, as further cuts of a grid. It reads their files, no more."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.grid import Cut
 from benchmarks.grid_options import edge_from
+from sft_common.config import SplitSpec
 from sft_common.errors import ConfigError
 from sft_common.model.prepared import healing_of, prepared_split
 
@@ -21,6 +24,7 @@ def healed_models(folders: Sequence[str], model: str) -> dict[Cut, Path]:
     Raises:
         ConfigError: a folder is none of those, or was healed from another model.
         ModelError: its split.json cannot be read.
+        OSError: its weights cannot be read.
     """
     found: dict[Cut, Path] = {}
     for text in folders:
@@ -33,11 +37,23 @@ def healed_models(folders: Sequence[str], model: str) -> dict[Cut, Path]:
             raise ConfigError(
                 f"{folder} was healed from {healing['model']}, the grid's model is {model}"
             )
-        how = (
-            f"{healing['local_steps']} + {healing['steps']} steps of {healing['batch_size']} at "
-            f"{healing['learning_rate']:g}, {split.decoder_layers} decoder layers, "
-            f"error {healing['relative_error']:.3f}"
-        )
+        how = f"{_recipe(folder, split, healing)}; {_outcome(folder, healing)}"
         name, layer, rank = split.cut, split.split_layer, split.rank
         found[Cut(name=name, layer=layer, rank=rank, edge=edge, healed=how)] = folder
     return found
+
+
+def _recipe(folder: Path, split: SplitSpec, healing: Mapping[str, Any]) -> str:
+    try:
+        steps = f"{healing['local_steps']} + {healing['steps']} steps of {healing['batch_size']}"
+        rate, texts = float(healing["learning_rate"]), healing["texts"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{folder} does not say how it was healed: {error!r}") from error
+    return f"{steps} at {rate:g} on {texts} texts, {split.decoder_layers} decoder layers"
+
+
+def _outcome(folder: Path, healing: Mapping[str, Any]) -> str:
+    """Return the error, and a digest that tells two folders of one recipe apart."""
+    with open(folder / "model.safetensors", "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"error {healing.get('relative_error')}, weights {digest[:8]}"

@@ -30,7 +30,7 @@ from sft_common.model.joined import save_prepared
 from sft_common.model.loading import Pretrained, set_basis, set_edge_factor
 from sft_common.model.partition import Net1, Net2
 from sft_common.model.sources import find_model
-from sft_common.model.tokenizer import load_tokenizer
+from sft_common.model.tokenizer import check_length, load_tokenizer, padding_of
 from sft_common.plan import Plan, planned_steps
 
 log = logging.getLogger(__name__)
@@ -81,16 +81,25 @@ def run_prepare(options: argparse.Namespace) -> None:
     pretrained = Pretrained(
         source.folder, num_labels=2, head=HEAD, dropout=0.0, weights=source.weights
     )
+    if pretrained.prepared is not None:
+        raise ConfigError(
+            f"{source.name} was prepared already, for {pretrained.prepared.words()}; "
+            "give the model that it was made of"
+        )
     shape = shape_of(pretrained.config)
     split = _split(options)
     split.check(shape)
     if split.cut == "none":
         raise ConfigError("the cut none loses nothing: there is nothing to heal")
     tokenizer = load_tokenizer(source.folder, pretrained.config.vocab_size)
+    pretrained.padding = padding_of(tokenizer)
+    max_length = min(options.max_length, shape.positions)
+    pairs = any(len(texts) > 1 for texts in examples)
+    check_length(max_length, tokenizer, shape.positions, model=source.name, pairs=pairs)
     course = Course(
         examples=examples,
         tokenizer=tokenizer,
-        max_length=min(options.max_length, shape.positions),
+        max_length=max_length,
         plan=_plan(options, options.steps, options.seed),
     )
     net1, net2 = _halves(pretrained, split, course, shape.hidden, device)
@@ -160,7 +169,9 @@ def _halves(
     pretrained.fill_net1(net1)
     basis: tuple[Tensor, Tensor] | None = None
     if split.cut in BASIS_CUTS:
-        pairs = ((inputs, inputs["attention_mask"]) for inputs, _ in course)
+        once = dataclasses.replace(course.plan, epochs=1, max_steps=None, group_by_length=False)
+        mixed = dataclasses.replace(course, plan=once)
+        pairs = ((inputs, inputs["attention_mask"]) for inputs, _ in mixed)
         rows_TN = calibration_rows(net1, pairs, hidden=hidden, device=device)
         found = principal_basis(rows_TN, split.rank)
         set_basis(net1, found)

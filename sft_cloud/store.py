@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from sft_common.config import SessionSpec
+from sft_common.config import SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, MismatchError, first_line
 from sft_common.files import written_aside
+from sft_common.model.tensor_file import save_tensors
 
 WEIGHTS = "cloud.safetensors"
 FACTS = "session.json"
@@ -44,8 +44,7 @@ class Store:
             aside.mkdir()
             facts = {"session": session_id, "steps": steps, **dataclasses.asdict(spec)}
             (aside / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-            save_file({name: w.contiguous() for name, w in weights.items()}, aside / WEIGHTS)
-            shutil.copymode(aside / FACTS, aside / WEIGHTS)  # safetensors ignores the umask
+            save_tensors(aside / WEIGHTS, weights)
         return self._folder / session_id
 
     def load(self, session_id: str, spec: SessionSpec) -> dict[str, Tensor]:
@@ -64,7 +63,7 @@ class Store:
             facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
             _check_same(session_id, facts, spec)
             weights: dict[str, Tensor] = load_file(folder / WEIGHTS)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
         return weights
 
@@ -95,6 +94,8 @@ def _check_same(session_id: str, facts: dict[str, Any], spec: SessionSpec) -> No
     asked = dataclasses.asdict(spec)
     for field in ("model", "split", "head", "num_labels"):
         there, here = facts[field], asked[field]
+        if field == "split":  # what an older file leaves out was as it is by default
+            there = dataclasses.asdict(SplitSpec(**there))
         if field == "model":  # a folder may have been moved; its digests say what it is
             there, here = ({k: v for k, v in m.items() if k != "name"} for m in (there, here))
         if there != here:

@@ -61,9 +61,11 @@ def encoded(
 
 
 def _example(line: str, place: str) -> Example:
-    columns = tuple(part.strip() for part in line.strip().split("\t"))
-    if len(columns) > MOST_COLUMNS:
+    columns = tuple(part.strip() for part in line.split("\t"))
+    if len(columns) > MOST_COLUMNS or not all(columns):
+        empty = sum(not column for column in columns)
         raise DataError(
-            f"{place} has {len(columns)} columns; a line is a text, or two with a tab between them"
+            f"{place} has {len(columns)} columns, {empty} of them empty; a line is a text, or two "
+            "with a tab between them"
         )
     return columns

@@ -14,6 +14,7 @@ from sft_common.errors import ConfigError, DeviceError, first_line
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
+from sft_common.model.prepared import prepared_split
 from sft_common.model.sources import Source, find_model
 from sft_common.plan import Plan
 from sft_edge.run_folder import RunFolder
@@ -67,7 +68,7 @@ def prepare(options: argparse.Namespace) -> Job:
     _check_edge(options)
     device = _device(options.device)
     source = find_model(options.model or task.model)
-    folder = RunFolder(options.runs_dir, options.name or _default_name(task, options))
+    folder = RunFolder(options.runs_dir, options.name or _default_name(task, options, source))
     rows = read_rows_of(
         task,
         options.data,
@@ -163,11 +164,12 @@ def _task(options: argparse.Namespace) -> Task:
 def _split(options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec | None) -> SplitSpec:
     """Return the cut asked for; what was not said is as the model was prepared, else as usual."""
     usual = prepared or SplitSpec(cut=DEFAULT_CUT, split_layer=max(1, shape.blocks - 1))
+    cut = options.cut or usual.cut
     split = SplitSpec(
-        cut=options.cut or usual.cut,
+        cut=cut,
         split_layer=usual.split_layer if options.split_layer is None else options.split_layer,
         rank=usual.rank if options.rank is None else options.rank,
-        decoder_layers=usual.decoder_layers,
+        decoder_layers=usual.decoder_layers if cut == usual.cut else 0,
     )
     split.check(shape)
     return split
@@ -202,11 +204,13 @@ def name_for(server: str, source: Source) -> str:
     return source.name
 
 
-def _default_name(task: Task, options: argparse.Namespace) -> str:
+def _default_name(task: Task, options: argparse.Namespace, source: Source) -> str:
+    prepared = prepared_split(source.folder)
+    cut = options.cut or (prepared.cut if prepared else DEFAULT_CUT)
     layer = "" if options.split_layer is None else f"-l{options.split_layer}"
     rank = "" if options.rank is None else f"-r{options.rank}"
     now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"{task.name}-{options.cut or DEFAULT_CUT}{layer}{rank}-{now}"
+    return f"{task.name}-{cut}{layer}{rank}-{now}"
 
 
 def _device(name: str) -> torch.device:

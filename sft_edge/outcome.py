@@ -30,6 +30,7 @@ def asked(job: Job) -> dict[str, Any]:
         "cut": split.cut,
         "split_layer": split.split_layer,
         "rank": None if split.cut == "none" else split.rank,
+        "decoder_layers": split.decoder_layers,
         "edge": job.options.edge,
         "encoding": ENCODING,
         "epochs": job.plan.epochs,

@@ -6,7 +6,6 @@ Every file but the growing history appears whole or not at all.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +97,10 @@ class RunFolder:
         Raises:
             OSError: the disk does not take them.
         """
-        from safetensors.torch import save_file
+        from sft_common.model.tensor_file import save_tensors
 
         with written_aside(self.path / EDGE_FILE) as aside:
             try:
-                save_file({n: w.detach().cpu().contiguous() for n, w in weights.items()}, aside)
+                save_tensors(aside, weights)
             except SafetensorError as error:
                 raise OSError(f"cannot write {self.path / EDGE_FILE}: {error}") from error
-            shutil.copymode(self.path / JOB_FILE, aside)  # safetensors ignores the umask

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
@@ -26,6 +25,7 @@ from sft_common.model.heads import meta_model
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1, Net2, cloud_half, edge_half
 from sft_common.model.prepared import SPLIT_FILE, write_split
+from sft_common.model.tensor_file import save_tensors
 
 CPU = torch.device("cpu")
 
@@ -107,8 +107,7 @@ def save_joined(
         return
     config.architectures = [type(meta_model(config, head)).__name__]
     config.save_pretrained(folder)
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(folder / "model.safetensors", tensors)
     write_split(folder, split, {"head": head, "num_labels": num_labels})
 
 
@@ -141,14 +140,15 @@ def save_prepared(
     tensors: dict[str, Tensor] = {}
     for half in (net1, net2):
         for name, parameter in half.skeleton.named_parameters():
-            if ".cut." in name or checkpoint.find(name) is not None:
-                tensors[name] = parameter.detach().cpu().contiguous()
+            known = checkpoint.find(name) is not None and checkpoint.shape(name) == parameter.shape
+            if ".cut." in name or known:  # else a fresh head, which nobody trained
+                tensors[name] = parameter
     gone = {
         f"{net1.block_name}.{path}.weight"
         for path in CUT_TABLE[split.cut].factored(pretrained.family.block)
     }
     tensors |= checkpoint.others(gone | tensors.keys())
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(folder / "model.safetensors", tensors)
     shutil.copyfile(checkpoint.folder / "config.json", folder / "config.json")
     write_split(folder, split, {"healing": dict(healing)})
 

@@ -51,8 +51,10 @@ def healing_of(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: its file cannot be read.
     """
-    facts = _split_facts(folder) or {}
-    return dict(facts.get("healing") or {})
+    healing = (_split_facts(folder) or {}).get("healing", {})
+    if not isinstance(healing, dict):
+        raise ModelError(f"cannot read {folder / SPLIT_FILE}: healing is {str(healing)[:40]!r}")
+    return healing
 
 
 def _split_facts(folder: Path) -> dict[str, Any] | None:

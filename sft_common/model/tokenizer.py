@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sft_common.errors import ModelError, first_line
+from sft_common.errors import ConfigError, ModelError, first_line
 
 _FILES = (
     "tokenizer.json",
@@ -53,3 +53,26 @@ def padding_of(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the token that fills a batch up; causal models often have none of their own."""
     padding: Any = tokenizer.pad_token_id
     return int(tokenizer.eos_token_id or 0) if padding is None else int(padding)
+
+
+def check_length(
+    wanted: int, tokenizer: PreTrainedTokenizerBase, positions: int, *, model: str, pairs: bool
+) -> None:
+    """Refuse a length of examples that leaves no room for text, or that the model does not take.
+
+    Args:
+        wanted: tokens of an example.
+        tokenizer: of the model.
+        positions: longest sequence in tokens that the model takes.
+        model: its name.
+        pairs: whether there are pairs of texts.
+
+    Raises:
+        ConfigError: says what fits.
+    """
+    own = tokenizer.num_special_tokens_to_add(pair=pairs)
+    if not own < wanted <= positions:
+        raise ConfigError(
+            f"--max-length {wanted} is outside {own + 1}..{positions}: {model} takes "
+            f"{positions} tokens, of which {own} are its own"
+        )

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sft_common.config import ModelShape
-from sft_common.errors import ConfigError
 from sft_common.model.loading import Pretrained
-from sft_common.model.tokenizer import load_tokenizer, padding_of
+from sft_common.model.tokenizer import check_length, load_tokenizer, padding_of
 from sft_edge.tasks import images, language, questions, texts, words
 from sft_edge.tasks.batches import Dataset
 from sft_edge.tasks.checks import found_labels, require
@@ -202,10 +201,6 @@ def encoder_for(
     tokenizer = load_tokenizer(model, pretrained.config.vocab_size, words=task.kind == "words")
     pretrained.padding = padding_of(tokenizer)
     wanted = max_length or min(task.max_length, shape.positions)
-    own = tokenizer.num_special_tokens_to_add(pair=len(task.columns) == 2)
-    if not own < wanted <= shape.positions:
-        raise ConfigError(
-            f"--max-length {wanted} is outside {own + 1}..{shape.positions}: {model.name} takes "
-            f"{shape.positions} tokens, of which {own} are its own"
-        )
+    pairs = len(task.columns) == 2
+    check_length(wanted, tokenizer, shape.positions, model=model.name, pairs=pairs)
     return Encoder(tool=tokenizer, max_length=wanted, folder=data)

@@ -92,6 +92,8 @@ def test_a_healed_model_is_nearer_to_the_uncut_one_and_trains_on_both_sides(
         assert (metrics["cut"], metrics["split_layer"], metrics["rank"]) == (cut, 2, 6)
         done = edge_here("train", "--quiet", *line, "--unsplit")
         assert "it holds no unsplit model; leave --unsplit out" in done.stderr
+        done = edge_here("train", "--quiet", *line, "--cut", "none")
+        assert f"was prepared for {split.words()}, but cut none in block 2 was asked" in done.stderr
 
         done = edge_here("export", "--run", tmp_path / "run", "--to", tmp_path / "out")
         assert done.returncode == 0, done.stderr
@@ -118,8 +120,11 @@ def error_of(healed: Pretrained, folder: Path, split: SplitSpec) -> float:
 def test_what_no_half_owns_is_taken_over_and_what_is_fresh_is_not_written(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A causal model keeps its language head; a classifier of nobody's is not stored."""
-    model = save_tiny_model(tmp_path / "llama", "llama", head="causal-lm")
+    """A causal model keeps its language head; a classifier of nobody's is not stored.
+
+    Like many of its kind it names no padding token.
+    """
+    model = save_tiny_model(tmp_path / "llama", "llama", head="causal-lm", pad_token_id=None)
     where = ("--split-layer", 1, "--rank", 4, "--decoder-layers", 0)
     line = ("--model", model, "--text", text, *where, "--local-steps", 1, "--steps", 2)
     code, message = prepare(*line, "--to", tmp_path / "healed", capsys=capsys)
@@ -131,6 +136,44 @@ def test_what_no_half_owns_is_taken_over_and_what_is_fresh_is_not_written(
     assert after.keys() - before.keys() == added
     assert before.keys() <= after.keys()
     assert (tmp_path / "healed" / "tokenizer.json").exists()
+
+
+def test_a_head_of_any_number_of_classes_is_kept(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_tiny_model(tmp_path / "three", num_labels=3)
+    where = ("--split-layer", 1, "--rank", 4, "--local-steps", 0, "--steps", 1)
+    line = ("--model", model, "--text", text, *where, "--to", tmp_path / "healed")
+    code, message = prepare(*line, capsys=capsys)
+    assert code == 0, message
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (model, tmp_path / "healed")
+    )
+    assert before["classifier.weight"].shape[0] == 3
+    for name in ("classifier.weight", "classifier.bias"):
+        assert torch.equal(after[name], before[name])
+    files = (tmp_path / "healed").iterdir()
+    assert len({path.stat().st_mode for path in files}) == 1  # readable by whoever reads the others
+
+
+def test_the_basis_is_found_in_all_kinds_of_lines(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However few the steps; from a single line the channels would not have unit variance."""
+    (tmp_path / "text.txt").write_text("\n".join(sentences(200)))
+    where = ("--split-layer", 2, "--rank", 4, "--local-steps", 0, "--decoder-layers", 0)
+    nothing = ("--steps", 1, "--batch-size", 1, "--learning-rate", 0)
+    line = ("--model", tiny_model, "--text", tmp_path / "text.txt", *where, *nothing)
+    code, message = prepare(*line, "--to", tmp_path / "healed", capsys=capsys)
+    assert code == 0, message
+    healed = Pretrained(tmp_path / "healed", num_labels=2, dropout=0.0)
+    net1 = healed.net1(SplitSpec(cut="stream", split_layer=2, rank=4))
+    healed.fill_net1(net1)
+    tokenizer = load_tokenizer(tiny_model, 64)
+    inputs = dict(tokenizer(sentences(200), padding=True, return_tensors="pt"))
+    with torch.no_grad():
+        code_TR = net1.eval()(inputs)[inputs["attention_mask"].bool()]
+    torch.testing.assert_close(code_TR.std(dim=0), torch.ones(4), rtol=0, atol=0.1)
 
 
 def test_a_pair_is_seen_as_the_edge_sees_it(tiny_model: Path, tmp_path: Path) -> None:
@@ -224,6 +267,7 @@ def test_bad_input_to_prepare(
     (tmp_path / "there").mkdir()
     (tmp_path / "three.txt").write_text("a\tb\n\na\tb\tc\n")
     (tmp_path / "empty.txt").write_text("\n one line \n")
+    (tmp_path / "half.txt").write_text("a\n\tb\n")
     good = {
         "model": tiny_model,
         "text": text,
@@ -233,12 +277,19 @@ def test_bad_input_to_prepare(
         "steps": 1,
         "local-steps": 0,
     }
+    healed = tmp_path / "healed"
+    line = [part for name, value in {**good, "to": healed}.items() for part in (f"--{name}", value)]
+    code, shown = prepare(*line, capsys=capsys)
+    assert code == 0, shown
     for changes, message in (
         ({"to": tmp_path / "there"}, "is there already; choose another --to"),
         ({"to": tmp_path / "a" / "b"}, "there is no folder"),
         ({"text": tmp_path / "no.txt"}, "cannot read"),
         ({"text": tmp_path / "empty.txt"}, "1 lines of text are too few"),
-        ({"text": tmp_path / "three.txt"}, "three.txt line 3 has 3 columns"),
+        ({"text": tmp_path / "three.txt"}, "three.txt line 3 has 3 columns, 0 of them empty"),
+        ({"text": tmp_path / "half.txt"}, "half.txt line 2 has 2 columns, 1 of them empty"),
+        ({"max-length": 3}, "--max-length 3 is outside 4..64: tiny-bert takes 64 tokens"),
+        ({"model": healed}, "healed was prepared already, for cut stream in block 2 at rank 4"),
         ({"text": tiny_model / "model.safetensors"}, "cannot read"),
         ({"split-layer": 5}, "split layer 5 is outside 1..4"),
         ({"rank": 33}, "rank 33 is outside 1..32"),

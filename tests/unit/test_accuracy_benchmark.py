@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks import accuracy, accuracy_runs, draw_accuracy
+from benchmarks.accuracy_figures import FIGURES, _panel
 from benchmarks.accuracy_results import Line, ResultsFile, latest, read_results
 from benchmarks.accuracy_runs import LocalCloud, Place, execute
 from benchmarks.accuracy_summary import Row, rows_from, summary
@@ -21,7 +23,7 @@ from benchmarks.grid import KEY_FIELDS, Cut, Limit, Run, cheap_first, key_of, li
 from benchmarks.grid_healed import healed_models
 from benchmarks.grid_options import cut_from
 from sft_common.config import ModelShape
-from sft_common.errors import ConfigError, DataError, UnreachableError
+from sft_common.errors import ConfigError, DataError, ModelError, UnreachableError
 
 SHAPE = ModelShape(blocks=6, hidden=384, feed_forward=1536, positions=512, heads=12)
 MACHINE = {"cores": 2, "cpu": "a processor", "torch_threads": 2}
@@ -138,22 +140,33 @@ class TestGrid:
 
     def test_healed_models_are_further_cuts(self, tmp_path: Path) -> None:
         split = {"cut": "stream", "split_layer": 2, "rank": 16, "decoder_layers": 3}
-        recipe = {"local_steps": 7, "steps": 9, "batch_size": 4}
+        recipe = {"local_steps": 7, "steps": 9, "batch_size": 4, "texts": 50}
         recipe |= {"learning_rate": 1e-3, "relative_error": 0.25}
-        (tmp_path / "split.json").write_text(
-            json.dumps({**split, "healing": {"model": "tiny", **recipe}})
+        healing = {"model": "tiny", **recipe}
+        (tmp_path / "split.json").write_text(json.dumps({**split, "healing": healing}))
+        (tmp_path / "model.safetensors").write_bytes(b"one")
+        how = (
+            "7 + 9 steps of 4 at 0.001 on 50 texts, 3 decoder layers; error 0.25, weights 7692c3ad"
         )
-        how = "7 + 9 steps of 4 at 0.001, 3 decoder layers, error 0.250"
         cut = Cut(name="stream", layer=2, rank=16, healed=how)
         frozen = dataclasses.replace(cut, edge="frozen")
         given = [str(tmp_path), f"{tmp_path}:frozen"]
         assert healed_models(given, "tiny") == {cut: tmp_path, frozen: tmp_path}
         with pytest.raises(ConfigError, match="was healed from tiny, the grid's model is big"):
             healed_models(given, "big")
-        (tmp_path / "split.json").write_text(json.dumps(split))
-        for folder in (tmp_path, tmp_path / "no"):
-            with pytest.raises(ConfigError, match="is no model that sft-cloud prepare made"):
-                healed_models([str(folder)], "tiny")
+        (tmp_path / "model.safetensors").write_bytes(b"two")  # another seed, all else the same
+        assert not healed_models(given, "tiny").keys() & {cut, frozen}
+        del healing["local_steps"]
+        for facts, error, message in (
+            (split, ConfigError, "is no model that sft-cloud prepare made"),
+            ({**split, "healing": healing}, ConfigError, "not say how .*: KeyError.'local_steps'"),
+            ({**split, "healing": "yes"}, ModelError, "split.json: healing is 'yes'"),
+        ):
+            (tmp_path / "split.json").write_text(json.dumps(facts))
+            with pytest.raises(error, match=message):
+                healed_models(given, "tiny")
+        with pytest.raises(ConfigError, match="is no model that sft-cloud prepare made"):
+            healed_models([str(tmp_path / "no")], "tiny")
 
     @pytest.mark.parametrize(
         ("cut", "message"), [("sft:7:8", "outside 1..6"), ("sft:5:0", "rank 0 is outside 1..384")]
@@ -374,6 +387,19 @@ class TestDrawing:
         for label in ("SST-2", "split layer (", "uncut", "stream, rank 8", "sft, rank 8"):
             assert f">{label}" in against_layer
         assert "CoLA" not in against_rank + against_layer  # one point is nothing to compare
+
+    def test_two_recipes_of_healing_are_two_lines(self, tmp_path: Path) -> None:
+        """Ranks of one recipe are one line, whatever came of each."""
+        lines = [
+            made_up("sst2", f"stream:2:{rank}", 0, value, healed=f"{recipe} steps; error {value}")
+            for recipe, rank, value in [(1, 8, 0.8), (1, 16, 0.9), (2, 8, 0.85), (2, 16, 0.95)]
+        ]
+        rows = rows_from(lines)
+        assert len({row.variant for row in rows}) == 4
+        figure = Figure()
+        _panel(figure.add_subplot(), FIGURES[0], rows, [], {2: "-"})
+        drawn = [container[0].get_ydata() for container in figure.axes[0].containers]
+        assert [list(values) for values in drawn] == [[80.0, 90.0], [85.0, 95.0]]
 
     def test_the_same_results_give_the_same_svg(self, tmp_path: Path) -> None:
         results = write_lines(tmp_path / "results.jsonl", RESULTS)

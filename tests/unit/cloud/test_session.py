@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_cloud.session import Session
-from sft_common.config import SplitSpec
+from sft_cloud.session import Session, step_bytes
+from sft_common.config import ModelShape, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
+from sft_common.model.cuts import Decoder
 from tests.doubles import open_session
 from tests.models import save_tiny_model
 
@@ -109,6 +110,26 @@ def test_a_batch_that_is_mostly_padding_is_refused(session: Session) -> None:
         LimitError, match=r"padded to 64 tokens takes about 206\.\d GB on the cloud"
     ):
         session.activation_shape([64] + [1] * 200_000)
+
+
+def test_the_layers_of_a_decoder_take_memory_too() -> None:
+    shape = ModelShape(blocks=4, hidden=32, feed_forward=64, positions=64, heads=2)
+    needed = [
+        step_bytes(shape, SplitSpec(cut="stream", split_layer=2, decoder_layers=layers), 8, 16)
+        for layers in (0, 1, 16)
+    ]
+    assert needed[0] < needed[1] < needed[2]
+    decoder = Decoder(4, 32, 64, 16)
+    saved = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal saved
+        saved += tensor.nbytes if not isinstance(tensor, torch.nn.Parameter) else 0
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        decoder(torch.randn(8, 16, 4)).sum()
+    assert 0.5 * saved < needed[2] - needed[0] < 4 * saved
 
 
 def headed(folder: Path, head: str, num_labels: int) -> Session:

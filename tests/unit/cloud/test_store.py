@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 import signal
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from sft_cloud.store import Store
 from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
+from sft_common.errors import MismatchError
 
 SPEC = SessionSpec(model=ModelIdentity(name="m"), split=SplitSpec(split_layer=2), num_labels=2)
 
@@ -25,6 +27,17 @@ def test_weights_and_facts_are_kept(tmp_path: Path) -> None:
     facts = json.loads((final / "session.json").read_text())
     assert (facts["session"], facts["steps"], facts["split"]["rank"]) == ("ab12", 7, 8)
     assert len({path.stat().st_mode for path in final.iterdir()}) == 1
+
+
+def test_a_session_of_before_the_decoders_had_layers_is_still_known(tmp_path: Path) -> None:
+    final = Store(tmp_path).save("ab12" * 4, SPEC, 7, {"w": torch.ones(2)})
+    facts = json.loads((final / "session.json").read_text())
+    del facts["split"]["decoder_layers"]
+    (final / "session.json").write_text(json.dumps(facts))
+    assert Store(tmp_path).load("ab12" * 4, SPEC).keys() == {"w"}
+    other = dataclasses.replace(SPEC, split=SplitSpec(split_layer=2, rank=9))
+    with pytest.raises(MismatchError, match="another split: .*'rank': 8.*'rank': 9"):
+        Store(tmp_path).load("ab12" * 4, other)
 
 
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:

@@ -347,6 +347,11 @@ def test_wrong_cuts_are_refused() -> None:
         (SplitSpec(split_layer=1, rank=0), "rank 0 is outside 1..32"),
         (SplitSpec(split_layer=1, rank=33), "rank 33 is outside 1..32"),
         (SplitSpec(cut="svd", split_layer=1), "unknown cut 'svd'"),
+        (
+            SplitSpec(cut="sft", split_layer=1, decoder_layers=1),
+            "1 decoder layers .* 0..0 of .*sft",
+        ),
+        (SplitSpec(cut="stream", split_layer=1, decoder_layers=17), "17 decoder layers .* 0..16"),
     ):
         with pytest.raises(ConfigError, match=words):
             edge_half(config, split, "sequence-classification")

@@ -18,9 +18,12 @@ from sft_common.config import (
 )
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.plan import Plan
 from sft_common.rpc.spec import (
     basis_from_proto,
     basis_to_proto,
+    plan_from_proto,
+    plan_to_proto,
     spec_from_proto,
     spec_to_proto,
 )
@@ -40,6 +43,7 @@ SPECS = st.builds(
         cut=st.sampled_from(CUTS),
         split_layer=st.integers(0, 2**32 - 1),
         rank=st.integers(0, 2**32 - 1),
+        decoder_layers=st.integers(0, 2**32 - 1),
     ),
     optimizer=st.builds(
         OptimizerSpec,
@@ -61,6 +65,23 @@ def test_a_round_trip_over_the_wire_keeps_everything(spec: SessionSpec) -> None:
     assert spec_from_proto(message) == spec
 
 
+PLANS = st.builds(
+    Plan,
+    epochs=st.integers(1, 2**32 - 1),
+    max_steps=st.none() | st.integers(1, 2**32 - 1),
+    batch_size=st.integers(1, 2**32 - 1),
+    learning_rate=st.floats(0, 1e9),
+    seed=st.integers(0, 2**63 - 1),
+    group_by_length=st.booleans(),
+)
+
+
+@given(PLANS)
+def test_a_plan_comes_over_the_wire_as_it_was(plan: Plan) -> None:
+    message = pb.Run.FromString(plan_to_proto(plan).SerializeToString())
+    assert plan_from_proto(message) == plan
+
+
 def opening(**changes: object) -> pb.Open:
     spec = SessionSpec(model=ModelIdentity(name="m"), split=SplitSpec(split_layer=1), num_labels=2)
     message = spec_to_proto(spec)
@@ -75,12 +96,12 @@ def opening(**changes: object) -> pb.Open:
         (
             {"protocol_version": PROTOCOL_VERSION + 1},
             MismatchError,
-            "edge speaks protocol version 3, the cloud 2; update the cloud",
+            "edge speaks protocol version 4, the cloud 3; update the cloud",
         ),
         (
             {"protocol_version": 0},
             MismatchError,
-            "edge speaks protocol version 0, the cloud 2; update the edge",
+            "edge speaks protocol version 0, the cloud 3; update the edge",
         ),
         ({"num_labels": 1}, ConfigError, "1 labels"),
         ({"head": "regression"}, ConfigError, "2 labels: a regression has 1"),
