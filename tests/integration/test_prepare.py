@@ -18,6 +18,7 @@ from sft_cloud.texts import encoded, read_texts
 from sft_common.config import SplitSpec
 from sft_common.errors import TrainingError
 from sft_common.model.loading import Pretrained, set_edge_factor
+from sft_common.model.partition import Net1, Net2
 from sft_common.model.tokenizer import load_tokenizer
 from sft_edge.tasks.texts import Example, tokenized
 from tests.models import WORDS, save_tiny_model
@@ -212,11 +213,9 @@ def test_half_precision_heals_as_well(
     assert errors["bfloat16"] == pytest.approx(errors["float32"], rel=0.05)
 
 
-def test_the_cut_block_alone_is_healed_without_the_blocks_above(
-    tiny_model: Path, text: Path
-) -> None:
-    pretrained = Pretrained(tiny_model, num_labels=2, dropout=0.0)
-    split = SplitSpec(cut="sft", split_layer=2, rank=4)
+def student(folder: Path, split: SplitSpec) -> tuple[Healer, Net1, Net2]:
+    """Return a healer of a cut with factors, and the two halves that it teaches."""
+    pretrained = Pretrained(folder, num_labels=2, dropout=0.0)
     net1 = pretrained.net1(split)
     pretrained.fill_net1(net1)
     net2, u = pretrained.net2(split, seed=0, device=CPU)
@@ -224,6 +223,13 @@ def test_the_cut_block_alone_is_healed_without_the_blocks_above(
     set_edge_factor(net1, u)
     whole: Any = pretrained.whole(seed=0)
     healer = Healer(whole, net1, net2, pretrained.family, split_layer=2, device=CPU)
+    return healer, net1, net2
+
+
+def test_the_cut_block_alone_is_healed_without_the_blocks_above(
+    tiny_model: Path, text: Path
+) -> None:
+    healer, net1, net2 = student(tiny_model, SplitSpec(cut="sft", split_layer=2, rank=4))
     tokenizer = load_tokenizer(tiny_model, 64)
     inputs = dict(tokenizer(sentences(16), padding=True, return_tensors="pt"))
     before = {name: p.detach().clone() for name, p in net2.skeleton.named_parameters()}
@@ -248,15 +254,7 @@ def test_the_cut_block_alone_is_healed_without_the_blocks_above(
 
 def test_with_nothing_cut_away_there_is_nothing_to_heal(tiny_model: Path) -> None:
     """The student is the teacher, so its error is nothing from the start."""
-    split = SplitSpec(cut="svd-residual", split_layer=2, rank=32)
-    pretrained = Pretrained(tiny_model, num_labels=2, dropout=0.0)
-    net1 = pretrained.net1(split)
-    pretrained.fill_net1(net1)
-    net2, u = pretrained.net2(split, seed=0, device=CPU)
-    assert u is not None
-    set_edge_factor(net1, u)
-    whole: Any = pretrained.whole(seed=0)
-    healer = Healer(whole, net1, net2, pretrained.family, split_layer=2, device=CPU)
+    healer, _, _ = student(tiny_model, SplitSpec(cut="svd-residual", split_layer=2, rank=32))
     ids = torch.randint(5, 39, (4, 9))
     assert healer.loss({"input_ids": ids, "attention_mask": torch.ones_like(ids)}) < 1e-9
 
