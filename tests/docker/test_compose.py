@@ -111,7 +111,7 @@ def test_the_edge_trains_to_the_end_and_prints_the_table(demo: Demo) -> None:
 def test_the_run_lies_in_the_volume_and_belongs_to_the_edges_user(demo: Demo) -> None:
     with _folder(demo.containers["edge"], "/runs") as archive:
         members = {Path(member.name).name: member for member in archive if member.isfile()}
-        assert set(members) == {"edge.safetensors", "history.jsonl", "metrics.json"}
+        assert set(members) == {"edge.safetensors", "history.jsonl", "job.json", "metrics.json"}
         assert {member.uid for member in members.values()} == {USER}
         file = archive.extractfile(members["metrics.json"])
         assert file is not None
