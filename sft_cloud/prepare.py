@@ -7,7 +7,9 @@ import dataclasses
 import logging
 import statistics
 import sys
+from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,7 @@ def run_prepare(options: argparse.Namespace) -> None:
         examples=examples,
         tokenizer=tokenizer,
         max_length=max_length,
-        plan=_plan(options, options.steps, options.seed),
+        plan=_plan(options),
     )
     net1, net2 = _halves(pretrained, split, course, shape.hidden, device)
     whole: Any = pretrained.whole(seed=options.seed)
@@ -114,12 +116,7 @@ def run_prepare(options: argparse.Namespace) -> None:
         precision=PRECISIONS[options.precision],
     )
     log.info("healing %s of %s on %s", split.words(), source.name, describe(device))
-    if options.local_steps:
-        other_batches = _plan(options, options.local_steps, options.seed + 1)
-        local = dataclasses.replace(course, plan=other_batches)
-        with healer.cut_block_alone():
-            _heal(healer, local, "of the cut block ")
-    error = _heal(healer, course, "")
+    error = _heal(healer, course, options.local_steps)
     healing = {
         "model": source.name,
         "texts": len(examples),
@@ -150,13 +147,14 @@ def _split(options: argparse.Namespace) -> SplitSpec:
     )
 
 
-def _plan(options: argparse.Namespace, steps: int, seed: int) -> Plan:
+def _plan(options: argparse.Namespace) -> Plan:
+    steps = options.local_steps + options.steps
     return Plan(
         epochs=steps,  # at least a step each: the steps alone say when it ends
         max_steps=steps,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
-        seed=seed,
+        seed=options.seed,
         group_by_length=True,
     )
 
@@ -182,14 +180,24 @@ def _halves(
     return net1, net2
 
 
-def _heal(healer: Healer, course: Course, what: str) -> float:
-    """Walk a course; returns the mean relative error of its last twentieth."""
-    losses: list[float] = []
+def _heal(healer: Healer, course: Course, local_steps: int) -> float:
+    """Walk the course, at first in the cut block alone.
+
+    Returns:
+        The mean relative error of the last few steps.
+    """
     steps = course.plan.total_steps(len(course.examples))
     every = max(1, steps // REPORTS)
-    for inputs, rate in course:
-        losses.append(healer.step(inputs, rate))
-        if len(losses) % every == 0:
-            recent = statistics.fmean(losses[-every:])
-            log.info("step %d/%d relative error %s%.4f", len(losses), steps, what, recent)
-    return statistics.fmean(losses[-every:])
+    recent: deque[float] = deque(maxlen=every)
+    with ExitStack() as local:
+        local.enter_context(healer.cut_block_alone())
+        for number, (inputs, rate) in enumerate(course, start=1):
+            if number == local_steps + 1:
+                local.close()
+                recent.clear()
+            recent.append(healer.step(inputs, rate))
+            if number % every == 0 or number in (local_steps, steps):
+                where = "in the cut block" if number <= local_steps else "in it and those above"
+                error = statistics.fmean(recent)
+                log.info("step %d/%d relative error %s %.4f", number, steps, where, error)
+    return error
