@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser."""
-    top = OneLineParser(prog="accuracy", description=__doc__.splitlines()[0])
+    top = OneLineParser(prog="python -m benchmarks.accuracy", description=__doc__.splitlines()[0])
     _add_grid(top)
     top.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="grows, resumes")
     top.add_argument("--json", type=Path, metavar="FILE", help="write the summary of --out here")

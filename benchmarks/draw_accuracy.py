@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser."""
-    top = OneLineParser(prog="draw_accuracy", description=__doc__.splitlines()[0])
+    top = OneLineParser(
+        prog="python -m benchmarks.draw_accuracy", description=__doc__.splitlines()[0]
+    )
     top.add_argument("results", type=Path, metavar="FILE.jsonl", help="lines of accuracy.py")
     top.add_argument("--to", type=Path, required=True, metavar="DIR", help="where files go")
     return top

@@ -33,11 +33,13 @@ class ModelCatalog:
             return Source(folder=folder, name=folder.name)
         if path.is_absolute() and self._trust_paths and path.is_dir():
             return Source(folder=path, name=path.name)
+        missing = (
+            f"this cloud has no model folder named {path.name!r} (it has: "
+            f"{', '.join(sorted(self._folders)) or 'none'}; give it more with --model DIR)"
+        )
+        if path.is_absolute() and not self._trust_paths:
+            raise ModelError(f"{missing}, and takes no paths: not only this machine can reach it")
         try:
             return find_published(name, revision)
         except ModelError as error:
-            raise ModelError(
-                f"this cloud has no model folder named {path.name!r} "
-                f"(it has: {', '.join(sorted(self._folders)) or 'none'}; "
-                f"give it more with --model DIR), and: {error}"
-            ) from error
+            raise ModelError(f"{missing}, and: {error}") from error

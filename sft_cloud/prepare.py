@@ -23,9 +23,9 @@ from sft_cloud.device import choose_device, describe
 from sft_cloud.healing import Healer, Inputs
 from sft_cloud.texts import Example, encoded, read_texts
 from sft_common.config import BASIS_CUTS, SplitSpec
-from sft_common.errors import ConfigError
+from sft_common.errors import ConfigError, DataError
 from sft_common.files import check_new, written_aside
-from sft_common.model.calibration import calibration_rows
+from sft_common.model.calibration import LEAST_TOKENS_PER_RANK, calibration_rows
 from sft_common.model.cuts import principal_basis
 from sft_common.model.families import shape_of
 from sft_common.model.joined import save_prepared
@@ -171,6 +171,12 @@ def _halves(
         mixed = dataclasses.replace(course, plan=once)
         pairs = ((inputs, inputs["attention_mask"]) for inputs, _ in mixed)
         rows_TN = calibration_rows(net1, pairs, hidden=hidden, device=device)
+        least = LEAST_TOKENS_PER_RANK * split.rank
+        if len(rows_TN) < least:
+            raise DataError(
+                f"the texts have {len(rows_TN)} tokens, a basis of rank {split.rank} needs at "
+                f"least {least}: give more text"
+            )
         found = principal_basis(rows_TN, split.rank)
         set_basis(net1, found)
         basis = (found.mean, found.decoder)

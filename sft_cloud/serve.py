@@ -20,6 +20,8 @@ from sft_common import __version__
 from sft_common.errors import ConfigError
 from sft_common.files import written_aside
 
+log = logging.getLogger(__name__)
+
 
 def run_server(options: argparse.Namespace) -> None:
     """Serve with the options of `sft-cloud serve` until a signal.
@@ -46,6 +48,9 @@ def run_server(options: argparse.Namespace) -> None:
         cache_memory_bytes=options.cache_memory * 2**20,
         cache_limit_bytes=int(options.cache_limit * 2**30),
     )
+
+    if options.allow_export and not options.save_dir:
+        log.warning("--allow-export hands out nothing without --save-dir: no session is kept")
 
     def ready(port: int) -> None:
         who = "this machine only; --host 0.0.0.0 lets others in" if local else "no TLS, no login"

@@ -86,7 +86,10 @@ class Store:
         """Return the folder of a session; a name from a peer must never leave the store."""
         folder = self._folder / session_id
         if not _SESSION_ID.fullmatch(session_id) or not folder.is_dir():
-            raise ConfigError(f"this cloud keeps no trained session {session_id[:40]!r}")
+            raise ConfigError(
+                f"this cloud keeps no trained session {session_id[:40]!r}: one is kept once its "
+                "training has ended"
+            )
         return folder
 
 

@@ -99,11 +99,12 @@ class SplitSpec:
                 f"{self.decoder_layers} decoder layers are outside 0..{most} of the cut {self.cut}"
             )
 
-    def words(self) -> str:
-        """Return the cut as people read it."""
+    def words(self, blocks: int | None = None) -> str:
+        """Return the cut as people read it; `blocks` is L, if they are to see that too."""
+        of = "" if blocks is None else f" of {blocks}"
         rank = "" if self.cut == "none" else f" at rank {self.rank}"
         deep = f" with {self.decoder_layers} decoder layers" if self.decoder_layers else ""
-        return f"cut {self.cut} in block {self.split_layer}{rank}{deep}"
+        return f"cut {self.cut} in block {self.split_layer}{of}{rank}{deep}"
 
     def coded_width(self, shape: ModelShape) -> int:
         """Return the width of what the cut codes: H inside the feed-forward layer, else N."""

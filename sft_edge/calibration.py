@@ -10,13 +10,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from sft_common.errors import ConfigError
-from sft_common.model.calibration import calibration_rows
+from sft_common.model.calibration import LEAST_TOKENS_PER_RANK, calibration_rows
 from sft_common.model.cuts import principal_basis
 from sft_common.model.loading import set_basis
 from sft_edge.job import Job
-
-LEAST_TOKENS_PER_RANK = 4
-"""Fewer tokens would make a basis that says much about each of them."""
 
 
 def calibrate(job: Job) -> tuple[Tensor, Tensor]:

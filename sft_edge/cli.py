@@ -64,7 +64,7 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
         "text",
         nargs="*",
         help="one example each (default: one a line from standard input); a tab between the two "
-        "texts of a pair, or between a question and its context",
+        "texts of a pair, or between a question and its context; empty lines are left out",
     )
     predict.add_argument("--file", type=Path, help="read the examples from here, one a line")
     predict.add_argument(
@@ -138,7 +138,7 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
         "--split-layer",
         type=int,
         metavar="L",
-        help="block to cut, 1 is the lowest (default: the last but one)",
+        help="block to cut, 1 is the lowest (default: as prepared, else the last but one)",
     )
     group.add_argument(
         "--rank", type=int, metavar="R", help="numbers per token (default: as prepared, else 8)"
@@ -164,20 +164,22 @@ def _add_edge(train: argparse.ArgumentParser) -> None:
 def _add_how_long(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("how to train (defaults: the task's, from the paper)")
     count, share = number_in(1, _MANY), real_in(0, 0.999)
-    group.add_argument("--epochs", type=count, metavar="N")
+    group.add_argument("--epochs", type=count, metavar="N", help="passes over the training part")
     group.add_argument("--max-steps", type=count, metavar="N", help="stop after N steps")
-    group.add_argument("--batch-size", type=count, metavar="N")
+    group.add_argument("--batch-size", type=count, metavar="N", help="examples of a step")
     group.add_argument(
         "--group-by-length",
         action="store_true",
         help="fill batches with examples of about one length: less padding to compute",
     )
-    group.add_argument("--learning-rate", type=real_in(0, 1), metavar="RATE")
-    group.add_argument("--max-length", type=count, metavar="TOKENS")
+    group.add_argument("--learning-rate", type=real_in(0, 1), metavar="RATE", help="its peak")
+    group.add_argument("--max-length", type=count, metavar="TOKENS", help="cut longer examples")
     group.add_argument("--train-examples", type=count, metavar="N", help="use only the first N")
     group.add_argument("--eval-examples", type=count, metavar="N", help="use only the first N")
     group.add_argument("--dropout", type=share, metavar="P", help="for every dropout layer")
-    group.add_argument("--seed", type=number_in(0, 2**63 - 1), default=0, metavar="N")
+    group.add_argument(
+        "--seed", type=number_in(0, 2**63 - 1), default=0, metavar="N", help="default %(default)s"
+    )
     group.add_argument(
         "--unsplit",
         action="store_true",
@@ -188,7 +190,9 @@ def _add_how_long(train: argparse.ArgumentParser) -> None:
 def _add_output(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("what is left, what is shown")
     group.add_argument("--name", help="name of the run (default: task, cut and time)")
-    group.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR")
+    group.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default %(default)s"
+    )
     _add_shown(group)
 
 

@@ -59,6 +59,9 @@ def _fetch(run: TrainedRun, connect_seconds: float) -> dict[str, Tensor]:
         return tensors
 
 
+NO_FIGURES = "It has no figures: the run was stopped before its end, or its result not fetched yet."
+
+
 def model_card(run: TrainedRun) -> str:
     """Return the README of an exported model: what it is, its figures, how to load it."""
     split = run.spec.split
@@ -69,9 +72,9 @@ library_name: {"transformers" if split.cut == "none" else "sft"}
 
 # {run.source.name}, fine-tuned on {run.task.name}
 
-Fine-tuned by split fine-tuning: the data stayed on the edge, {split.words()} of {run.shape.blocks}.
+Fine-tuned by split fine-tuning: the data stayed on the edge, {split.words(run.shape.blocks)}.
 
-{_figures(run) if run.metrics else "The run was stopped before its end: it has no figures."}
+{_figures(run) if run.metrics else NO_FIGURES}
 
 {_how_to_load(run)}
 """
@@ -88,7 +91,8 @@ def _figures(run: TrainedRun) -> str:
 
 | training | |
 |---|---|
-| examples, epochs, steps | {metrics["examples"]}, {metrics["epochs"]}, {metrics["steps"]} |
+| examples, epochs planned | {metrics["examples"]}, {metrics["epochs"]} |
+| steps taken | {metrics["steps"]} |
 | batch size, peak learning rate | {metrics["batch_size"]}, {metrics["learning_rate"]} |
 | tokens of an example | {run.encoder.max_length} |
 | bytes up, down | {metrics["bytes"]["up"]:,}, {metrics["bytes"]["down"]:,} |
@@ -104,7 +108,8 @@ def _plain(metrics: dict[str, Any]) -> str:
 def _how_to_load(run: TrainedRun) -> str:
     if run.spec.split.cut == "none":
         return "A stock model: load it with the `from_pretrained` of its class in transformers."
-    return """One block has the form of the cut, so it is loaded with this project:
+    return """One block has the form of the cut, so it is loaded with this project
+(transformers alone would put random numbers in that place):
 
 ```python
 from sft_common.model.joined import load_joined

@@ -27,7 +27,7 @@ from sft_edge.outcome import outcome
 from sft_edge.recorder import Recorder
 from sft_edge.remote import Finished, Judged, Stepped, TrainingEvent
 from sft_edge.run_folder import RunFolder
-from sft_edge.screen import Screen, make_screen, print_table
+from sft_edge.screen import make_screen, print_table
 from sft_edge.tasks.batches import Batch, Dataset
 from sft_edge.tasks.data import validation_of
 from sft_edge.tasks.kinds import Part
@@ -39,16 +39,15 @@ from sft_edge.trainer import Evaluation, combined
 
 def train_frozen(job: Job) -> bool:
     """Send every example once and let the cloud train; returns whether to wait for the result."""
-    begin = time.time()
     session = open_session(job)
     try:
         job.folder.create()
-        sent = _send_all(job, session)
+        edge_seconds, wire_seconds = _send_all(job, session)
         total = session.run(job.plan)
         facts = job_facts(job, session)
         facts["frozen"] = {
-            "begin": begin,
-            "edge_seconds": sent,
+            "edge_seconds": edge_seconds,
+            "wire_seconds": wire_seconds,
             "bytes_up": session.traffic.bytes_up,
             "bytes_down": session.traffic.bytes_down,
             "padded_training_tokens": _padded_tokens(job),
@@ -75,7 +74,7 @@ def run_fetch(options: argparse.Namespace) -> None:
     """
     transformers.logging.set_verbosity_error()
     folder = RunFolder.existing(options.run)
-    metrics = fetch(folder, quiet=options.quiet, log_every=options.log_every, options=options)
+    metrics = fetch(folder, options, options)
     if options.json:
         print(json.dumps(metrics, indent=2))
     elif not options.quiet:
@@ -83,28 +82,34 @@ def run_fetch(options: argparse.Namespace) -> None:
 
 
 def fetch(
-    folder: RunFolder,
-    *,
-    quiet: bool,
-    log_every: int,
-    options: argparse.Namespace | None = None,
+    folder: RunFolder, options: argparse.Namespace, changed: argparse.Namespace | None = None
 ) -> dict[str, Any]:
-    """Follow a training to its end, and write what came of it; returns what metrics.json holds."""
-    run = read_run(options or _usual(folder.path))
+    """Follow a training to its end, and write what came of it; returns what metrics.json holds.
+
+    Args:
+        folder: of the run.
+        options: how patient and how talkative to be.
+        changed: where cloud and model are to be found now; None: where they were.
+    """
+    run = read_run(changed or _usual(folder.path))
     sent = run.facts.get("frozen")
     if sent is None:
         raise ProtocolError(f"{folder.path} is not the run of a frozen edge; nothing to fetch")
     traffic = Traffic(bytes_up=sent["bytes_up"], bytes_down=sent["bytes_down"])
     folder.restart_history()
     parts = validation_of(run.task, run.data, run.encoder, run.facts["eval_examples"])
-    with make_screen("frozen", sent["total_steps"], quiet=quiet) as screen:
-        recorder = Recorder(folder, screen, traffic, variant="split", log_every=log_every)
-        events = follow_training(run.server, run.session_id, traffic, connect_seconds=10.0)
+    with make_screen("frozen", sent["total_steps"], quiet=options.quiet) as screen:
+        recorder = Recorder(folder, screen, traffic, variant="split", log_every=options.log_every)
+        patience = options.connect_timeout
+        events = follow_training(run.server, run.session_id, traffic, connect_seconds=patience)
         evaluation, finished = _follow(run, parts, events, recorder)
     recorder.padded_training_tokens = sent["padded_training_tokens"]
-    total = time.time() - sent["begin"]
-    edge, cloud = sent["edge_seconds"], finished.cloud_seconds
-    seconds = {"total": total, "edge": edge, "wire": total - edge - cloud, "cloud": cloud}
+    seconds = {
+        "edge": sent["edge_seconds"],
+        "wire": sent["wire_seconds"],
+        "cloud": finished.cloud_seconds,
+    }
+    seconds["total"] = sum(seconds.values())  # however long the edge was away
     metrics = outcome(run.facts["known"], recorder, evaluation, traffic, seconds)
     metrics["cloud_saved"] = finished.saved
     folder.save_metrics(metrics)
@@ -116,9 +121,9 @@ def _usual(path: Path) -> argparse.Namespace:
 
 
 @torch.no_grad()
-def _send_all(job: Job, session: GrpcSession) -> float:
-    """Send all examples; returns the seconds it took."""
-    begin = time.perf_counter()
+def _send_all(job: Job, session: GrpcSession) -> tuple[float, float]:
+    """Send all examples; returns the seconds of the edge's own work, and those on the wire."""
+    begin, wire = time.perf_counter(), 0.0
     net1 = job.net1.to(job.device).eval()
     labelled = HEAD_TABLE[job.spec.head].next_token
     parts: list[tuple[int, Dataset, bool]] = [
@@ -129,20 +134,18 @@ def _send_all(job: Job, session: GrpcSession) -> float:
         ),
     ]
     batches = sum(-(-len(data) // job.plan.batch_size) for _, data, _ in parts)
-    with make_screen("sending", batches, quiet=job.options.quiet) as screen:
+    with make_screen("sending", batches, quiet=job.options.quiet, unit="batch") as screen:
         done = 0
         for number, data, with_labels in parts:
             for batch in data.in_order(job.plan.batch_size):
                 activation = net1({n: t.to(job.device) for n, t in batch.inputs.items()})
                 labels = batch.labels if with_labels else []
-                session.store(number, pack(activation, batch.mask), batch.lengths, labels)
+                packed, handed_over = pack(activation, batch.mask), time.perf_counter()
+                session.store(number, packed, batch.lengths, labels)
+                wire += time.perf_counter() - handed_over
                 done += 1
-                _show_sent(screen, done, session.traffic)
-    return time.perf_counter() - begin
-
-
-def _show_sent(screen: Screen, done: int, traffic: Traffic) -> None:
-    screen.advance(done, float("nan"), traffic.bytes_up / done / 1e3)
+                screen.advance(done, None, session.traffic.bytes_up / done / 1e3)
+    return time.perf_counter() - begin - wire, wire
 
 
 def _padded_tokens(job: Job) -> int:

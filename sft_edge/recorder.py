@@ -61,7 +61,7 @@ class Recorder:
         self.steps = step
         if step == 1 or step % self._log_every == 0:
             self._log("step", step, epoch, loss=loss, learning_rate=rate)
-        self._screen.advance(step, loss, 0.0)
+        self._screen.advance(step, loss, None)
 
     def evaluating(self, batch: Batch, verdict: Tensor) -> None:
         """Count a batch that was evaluated."""

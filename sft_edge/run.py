@@ -42,7 +42,7 @@ def run_training(options: argparse.Namespace) -> None:
     if options.edge == "frozen":
         if not train_frozen(job):
             return
-        metrics = fetch(job.folder, quiet=options.quiet, log_every=options.log_every)
+        metrics = fetch(job.folder, options)
     else:
         metrics = train_split(job)
     if options.unsplit:

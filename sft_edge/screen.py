@@ -26,21 +26,28 @@ class Screen(Protocol):
     def say(self, line: str) -> None:
         """Show one line."""
 
-    def advance(self, step: int, loss: float, kilobytes: float) -> None:
-        """Show that a step is done."""
+    def advance(self, step: int, loss: float | None, kilobytes: float | None) -> None:
+        """Show that a step is done; None for what it has not got."""
 
     def evaluated(self, line: str, metric: str) -> None:
         """Show an evaluation."""
 
 
-def make_screen(title: str, total: int, *, quiet: bool) -> Screen:
-    """Return the screen that fits: silent, a bar on a terminal, or plain lines."""
+def make_screen(title: str, total: int, *, quiet: bool, unit: str = "step") -> Screen:
+    """Return the screen that fits: silent, a bar on a terminal, or plain lines.
+
+    Args:
+        title: what goes on.
+        total: how many units there are.
+        quiet: whether to show nothing.
+        unit: what is counted.
+    """
     console = Console(stderr=True)
     if quiet:
         return Silent()
     if console.is_terminal:
-        return Bar(console, title, total)
-    return PlainLines(console, title, total)
+        return Bar(console, title, total, unit)
+    return PlainLines(console, title, total, unit)
 
 
 class Silent:
@@ -55,7 +62,7 @@ class Silent:
     def say(self, line: str) -> None:
         """Show nothing."""
 
-    def advance(self, step: int, loss: float, kilobytes: float) -> None:
+    def advance(self, step: int, loss: float | None, kilobytes: float | None) -> None:
         """Show nothing."""
 
     def evaluated(self, line: str, metric: str) -> None:
@@ -65,24 +72,24 @@ class Silent:
 class Bar:
     """A progress bar with loss, metric, steps/s and kB/step."""
 
-    def __init__(self, console: Console, title: str, total: int) -> None:
+    def __init__(self, console: Console, title: str, total: int, unit: str) -> None:
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.completed}/{task.total}"),
-            TextColumn("loss {task.fields[loss]}  {task.fields[metric]}"),
-            TextColumn("{task.fields[rate]} steps/s  {task.fields[kilobytes]} kB/step"),
+            TextColumn("{task.fields[loss]}  {task.fields[metric]}"),
+            TextColumn("{task.fields[pace]}"),
             TimeRemainingColumn(compact=True),
             console=console,
         )
-        self._title, self._total = title, total
+        self._title, self._total, self._unit = title, total, unit
         self._task: TaskID | None = None
         self._begin = time.perf_counter()
 
     def __enter__(self) -> Bar:
         self._progress.start()
         self._task = self._progress.add_task(
-            self._title, total=self._total, loss="-", metric="", rate="-", kilobytes="-"
+            self._title, total=self._total, loss="", metric="", pace=""
         )
         return self
 
@@ -93,15 +100,14 @@ class Bar:
         """Show one line above the bar."""
         self._progress.console.print(line, highlight=False, markup=False)
 
-    def advance(self, step: int, loss: float, kilobytes: float) -> None:
+    def advance(self, step: int, loss: float | None, kilobytes: float | None) -> None:
         """Move the bar."""
         assert self._task is not None
         self._progress.update(
             self._task,
             completed=step,
-            loss=f"{loss:.4f}",
-            rate=f"{step / (time.perf_counter() - self._begin):.2f}",
-            kilobytes=f"{kilobytes:.1f}",
+            loss=_loss(loss),
+            pace=_pace(step, self._begin, kilobytes, self._unit),
         )
 
     def evaluated(self, line: str, metric: str) -> None:
@@ -114,8 +120,8 @@ class Bar:
 class PlainLines:
     """Some twenty lines a run, for logs and pipes."""
 
-    def __init__(self, console: Console, title: str, total: int) -> None:
-        self._console, self._title, self._total = console, title, total
+    def __init__(self, console: Console, title: str, total: int, unit: str) -> None:
+        self._console, self._title, self._total, self._unit = console, title, total, unit
         self._every = max(1, total // PLAIN_LINES)
         self._begin = time.perf_counter()
 
@@ -129,29 +135,41 @@ class PlainLines:
         """Print one line."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def advance(self, step: int, loss: float, kilobytes: float) -> None:
+    def advance(self, step: int, loss: float | None, kilobytes: float | None) -> None:
         """Print a line now and then."""
         if step % self._every and step != self._total:
             return
-        rate = step / (time.perf_counter() - self._begin)
-        self.say(
-            f"{self._title} step {step}/{self._total} loss {loss:.4f} "
-            f"{rate:.2f} steps/s {kilobytes:.1f} kB/step"
+        words = (
+            f"{self._title} {self._unit} {step}/{self._total}",
+            _loss(loss),
+            _pace(step, self._begin, kilobytes, self._unit),
         )
+        self.say(" ".join(filter(None, words)))
 
     def evaluated(self, line: str, metric: str) -> None:
         """Print the evaluation."""
         self.say(line)
 
 
+def _loss(loss: float | None) -> str:
+    return "" if loss is None else f"loss {loss:.4f}"
+
+
+def _pace(done: int, begin: float, kilobytes: float | None, unit: str) -> str:
+    plural = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
+    rate = f"{done / (time.perf_counter() - begin):.2f} {plural}/s"
+    return rate if kilobytes is None else f"{rate} {kilobytes:.1f} kB/{unit}"
+
+
 def print_table(metrics: dict[str, Any], folder: str) -> None:
     """Print the outcome of a run on standard output."""
-    table = Table(title=Text(_title(metrics)), title_justify="left", show_header=False)
+    table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     for name, value in _rows(metrics):
         table.add_row(name, value)
     console = Console()
+    console.print(Text(_title(metrics)), soft_wrap=True)
     console.print(table)
     console.print(f"everything is in {folder}", highlight=False, markup=False, soft_wrap=True)
 

@@ -15,6 +15,9 @@ from sft_common.model.partition import Net1
 TOKENS_PER_CHANNEL = 24
 """Real tokens looked at for each of the N channels of the stream: enough for a stable basis."""
 
+LEAST_TOKENS_PER_RANK = 4
+"""Fewer tokens would make a basis that says much about each of them, and little about others."""
+
 
 @torch.no_grad()
 def calibration_rows(

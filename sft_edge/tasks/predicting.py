@@ -166,7 +166,7 @@ def _parts(task: Task, line: str, number: int) -> list[str]:
     parts = [part.strip() for part in line.split("\t")]
     if len(parts) != len(task.columns) or not all(parts):
         raise DataError(
-            f"line {number} has {len(parts)} parts, task {task.name} needs {len(task.columns)} "
-            f"({', '.join(task.columns)}), with a tab between: {line[:60]!r}"
+            f"line {number}: task {task.name} needs {', '.join(task.columns)}, with tabs between; "
+            f"found are {sum(map(bool, parts))}: {line[:60]!r}"
         )
     return parts

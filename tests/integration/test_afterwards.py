@@ -249,7 +249,10 @@ def test_bad_input_to_the_three_commands(runs: Path, tmp_path: Path, cloud: Clou
     for words, message in (
         (["predict", "--run", tmp_path, "tea"], "is not the folder of a finished run: cannot read"),
         (["evaluate", "--run", tmp_path / "no"], "is not the folder of a finished run"),
-        (["predict", "--run", runs / "sft", "a\tb"], "line 1 has 2 parts, task sst2 needs 1"),
+        (
+            ["predict", "--run", runs / "sft", "a\tb"],
+            "line 1: task sst2 needs sentence, with tabs between; found are 2",
+        ),
         (["predict", "--run", runs / "sft", "--file", tmp_path / "no"], "cannot read"),
         (["predict", "--run", runs / "sft", " "], "there is nothing to predict"),
         (["export", "--run", runs / "sft", "--to", tmp_path / "there"], "is there already"),

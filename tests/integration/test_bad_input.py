@@ -159,13 +159,14 @@ def test_a_cloud_of_another_protocol_version(edge: Callable[..., str]) -> None:
     """A newer cloud that lets an older edge in: the edge itself must notice."""
     with grpc_server(pb.Opened(protocol_version=PROTOCOL_VERSION + 1)) as port:
         message = edge(f"127.0.0.1:{port}")
-    assert "the edge speaks protocol version 2, the cloud 3; update the edge" in message
+    assert "the edge speaks protocol version 3, the cloud 4; update the edge" in message
 
 
 def test_a_cloud_without_the_model(edge: Callable[..., str], tmp_path: Path) -> None:
     with running_cloud(tmp_path / "open", "--host", "0.0.0.0") as cloud:
         message = edge(cloud.server)
     assert "this cloud has no model folder named 'tiny-bert' (it has: none;" in message
+    assert message.endswith("and takes no paths: not only this machine can reach it\n")
 
 
 def test_a_bare_process_says_one_line_too(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_quiet_is_silent_and_a_pipe_gets_plain_lines() -> None:
 
 
 def test_plain_lines_are_about_twenty(capsys: pytest.CaptureFixture[str]) -> None:
-    with PlainLines(Console(stderr=True), "split", 1000) as screen:
+    with PlainLines(Console(stderr=True), "split", 1000, "step") as screen:
         for step in range(1, 1001):
             screen.advance(step, 0.5, 27.0)
         screen.evaluated("epoch 1: accuracy 90.00 %", "accuracy 90.00 %")
@@ -46,10 +46,24 @@ def test_plain_lines_are_about_twenty(capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[-1] == "epoch 1: accuracy 90.00 %"
 
 
+def test_what_has_no_loss_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as examples on their way to a cloud that will train alone."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=160)
+    plain = PlainLines(Console(stderr=True), "sending", 3, "batch")
+    with plain, Bar(console, "sending", 3, "batch") as bar:
+        plain.advance(3, None, 104.9)
+        bar.advance(3, None, 104.9)
+    line = capsys.readouterr().err
+    assert line.startswith("sending batch 3/3 ") and line.endswith(" batches/s 104.9 kB/batch\n")
+    assert "104.9 kB/batch" in out.getvalue()
+    assert "loss" not in line + out.getvalue() and "nan" not in line + out.getvalue()
+
+
 def test_the_bar_shows_loss_metric_rate_and_volume() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=160)
-    with Bar(console, "split", 10) as screen:
+    with Bar(console, "split", 10, "step") as screen:
         screen.advance(9, 0.1234, 27.5)
         screen.evaluated("epoch 1: accuracy 91.00 %", "accuracy 91.00 %")
         screen.advance(10, 0.1111, 27.5)
@@ -60,7 +74,7 @@ def test_the_bar_shows_loss_metric_rate_and_volume() -> None:
 
 def test_brackets_in_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     print_table({**METRICS, "model": "x[bold]y"}, "runs/[/x]")
-    PlainLines(Console(stderr=True), "split", 1).say("a [red]b")
+    PlainLines(Console(stderr=True), "split", 1, "step").say("a [red]b")
     shown = capsys.readouterr()
     assert "x[bold]y" in shown.out and "runs/[/x]" in shown.out
     assert shown.err == "a [red]b\n"
