@@ -166,7 +166,7 @@ def test_a_cloud_without_the_model(edge: Callable[..., str], tmp_path: Path) -> 
     with running_cloud(tmp_path / "open", "--host", "0.0.0.0") as cloud:
         message = edge(cloud.server)
     assert "this cloud has no model folder named 'tiny-bert' (it has: none;" in message
-    assert message.endswith("and takes no paths: not only this machine can reach it\n")
+    assert message.endswith("and takes no paths: not only this machine can reach it")
 
 
 def test_a_bare_process_says_one_line_too(tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def test_an_edge_may_leave_when_all_is_sent(
     assert done.returncode == 0, done.stderr
     assert f"sft-edge fetch --run {tmp_path / 'leaves'}" in done.stdout
     assert not (tmp_path / "leaves" / "metrics.json").exists()
+    seconds = []
     for _ in range(2):  # as often as one likes
         done = edge_here("fetch", "--run", tmp_path / "leaves", "--log-every", 1, "--json")
         assert done.returncode == 0, done.stderr
@@ -140,8 +141,12 @@ def test_an_edge_may_leave_when_all_is_sent(
         assert metrics["metrics"] == whole["metrics"]
         assert metrics["validation_loss"] == whole["validation_loss"]
         assert metrics["bytes"]["up"] == pytest.approx(whole["bytes"]["up"], abs=100)
+        seconds.append(metrics["seconds"])
         told = [entry["loss"] for entry in history(tmp_path, "leaves")]
         assert told == [entry["loss"] for entry in history(tmp_path, "stays")]
+    assert seconds[0] == seconds[1]  # the time that the edge was away is nobody's
+    parts = [seconds[0][name] for name in ("edge", "wire", "cloud")]
+    assert min(parts) > 0 and sum(parts) == pytest.approx(seconds[0]["total"])
 
 
 def test_an_edge_that_is_killed_while_it_watches_loses_nothing(
@@ -240,3 +245,6 @@ def test_what_does_not_go_together_is_refused(
     )
     done = edge_here("fetch", "--run", tmp_path / "live")
     assert "this cloud has no training of session" in done.stderr
+    nobody = ("--server", "localhost:1", "--connect-timeout", 1)
+    done = edge_here("fetch", "--run", tmp_path / "live", *nobody)
+    assert "no cloud answers at localhost:1: tried for 1 s" in done.stderr

@@ -41,7 +41,7 @@ def test_pairs_come_with_a_tab_and_are_counted(encoder: Encoder) -> None:
     assert answers[0].probability == pytest.approx(0.8808, abs=1e-4)
     with pytest.raises(DataError, match=r"line 2: task rte needs sentence1, sentence2, .* are 1"):
         predictor_for(TASKS["rte"], ["tea\tfood", "bus"], encoder)
-    with pytest.raises(DataError, match="line 1 has 2 parts"):
+    with pytest.raises(DataError, match="line 1: .* are 1"):
         predictor_for(TASKS["rte"], ["tea\t "], encoder)
 
 
