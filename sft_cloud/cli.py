@@ -15,7 +15,7 @@ from sft_common.commandline import (
     real_in,
     run_command,
 )
-from sft_common.config import MAX_DECODER_LAYERS
+from sft_common.config import DECODER_LAYERS, MAX_DECODER_LAYERS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -127,7 +127,8 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "--decoder-layers",
         type=number_in(0, MAX_DECODER_LAYERS),
         metavar="N",
-        help="feed-forward layers behind the cloud's decoder (default 3; 0 for cuts without basis)",
+        help="feed-forward layers behind the cloud's decoder "
+        f"(default {DECODER_LAYERS}; 0 for cuts without basis)",
     )
     count = number_in(1, 10**9)
     prepare.add_argument(

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from sft_cloud.device import choose_device, describe
 from sft_cloud.healing import Healer, Inputs
 from sft_cloud.texts import Example, encoded, read_texts
-from sft_common.config import BASIS_CUTS, SplitSpec
+from sft_common.config import BASIS_CUTS, DECODER_LAYERS, SplitSpec
 from sft_common.errors import ConfigError, DataError
 from sft_common.files import check_new, written_aside
 from sft_common.model.calibration import LEAST_TOKENS_PER_RANK, calibration_rows
@@ -42,9 +42,6 @@ HEAD = "sequence-classification"
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Name of a precision -> what matrix products are computed in."""
-
-DECODER_LAYERS = 3
-"""Where a cut has a basis and nothing else is asked for."""
 
 REPORTS = 20
 """Lines about the error on the way."""

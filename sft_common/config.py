@@ -25,6 +25,9 @@ HEADS = (
 )
 """Kinds of heads that net2 can end in; sft_common/model/heads.py says what each computes."""
 
+DECODER_LAYERS = 3
+"""What `sft-cloud prepare` gives a cut that has a basis, unless told otherwise."""
+
 MAX_DECODER_LAYERS = 16
 """More than a decoder needs; a peer must not make the cloud build them without end."""
 
