@@ -11,8 +11,8 @@ demo: .venv/demo-ready  ## an edge and a cloud, two processes on loopback, fine-
 	until [ -f .venv/port ]; do kill -0 $$cloud || { cat .venv/cloud.log; exit 1; }; sleep 0.1; done; \
 	$(BIN)/sft-edge train --task demo --unsplit --server localhost:$$(cat .venv/port)
 
-test: .venv/dev-ready  ## the whole suite
-	$(BIN)/python -m pytest -m "not docker"
+test: .venv/dev-ready  ## the whole suite, a file of tests at a time on each core
+	$(BIN)/python -m pytest -m "not docker" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-docker: .venv/dev-ready  ## builds the images and runs the compose demo; needs a Docker engine
 	$(BIN)/python -m pytest -m docker

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.artist import Artist
@@ -66,6 +66,16 @@ class Kind:
     """Whether the horizontal axis is."""
 
 
+class LineKey(NamedTuple):
+    """What is the same along a line of a figure."""
+
+    name: str
+    """The cut, what differs from the plain one, and what is held fixed."""
+
+    recipe: str
+    """Of healing; "" without."""
+
+
 FIGURES = (
     Kind(
         name="figure2",
@@ -101,9 +111,10 @@ def draw(kind: Kind, rows: Sequence[Row], folder: Path) -> list[Path]:
     dashes = dict(zip(sorted(fixed), itertools.cycle(LINES), strict=False))
     with matplotlib.rc_context(STYLE):
         figure, axes = _grid(len(panels))
+        labels = _labels(kind, itertools.chain(*panels.values()))
         for place, (setting, members) in zip(axes, panels.items(), strict=True):
             uncut = [r for r in rows if r.setting == setting and r.variant.is_uncut()]
-            _panel(place, kind, members, uncut, dashes)
+            _panel(place, kind, members, uncut, dashes, labels)
             place.set_title(title(setting, settings))
         _legend(figure, axes)
         return _save(figure, folder / kind.name)
@@ -122,14 +133,20 @@ def _x(kind: Kind, row: Row) -> int:
     return int(getattr(row.variant, kind.varied))
 
 
-def _label(kind: Kind, row: Row) -> str:
-    """Return what a legend calls the line that a row belongs to."""
-    return f"{row.variant.name()}, {kind.fixed_label} {getattr(row.variant, kind.fixed)}"
-
-
-def _line_of(kind: Kind, row: Row) -> tuple[str, str]:
+def _line_of(kind: Kind, row: Row) -> LineKey:
     """Return what is the same along a line: two recipes of healing are two lines."""
-    return _label(kind, row), row.variant.recipe()
+    fixed = f"{kind.fixed_label} {getattr(row.variant, kind.fixed)}"
+    return LineKey(f"{row.variant.name()}, {fixed}", row.variant.recipe())
+
+
+def _labels(kind: Kind, rows: Iterable[Row]) -> dict[LineKey, str]:
+    """Return what the legend calls every line: numbered where recipes alone tell them apart."""
+    lines = list(dict.fromkeys(_line_of(kind, row) for row in rows))
+    names = {line: [other for other in lines if other.name == line.name] for line in lines}
+    return {
+        line: line.name if len(same) == 1 else f"{line.name} #{same.index(line) + 1}"
+        for line, same in names.items()
+    }
 
 
 def _grid(panels: int) -> tuple[Figure, list[Axes]]:
@@ -142,7 +159,12 @@ def _grid(panels: int) -> tuple[Figure, list[Axes]]:
 
 
 def _panel(
-    axes: Axes, kind: Kind, rows: list[Row], uncut: list[Row], dashes: dict[int, str]
+    axes: Axes,
+    kind: Kind,
+    rows: list[Row],
+    uncut: list[Row],
+    dashes: dict[int, str],
+    labels: dict[LineKey, str],
 ) -> None:
     for row in uncut:
         axes.axhline(row.mean, color=UNCUT_COLOUR, linewidth=1.2, label=UNCUT)
@@ -152,12 +174,13 @@ def _panel(
     for line in dict.fromkeys(_line_of(kind, row) for row in rows):
         members = [row for row in rows if _line_of(kind, row) == line]
         at = getattr(members[0].variant, kind.fixed)
-        _line(axes, kind, sorted(members, key=lambda row: _x(kind, row)), dashes[at])
+        members.sort(key=lambda row: _x(kind, row))
+        _line(axes, kind, members, dashes[at], labels[line])
     _scale(axes, kind, sorted({_x(kind, row) for row in rows}))
     axes.set_ylabel(f"{metric_title(rows[0].metric)} (%)")
 
 
-def _line(axes: Axes, kind: Kind, rows: list[Row], dashes: str) -> None:
+def _line(axes: Axes, kind: Kind, rows: list[Row], dashes: str, label: str) -> None:
     """Draw one cut; error bars where there are several seeds."""
     variant = rows[0].variant
     colour = CUTS.index(variant.cut)
@@ -171,7 +194,7 @@ def _line(axes: Axes, kind: Kind, rows: list[Row], dashes: str) -> None:
         linestyle=dashes,
         markersize=9 if variant.healed else 5,
         capsize=3,
-        label=_label(kind, rows[0]),
+        label=label,
     )
 
 

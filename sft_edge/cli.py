@@ -141,7 +141,10 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
         help="block to cut, 1 is the lowest (default: as prepared, else the last but one)",
     )
     group.add_argument(
-        "--rank", type=int, metavar="R", help="numbers per token (default: as prepared, else 8)"
+        "--rank",
+        type=int,
+        metavar="R",
+        help="numbers per token (default: as prepared, else 8); cut none has none",
     )
 
 

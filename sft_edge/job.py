@@ -208,7 +208,7 @@ def _default_name(task: Task, options: argparse.Namespace, source: Source) -> st
     prepared = prepared_split(source.folder)
     cut = options.cut or (prepared.cut if prepared else DEFAULT_CUT)
     layer = "" if options.split_layer is None else f"-l{options.split_layer}"
-    rank = "" if options.rank is None else f"-r{options.rank}"
+    rank = "" if options.rank is None or cut == "none" else f"-r{options.rank}"
     now = datetime.now().strftime("%Y%m%d-%H%M%S")
     return f"{task.name}-{cut}{layer}{rank}-{now}"
 

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import accuracy, accuracy_runs, draw_accuracy
-from benchmarks.accuracy_figures import FIGURES, _panel
+from benchmarks.accuracy_figures import FIGURES, _labels, _panel
 from benchmarks.accuracy_results import Line, ResultsFile, latest, read_results
 from benchmarks.accuracy_runs import LocalCloud, Place, execute
 from benchmarks.accuracy_summary import Row, rows_from, summary
@@ -397,9 +397,11 @@ class TestDrawing:
         rows = rows_from(lines)
         assert len({row.variant for row in rows}) == 4
         figure = Figure()
-        _panel(figure.add_subplot(), FIGURES[0], rows, [], {2: "-"})
-        drawn = [container[0].get_ydata() for container in figure.axes[0].containers]
-        assert [list(values) for values in drawn] == [[80.0, 90.0], [85.0, 95.0]]
+        labels = _labels(FIGURES[0], rows)
+        _panel(figure.add_subplot(), FIGURES[0], rows, [], {2: "-"}, labels)
+        drawn = {c.get_label(): list(c[0].get_ydata()) for c in figure.axes[0].containers}
+        name = "stream, healed, block 2"
+        assert drawn == {f"{name} #1": [80.0, 90.0], f"{name} #2": [85.0, 95.0]}
 
     def test_the_same_results_give_the_same_svg(self, tmp_path: Path) -> None:
         results = write_lines(tmp_path / "results.jsonl", RESULTS)
