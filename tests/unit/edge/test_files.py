@@ -28,6 +28,11 @@ def examples_of(task: str, folder: Path, *, eval_limit: int | None = None) -> li
     return [classified(rows.task, part) for part in (rows.train, rows.validation[""])]
 
 
+def packed(lines: int) -> bytes:
+    """Return lines of JSON as gzip, the same at any time: they are part of a test's name."""
+    return gzip.compress(b'{"a": 1}\n' * lines, mtime=0)
+
+
 def write(path: Path) -> None:
     """Write ROWS in the format that the file's name says."""
     lines = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -87,8 +92,8 @@ def test_a_part_must_have_one_file(tmp_path: Path) -> None:
         ("train.jsonl", b'{"a": 1}\n[1]\n', r"train\.jsonl:2: a row must be a JSON object"),
         ("train.jsonl", b"\xff\xfe", r"cannot read .*train\.jsonl"),
         ("train.jsonl.gz", b"not gzip", r"cannot read .*train\.jsonl\.gz"),
-        ("train.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:40], r"cannot read .*jsonl\.gz"),
-        ("train.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-20] + b"\xff" * 20, "cannot read"),
+        ("train.jsonl.gz", packed(999)[:40], r"cannot read .*jsonl\.gz"),
+        ("train.jsonl.gz", packed(9)[:-20] + b"\xff" * 20, "cannot read"),
         ("train.parquet", b"PAR0", r"train\.parquet is not a parquet file"),
     ],
 )
