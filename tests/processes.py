@@ -79,15 +79,16 @@ def run(
     *arguments: object,
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
+    timeout: float = 280,
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of the two programs to its end."""
+    """Run one of the two programs to its end; `timeout` in seconds."""
     return subprocess.run(
         command(program, *arguments),
         cwd=cwd,
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=timeout,
     )
 
 
@@ -117,9 +118,12 @@ def train_here(runs: Path, *arguments: object, name: str = "run") -> dict[str, A
     return metrics
 
 
-def train(runs: Path, *arguments: object, name: str = "run") -> dict[str, Any]:
+def train(
+    runs: Path, *arguments: object, name: str = "run", timeout: float = 280
+) -> dict[str, Any]:
     """Run `sft-edge train` to a good end and return its metrics.json."""
-    done = run("sft-edge", "train", "--runs-dir", runs, "--name", name, *arguments)
+    line = ("train", "--runs-dir", runs, "--name", name, *arguments)
+    done = run("sft-edge", *line, timeout=timeout)
     assert done.returncode == 0, done.stderr
     metrics: dict[str, Any] = json.loads((runs / name / "metrics.json").read_text())
     return metrics

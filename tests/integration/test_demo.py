@@ -12,12 +12,12 @@ from tests.processes import history, running_cloud, train
 from tests.relay import counting_relay
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_demo(tmp_path: Path) -> None:
     """The unsplit model reaches 88 %, so what it was pre-trained on matters; the cut keeps it."""
     with running_cloud(tmp_path / "cloud") as cloud, counting_relay(cloud.port) as relay:
         line = ("--task", "demo", "--server", relay.server, "--unsplit")
-        metrics = train(tmp_path, *line)
+        metrics = train(tmp_path, *line, timeout=840)
     assert metrics["unsplit"]["value"] >= 0.88
     assert metrics["metric"]["value"] >= metrics["unsplit"]["value"] - 0.05
     assert metrics["bytes"]["reduction"] >= 384 / 8  # N / R, and more for the padding not sent
