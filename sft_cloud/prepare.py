@@ -23,13 +23,12 @@ from sft_cloud.device import choose_device, describe
 from sft_cloud.healing import Healer, Inputs
 from sft_cloud.texts import Example, encoded, read_texts
 from sft_common.config import BASIS_CUTS, DECODER_LAYERS, SplitSpec
-from sft_common.errors import ConfigError, DataError
+from sft_common.errors import ConfigError
 from sft_common.files import check_new, written_aside
-from sft_common.model.calibration import LEAST_TOKENS_PER_RANK, calibration_rows
-from sft_common.model.cuts import principal_basis
+from sft_common.model.calibration import calibrate
 from sft_common.model.families import shape_of
 from sft_common.model.joined import save_prepared
-from sft_common.model.loading import Pretrained, set_basis, set_edge_factor
+from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.partition import Net1, Net2
 from sft_common.model.sources import find_model
 from sft_common.model.tokenizer import check_length, load_tokenizer, padding_of
@@ -167,15 +166,9 @@ def _halves(
         once = dataclasses.replace(course.plan, epochs=1, max_steps=None, group_by_length=False)
         mixed = dataclasses.replace(course, plan=once)
         pairs = ((inputs, inputs["attention_mask"]) for inputs, _ in mixed)
-        rows_TN = calibration_rows(net1, pairs, hidden=hidden, device=device)
-        least = LEAST_TOKENS_PER_RANK * split.rank
-        if len(rows_TN) < least:
-            raise DataError(
-                f"the texts have {len(rows_TN)} tokens, a basis of rank {split.rank} needs at "
-                f"least {least}: give more text"
-            )
-        found = principal_basis(rows_TN, split.rank)
-        set_basis(net1, found)
+        found = calibrate(
+            net1, pairs, rank=split.rank, hidden=hidden, device=device, source="the text"
+        )
         basis = (found.mean, found.decoder)
     net2, u = pretrained.net2(split, seed=course.plan.seed, device=device, basis=basis)
     if u is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from sft_common.config import BASIS_CUTS
+from sft_common.model.calibration import calibrate
 from sft_common.model.loading import set_edge_factor
-from sft_edge.calibration import calibrate
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job
 
@@ -17,15 +19,32 @@ def open_session(job: Job) -> GrpcSession:
     """
     job.pretrained.fill_net1(job.net1)
     prepared = job.pretrained.prepared is not None
-    basis = calibrate(job) if job.spec.split.cut in BASIS_CUTS and not prepared else None
     session = GrpcSession(
         job.options.server,
         job.spec,
         job.shape,
         connect_seconds=job.options.connect_timeout,
-        basis=basis,
+        basis=_basis(job) if job.spec.split.cut in BASIS_CUTS and not prepared else None,
         prepared=prepared,
     )
     if session.edge_factor is not None:
         set_edge_factor(job.net1, session.edge_factor)
     return session
+
+
+def _basis(job: Job) -> tuple[Tensor, Tensor]:
+    """Give net1 its share of a basis found in the edge's own data; return the cloud's.
+
+    Only that leaves the edge, mu (N,) and D (R, N); docs/numerics.md says what they tell.
+    """
+    plan = job.plan
+    batches = job.data.train.shuffled(plan.batch_size, seed=plan.seed, epoch=0)
+    basis = calibrate(
+        job.net1,
+        ((batch.inputs, batch.mask) for batch in batches),
+        rank=job.spec.split.rank,
+        hidden=job.shape.hidden,
+        device=job.device,
+        source="the training part",
+    )
+    return basis.mean, basis.decoder

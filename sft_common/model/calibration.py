@@ -1,6 +1,6 @@
-"""What the split block is about to code, over a few batches: the ground of a basis. Pure torch.
+"""A basis for the cut from what the split block is about to code, over a few batches. Pure torch.
 
-Legend: B batch, M padded length, T real tokens, N hidden width.
+Legend: B batch, M padded length, T real tokens, N hidden width, R rank.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from sft_common.errors import DataError
+from sft_common.model.cuts import Basis, principal_basis
+from sft_common.model.loading import set_basis
 from sft_common.model.partition import Net1
 
 TOKENS_PER_CHANNEL = 24
@@ -19,22 +22,48 @@ LEAST_TOKENS_PER_RANK = 4
 """Fewer tokens would make a basis that says much about each of them, and little about others."""
 
 
-@torch.no_grad()
-def calibration_rows(
+def calibrate(
     net1: Net1,
     batches: Iterable[tuple[dict[str, Tensor], Tensor]],
     *,
+    rank: int,
     hidden: int,
     device: torch.device,
-) -> Tensor:
-    """Return the values that the cut codes, of enough real tokens or all there are, (T, N).
+    source: str,
+) -> Basis:
+    """Find the basis of a cut and give net1 its share of it.
 
     Args:
         net1: with its numbers, but not yet those of its cut; left in evaluation mode on the device.
         batches: inputs of the model, and the mask (B, M) of real tokens.
+        rank: R.
         hidden: N.
         device: where net1 runs.
+        source: what the batches come from, for messages.
+
+    Raises:
+        DataError: there are too few tokens for the rank.
     """
+    rows_TN = _rows(net1, batches, hidden, device)
+    least = LEAST_TOKENS_PER_RANK * rank
+    if len(rows_TN) < least:
+        raise DataError(
+            f"{source} has {len(rows_TN)} tokens, a basis of rank {rank} needs at least {least}: "
+            "with fewer it would give single tokens away; take a smaller --rank or more data"
+        )
+    basis = principal_basis(rows_TN, rank)
+    set_basis(net1, basis)
+    return basis
+
+
+@torch.no_grad()
+def _rows(
+    net1: Net1,
+    batches: Iterable[tuple[dict[str, Tensor], Tensor]],
+    hidden: int,
+    device: torch.device,
+) -> Tensor:
+    """Return the values that the cut codes, of enough real tokens or all there are, (T, N)."""
     net1.to(device).eval()
     seen: list[Tensor] = []
     hook = net1.block.cut.register_forward_pre_hook(lambda _, given: seen.append(given[0]))

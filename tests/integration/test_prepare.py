@@ -287,7 +287,10 @@ def test_bad_input_to_prepare(
         ({"text": tmp_path / "empty.txt"}, "1 lines of text are too few"),
         ({"text": tmp_path / "three.txt"}, "three.txt line 3 has 3 columns, 0 of them empty"),
         ({"text": tmp_path / "half.txt"}, "half.txt line 2 has 2 columns, 1 of them empty"),
-        ({"text": tmp_path / "short.txt"}, "6 tokens, a basis of rank 4 needs at least 16: give"),
+        (
+            {"text": tmp_path / "short.txt"},
+            "text has 6 tokens, a basis of rank 4 needs at least 16: with",
+        ),
         ({"max-length": 3}, "--max-length 3 is outside 4..64: tiny-bert takes 64 tokens"),
         ({"model": healed}, "healed was prepared already, for cut stream in block 2 at rank 4"),
         ({"text": tiny_model / "model.safetensors"}, "cannot read"),
