@@ -6,6 +6,7 @@ It knows nothing of files and of drawing. All accuracies are in per cent here: 1
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,9 @@ class Row:
     gap: float | None
     """Variant minus uncut in points, mean over the seeds that both have; None if there is none."""
 
+    gap_error: float | None
+    """Standard error of that mean in points; None with fewer than two such seeds."""
+
     gap_seeds: int
     """How many seeds both have."""
 
@@ -145,6 +149,7 @@ def _row(setting: Setting, variant: Variant, members: list[Line], uncut: dict[in
         std=statistics.stdev(values.values()) if len(values) > 1 else None,
         seeds=len(values),
         gap=statistics.fmean(gaps) if gaps else None,
+        gap_error=statistics.stdev(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else None,
         gap_seeds=len(gaps),
         wire_numbers_per_token=members[0]["wire_numbers_per_token"],
         bytes_ratio=_bytes_ratio(members),
@@ -166,7 +171,12 @@ def _bytes_ratio(members: Iterable[Line]) -> float:
 def _row_to_json(row: Row) -> dict[str, Any]:
     measured = dataclasses.asdict(row)
     del measured["setting"], measured["variant"]
-    names = {"mean": "mean_percent", "std": "std_percent", "gap": "gap_to_uncut_points"}
+    names = {
+        "mean": "mean_percent",
+        "std": "std_percent",
+        "gap": "gap_to_uncut_points",
+        "gap_error": "gap_standard_error_points",
+    }
     named = {names.get(name, name): value for name, value in measured.items()}
     rounded = {n: round(v, 6) if isinstance(v, float) else v for n, v in named.items()}
     return {**row.setting._asdict(), **row.variant._asdict(), **rounded}

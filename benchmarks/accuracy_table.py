@@ -30,7 +30,7 @@ METRIC_TITLES = {
 
 NOTES = """\
 Cells: mean ± sample standard deviation over seeds in per cent (number of seeds), then the gap to
-uncut in points, averaged over the seeds that both have. Bold: the best mean of the task among the
+uncut in points, mean ± standard error over the seeds that both have. Bold: the best mean of the task among the
 cuts that send equally many numbers in one encoding, where there are several. Numbers per token are
 those of each way. "uncut" is plain split learning, which computes what the unsplit model computes.
 """
@@ -88,8 +88,10 @@ def _cell(row: Row | None, best: Collection[Row]) -> str:
         return ""
     figure = f"{row.mean:.2f}" if row.std is None else f"{row.mean:.2f} ± {row.std:.2f}"
     marked = f"**{figure}**" if row in best else figure
-    gap = "" if row.gap is None or row.variant.is_uncut() else f", {row.gap:+.2f}"
-    return f"{marked} ({row.seeds}){gap}"
+    if row.gap is None or row.variant.is_uncut():
+        return f"{marked} ({row.seeds})"
+    error = "" if row.gap_error is None else f" ± {row.gap_error:.2f}"
+    return f"{marked} ({row.seeds}), {row.gap:+.2f}{error}"
 
 
 def _best(rows: Iterable[Row]) -> list[Row]:

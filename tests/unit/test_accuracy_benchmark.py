@@ -293,12 +293,14 @@ class TestSummary:
         assert found.seeds == 3
         # seeds 0 and 1 have an uncut run: (90 - 92 + 91 - 94) / 2
         assert found.gap == pytest.approx(-2.5)
+        # gaps -2 and -3: variance 1 / 2, over two seeds
+        assert found.gap_error == pytest.approx(0.5)
         assert found.gap_seeds == 2
 
     def test_one_seed_has_no_spread(self) -> None:
         found = row(rows_from(RESULTS), "cola", "sft", 8)
         assert (found.std, found.seeds) == (None, 1)
-        assert found.gap == pytest.approx(-5.0)
+        assert (found.gap, found.gap_error) == (pytest.approx(-5.0), None)
 
     def test_without_uncut_there_is_no_gap(self) -> None:
         found = row(rows_from(RESULTS[2:5]), "sst2", "sft", 8)
@@ -330,6 +332,7 @@ class TestSummary:
         entry = next(r for r in told["rows"] if (r["task"], r["cut"]) == ("cola", "sft"))
         assert entry["mean_percent"] == 35.0
         assert entry["gap_to_uncut_points"] == -5.0
+        assert entry["gap_standard_error_points"] is None
         assert entry["wire_numbers_per_token"] == 8
         assert entry["bytes_ratio"] == pytest.approx(0.013889)
 
@@ -340,7 +343,7 @@ class TestTable:
             "| cut | layer | rank | numbers per token | SST-2 accuracy | CoLA Matthews |",
             "| --- | --- | --- | --- | --- | --- |",
             "| uncut |  |  | 384 | 93.00 ± 1.41 (2) | 40.00 (1) |",
-            "| sft | 5 | 8 | 8 | 92.00 ± 2.65 (3), -2.50 | 35.00 (1), -5.00 |",
+            "| sft | 5 | 8 | 8 | 92.00 ± 2.65 (3), -2.50 ± 0.50 | 35.00 (1), -5.00 |",
             "| sft | 5 | 16 | 16 | 91.00 (1), -1.00 |  |",
             "| svd-residual | 5 | 8 | 392 | 92.50 (1), +0.50 |  |",
             "| stream | 2 | 8 | 8 | 89.00 (1), -3.00 |  |",
