@@ -30,9 +30,10 @@ METRIC_TITLES = {
 
 NOTES = """\
 Cells: mean ± sample standard deviation over seeds in per cent (number of seeds), then the gap to
-uncut in points, mean ± standard error over the seeds that both have. Bold: the best mean of the task among the
-cuts that send equally many numbers in one encoding, where there are several. Numbers per token are
-those of each way. "uncut" is plain split learning, which computes what the unsplit model computes.
+uncut in points, mean ± standard error over the seeds that both have. Bold: the best mean of the
+task among the cuts that send equally many numbers in one encoding, where there are several. Numbers
+per token are those of each way. "uncut" is plain split learning, which computes what the unsplit
+model computes.
 """
 
 
