@@ -48,6 +48,11 @@ class Cut:
     sends_stream: bool = False
     """Whether h travels too, for the residual."""
 
+    @property
+    def narrow(self) -> bool:
+        """Whether all that crosses is a code of R numbers: none of them can be spared."""
+        return self.code != "raw" and not self.sends_stream
+
     def edge_modules(self, layout: BlockLayout) -> tuple[str, ...]:
         """Return the modules of a block whose parameters the edge owns."""
         stage = STAGES.index(self.leaves_at)

@@ -32,7 +32,8 @@ class Pretrained:
         folder: holds config.json and safetensors.
         num_labels: C, the classes of the head.
         head: what the model ends in, one of `HEADS`.
-        dropout: probability for every dropout layer; None keeps the model's own.
+        dropout: probability for every dropout layer; None keeps the model's own, but for net1
+            below a narrow cut, which then has none.
         weights: where its tensors are fetched from when they are needed; None: from the folder.
 
     Raises:
@@ -52,6 +53,7 @@ class Pretrained:
         fixed = HEAD_TABLE[head].next_token or HEAD_TABLE[head].labels == "span"
         labels = 2 if fixed else num_labels
         self.config = with_dropout(_read_config(folder, labels), dropout)
+        self._dropout = dropout
         self.head = head
         self.padding: int | None = getattr(self.config, "pad_token_id", None)
         """Token that fills up the batches for `whole`: stock heads of causal models look for it.
@@ -117,12 +119,17 @@ class Pretrained:
     def net1(self, split: SplitSpec) -> Net1:
         """Return net1 on the meta device, after a look whether the checkpoint can fill it.
 
+        Below a narrow cut it has no dropout of the model's own: what that takes from a code of R
+        numbers, no other number makes up for (docs/decisions/0008).
+
         Raises:
             ConfigError: the cut does not fit the model, or the model was prepared for another one.
             ModelError: the checkpoint lacks a tensor.
         """
         self._check_prepared(split)
-        net1 = edge_half(self.config, split, self.head)
+        spared = self._dropout is None and CUT_TABLE[split.cut].narrow
+        config = with_dropout(self.config, 0.0) if spared else self.config
+        net1 = edge_half(config, split, self.head)
         code = () if self.prepared else f"{net1.block_name}.cut."
         self.checkpoint.require(
             name for name, _ in net1.skeleton.named_parameters() if not name.startswith(code)

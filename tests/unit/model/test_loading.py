@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sft_common.config import SplitSpec
+from sft_common.config import BASIS_CUTS, CUTS, SplitSpec
 from sft_common.errors import MismatchError, ModelError
 from sft_common.model.identity import check_same
 from sft_common.model.loading import Pretrained, set_edge_factor
@@ -218,3 +218,23 @@ def test_dropout_reaches_every_dropout_layer(tiny_model: Path) -> None:
     model = Pretrained(tiny_model, num_labels=2, dropout=0.25).whole(seed=0)
     layers = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
     assert layers and set(layers) == {0.25}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("asked", [None, 0.25])
+def test_below_a_narrow_cut_there_is_no_dropout_unless_asked_for(
+    tmp_path: Path, cut: str, asked: float | None
+) -> None:
+    own = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
+    pretrained = Pretrained(save_tiny_model(tmp_path / "m", **own), num_labels=2, dropout=asked)
+    split = SplitSpec(cut=cut, split_layer=2, rank=4)
+    usual = 0.2 if asked is None else asked
+    spared = asked is None and cut not in ("none", "svd-residual")
+    assert dropout_of(pretrained.net1(split)) == {0.0 if spared else usual}
+    basis = (torch.zeros(32), torch.zeros(4, 32)) if cut in BASIS_CUTS else None
+    assert dropout_of(pretrained.net2(split, seed=0, device=CPU, basis=basis)[0]) == {usual}
+
+
+def dropout_of(module: torch.nn.Module) -> set[float]:
+    """Return the probabilities of all dropout layers of a module."""
+    return {m.p for m in module.modules() if isinstance(m, torch.nn.Dropout)}
