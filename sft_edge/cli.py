@@ -179,7 +179,13 @@ def _add_how_long(train: argparse.ArgumentParser) -> None:
     group.add_argument("--max-length", type=count, metavar="TOKENS", help="cut longer examples")
     group.add_argument("--train-examples", type=count, metavar="N", help="use only the first N")
     group.add_argument("--eval-examples", type=count, metavar="N", help="use only the first N")
-    group.add_argument("--dropout", type=share, metavar="P", help="for every dropout layer")
+    group.add_argument(
+        "--dropout",
+        type=share,
+        metavar="P",
+        help="for every dropout layer (default: the model's own; none on the edge below a cut "
+        "that sends a code)",
+    )
     group.add_argument(
         "--seed", type=number_in(0, 2**63 - 1), default=0, metavar="N", help="default %(default)s"
     )
