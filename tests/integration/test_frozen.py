@@ -146,7 +146,7 @@ def test_an_edge_may_leave_when_all_is_sent(
         assert told == [entry["loss"] for entry in history(tmp_path, "stays")]
     assert seconds[0] == seconds[1]  # the time that the edge was away is nobody's
     parts = [seconds[0][name] for name in ("edge", "wire", "cloud")]
-    assert seconds[0]["cloud"] > 0
+    assert parts[0] > 0 and parts[2] > 0  # a wire this short may round to nothing
     assert sum(parts) == pytest.approx(seconds[0]["total"], abs=0.01)  # each is rounded
 
 
