@@ -118,12 +118,12 @@ def benchmark(options: argparse.Namespace) -> None:
     shape = shape_of_model(source)
     healed = healed_models(options.healed, source.name)
     runs = runs_of(options, source.name, shape, list(healed))
-    results = ResultsFile(options.out)
-    done = results.done()
-    missing = [run for run in runs if run.key() not in done]
-    print(f"{len(runs)} runs, {len(runs) - len(missing)} of them in {options.out} already")
-    places = {cut.healed: str(folder) for cut, folder in healed.items()}
-    failed = run_all(missing, results, options, shape, places)
+    with ResultsFile(options.out) as results:
+        done = results.done()
+        missing = [run for run in runs if run.key() not in done]
+        print(f"{len(runs)} runs, {len(runs) - len(missing)} of them in {options.out} already")
+        places = {cut.healed: str(folder) for cut, folder in healed.items()}
+        failed = run_all(missing, results, options, shape, places)
     if results.done():
         print(f"\n{table(results.lines)}", end="")
     if options.json:

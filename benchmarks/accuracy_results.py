@@ -6,11 +6,12 @@ it writes leaves a torn last line, which counts for nothing.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from benchmarks.grid import Key, key_of
 from sft_common.errors import DataError
@@ -20,21 +21,31 @@ Line = dict[str, Any]
 
 
 class ResultsFile:
-    """A file of results that grows. Opening it drops a torn last line.
+    """A file of results that grows and has one writer; a context. Opening drops a torn last line.
 
     Args:
         path: need not be there yet, nor its folder.
 
     Raises:
-        DataError: the file is not one of results; names the line.
+        DataError: the file is not one of results (names the line), or has a writer already.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        self.lines = read_results(path)
-        _end_whole(path)
+        self._file = open(path, "ab")
+        try:
+            _lock(self._file, path)
+            self.lines = read_results(path)
+            _end_whole(path)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> ResultsFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
 
     def done(self) -> set[Key]:
         """Return the runs that came to a good end."""
@@ -43,10 +54,9 @@ class ResultsFile:
     def append(self, line: Line) -> None:
         """Add a run's line; it is on the disk when this returns."""
         self.lines.append(line)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 def read_results(path: Path) -> list[Line]:
@@ -68,6 +78,16 @@ def latest(lines: Iterable[Line]) -> tuple[list[Line], list[Line]]:
     for line in lines:
         (failed if "error" in line else good)[key_of(line)] = line
     return list(good.values()), [line for key, line in failed.items() if key not in good]
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """Keep other benchmarks out until the file is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DataError(
+            f"another benchmark is writing {path}; wait for it, or give this one its own --out"
+        ) from error
 
 
 def _end_whole(path: Path) -> None:

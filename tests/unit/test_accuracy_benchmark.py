@@ -240,20 +240,30 @@ class TestGrid:
 class TestResultsFile:
     def test_what_is_appended_is_done_and_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "results.jsonl"
-        ResultsFile(path).append(RESULTS[0])
-        again = ResultsFile(path)
-        assert again.lines == [RESULTS[0]]
-        assert again.done() == {key_of(RESULTS[0])}
+        with ResultsFile(path) as results:
+            results.append(RESULTS[0])
+        with ResultsFile(path) as again:
+            assert again.lines == [RESULTS[0]]
+            assert again.done() == {key_of(RESULTS[0])}
+
+    def test_there_is_one_writer_at_a_time(self, tmp_path: Path) -> None:
+        path = tmp_path / "results.jsonl"
+        with ResultsFile(path) as results:
+            with pytest.raises(DataError, match=r"another benchmark is writing .*results\.jsonl"):
+                ResultsFile(path)
+            results.append(RESULTS[0])
+        with ResultsFile(path) as again:
+            assert again.lines == [RESULTS[0]]
 
     def test_a_failed_run_is_not_done_until_it_succeeds(self, tmp_path: Path) -> None:
         failed, good = RESULTS[-1], made_up("cola", "stream:5:8", 0, 0.3)
-        results = ResultsFile(tmp_path / "results.jsonl")
-        results.append(failed)
-        assert results.done() == set()
-        assert latest(results.lines) == ([], [failed])
-        results.append(good)
-        assert results.done() == {key_of(good)}
-        assert latest(results.lines) == ([good], [])
+        with ResultsFile(tmp_path / "results.jsonl") as results:
+            results.append(failed)
+            assert results.done() == set()
+            assert latest(results.lines) == ([], [failed])
+            results.append(good)
+            assert results.done() == {key_of(good)}
+            assert latest(results.lines) == ([good], [])
 
     def test_every_field_of_the_key_tells_runs_apart(self) -> None:
         changes = {"extra": "--batch-size 8", "train_examples": None, "edge": "frozen", "epochs": 2}
@@ -266,14 +276,16 @@ class TestResultsFile:
         whole = path.read_bytes()
         path.write_bytes(whole + torn.encode()[:12])
         assert read_results(path) == RESULTS[:2]
-        ResultsFile(path).append(RESULTS[2])
+        with ResultsFile(path) as results:
+            results.append(RESULTS[2])
         assert path.read_bytes().startswith(whole)
         assert read_results(path) == RESULTS[:3]
 
     def test_a_whole_last_line_without_line_feed_is_kept(self, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "results.jsonl", RESULTS[:2])
         path.write_bytes(path.read_bytes().rstrip(b"\n"))
-        ResultsFile(path).append(RESULTS[2])
+        with ResultsFile(path) as results:
+            results.append(RESULTS[2])
         assert read_results(path) == RESULTS[:3]
 
     @pytest.mark.parametrize("wrong", ["no JSON", '{"task": "sst2"}', "[1]", "3"])
