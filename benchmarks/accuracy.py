@@ -74,14 +74,15 @@ def _add_grid(top: argparse.ArgumentParser) -> None:
         nargs="+",
         type=cut_from,
         metavar="CUT:LAYER:RANK",
-        help=f"or uncut; :frozen behind it freezes the edge; default: {' '.join(CUTS)}",
+        help="or uncut; :ENCODING[/ENCODING OF GRADIENTS] and :frozen (edge) may follow; "
+        f"default: {' '.join(CUTS)}",
     )
     top.add_argument(
         "--healed",
         nargs="+",
         default=[],
         metavar="DIR",
-        help="further cuts: models that sft-cloud prepare made of --model; :frozen as above",
+        help="further cuts: models that sft-cloud prepare made of --model; more may follow too",
     )
     top.add_argument("--seeds", nargs="+", type=seed, metavar="N", help="default: 0 1 2")
     top.add_argument(

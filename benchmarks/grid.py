@@ -54,6 +54,9 @@ class Cut:
     healed: str = ""
     """How the cut model was healed; empty: not at all."""
 
+    encoding: str = "float32"
+    """How a number travels, as `Run.encoding`."""
+
     def at(self, shape: ModelShape) -> SplitSpec:
         """Return the cut of a model of that shape.
 
@@ -92,7 +95,7 @@ class Run:
     """How the cut model was brought near the uncut one before the task; empty: not at all."""
 
     encoding: str = "float32"
-    """How a number travels."""
+    """How a number travels, one of `ENCODINGS`; two with a slash: activations and gradients."""
 
     seed: int
     """Seed of batches, fresh head and dropout."""
@@ -115,12 +118,15 @@ class Run:
 
     def arguments(self) -> list[str]:
         """Return the options of `sft-edge train` that make this run, but not where things lie."""
+        encoding, _, gradient_encoding = self.encoding.partition("/")
         options = {
             "--task": self.task,
             "--cut": self.cut,
             "--split-layer": self.split_layer,
             "--rank": self.rank,
             "--edge": None if self.edge == "trained" else self.edge,
+            "--encoding": None if self.encoding == "float32" else encoding,
+            "--grad-encoding": gradient_encoding or None,
             "--seed": self.seed,
             "--epochs": self.epochs,
             "--train-examples": self.train_examples,
@@ -138,7 +144,9 @@ class Run:
         """Return how a person reads it."""
         where = UNCUT if self.cut == "none" else f"{self.cut}:{self.split_layer}:{self.rank}"
         frozen = "" if self.edge == "trained" else f":{self.edge}"
-        return f"{self.task} {where}{frozen}{' healed' if self.healed else ''} seed {self.seed}"
+        encoded = "" if self.encoding == "float32" else f":{self.encoding}"
+        healed = " healed" if self.healed else ""
+        return f"{self.task} {where}{encoded}{frozen}{healed} seed {self.seed}"
 
 
 def _given(rank: int | None) -> int:
@@ -194,6 +202,7 @@ def plan(
             rank=cut.rank,
             edge=cut.edge,
             healed=cut.healed,
+            encoding=cut.encoding,
             seed=seed,
             train_examples=limit.examples,
             eval_examples=eval_examples,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.grid import Cut
-from benchmarks.grid_options import edge_from
+from benchmarks.grid_options import manner_from
 from sft_common.config import SplitSpec
 from sft_common.errors import ConfigError
 from sft_common.model.prepared import healing_of, prepared_split
@@ -18,7 +18,7 @@ def healed_models(folders: Sequence[str], model: str) -> dict[Cut, Path]:
     """Return the cuts that models were healed for, and the folder of each.
 
     Args:
-        folders: as `sft-cloud prepare` wrote them; ":frozen" behind one freezes the edge.
+        folders: as `sft-cloud prepare` wrote them, with what `manner_from` takes behind.
         model: name of what they must have been healed from.
 
     Raises:
@@ -28,7 +28,7 @@ def healed_models(folders: Sequence[str], model: str) -> dict[Cut, Path]:
     """
     found: dict[Cut, Path] = {}
     for text in folders:
-        plain, edge = edge_from(text)
+        plain, edge, encoding = manner_from(text)
         folder = Path(plain)
         split, healing = prepared_split(folder), healing_of(folder)
         if split is None or not healing:
@@ -39,7 +39,8 @@ def healed_models(folders: Sequence[str], model: str) -> dict[Cut, Path]:
             )
         how = f"{_recipe(folder, split, healing)}; {_outcome(folder, healing)}"
         name, layer, rank = split.cut, split.split_layer, split.rank
-        found[Cut(name=name, layer=layer, rank=rank, edge=edge, healed=how)] = folder
+        cut = Cut(name=name, layer=layer, rank=rank, edge=edge, healed=how, encoding=encoding)
+        found[cut] = folder
     return found
 
 

@@ -9,13 +9,14 @@ import argparse
 import shlex
 
 from benchmarks.grid import UNCUT, Cut, Limit
-from sft_common.config import CUTS
+from sft_common.config import CUTS, ENCODINGS
 from sft_edge.tasks.table import TASKS
 
 FROZEN = "frozen"
 
 OWN_OPTIONS = (
     *("--task", "--model", "--data", "--server", "--cut", "--split-layer", "--rank", "--edge"),
+    *("--encoding", "--grad-encoding"),
     *(
         "--seed",
         "--epochs",
@@ -40,27 +41,36 @@ def task_from(text: str) -> str:
 
 
 def cut_from(text: str) -> Cut:
-    """Convert "uncut" or CUT:LAYER:RANK, with ":frozen" behind it for a frozen edge."""
+    """Convert "uncut" or CUT:LAYER:RANK, with what `manner_from` takes behind it."""
     if text == UNCUT:
         return Cut()
-    plain, edge = edge_from(text)
+    plain, edge, encoding = manner_from(text)
     name, *numbers = plain.split(":")
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no cut; write {UNCUT} or CUT:LAYER:RANK[:{FROZEN}], such as sft:5:8"
+            f"{text!r} is no cut; write {UNCUT} or CUT:LAYER:RANK[:ENCODING[/ENCODING]][:{FROZEN}],"
+            " such as sft:5:8"
         )
     cutting = [cut for cut in CUTS if cut != "none"]
     if name not in cutting:
         raise argparse.ArgumentTypeError(
             f"unknown cut in {text!r}; choose {UNCUT} or one of: {', '.join(cutting)}"
         )
-    return Cut(name=name, layer=int(numbers[0]), rank=int(numbers[1]), edge=edge)
+    layer, rank = map(int, numbers)
+    return Cut(name=name, layer=layer, rank=rank, edge=edge, encoding=encoding)
 
 
-def edge_from(text: str) -> tuple[str, str]:
-    """Return a text without its ":frozen", and whether the edge is "trained" or "frozen"."""
+def manner_from(text: str) -> tuple[str, str, str]:
+    """Return a text without its ":ENCODING[/ENCODING]" and ":frozen", and what they say.
+
+    The second is "trained" or "frozen", the third how numbers travel, as `Run.encoding`.
+    """
     plain = text.removesuffix(f":{FROZEN}")
-    return plain, "trained" if plain == text else FROZEN
+    edge = "trained" if plain == text else FROZEN
+    head, _, last = plain.rpartition(":")
+    if head and all(name in ENCODINGS for name in last.split("/")) and last.count("/") < 2:
+        return head, edge, last
+    return plain, edge, "float32"
 
 
 def limit_from(text: str) -> tuple[str, Limit]:

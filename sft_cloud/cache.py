@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from sft_cloud.session import Labels
 from sft_common.errors import CapacityError
+from sft_common.wire.codec import numbers_of
+from sft_common.wire.encodings import ENCODING_TABLE
 
 
 @dataclass(slots=True)
@@ -38,16 +38,23 @@ class ActivationCache:
 
     Args:
         width: W.
+        encoding: how the numbers were sent, and are kept.
         memory_bytes: kept in memory; more goes to disk.
         limit_bytes: more than this is refused.
         folder: where the disk file is made; None for the system's place for such files.
     """
 
     def __init__(
-        self, width: int, *, memory_bytes: int, limit_bytes: int, folder: Path | None = None
+        self,
+        width: int,
+        encoding: str,
+        *,
+        memory_bytes: int,
+        limit_bytes: int,
+        folder: Path | None = None,
     ) -> None:
-        self._row_bytes = width * torch.float32.itemsize
-        self._width, self._limit = width, limit_bytes
+        self._row_bytes = ENCODING_TABLE[encoding].row_bytes(width)
+        self._width, self._encoding, self._limit = width, encoding, limit_bytes
         self._file = tempfile.SpooledTemporaryFile(
             max_size=memory_bytes, dir=str(folder) if folder else None
         )
@@ -55,7 +62,7 @@ class ActivationCache:
         self._parts: dict[int, _Part] = {}
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Bytes of all activations."""
         return self._rows * self._row_bytes
 
@@ -75,7 +82,7 @@ class ActivationCache:
     def add(
         self,
         part: int,
-        activation_TW: Tensor,
+        rows: bytes,
         lengths: Sequence[int],
         labels: Sequence[Labels],
     ) -> None:
@@ -83,21 +90,21 @@ class ActivationCache:
 
         Args:
             part: 0 for training, 1 and up for validation.
-            activation_TW: shape (T, W), float32 on the CPU.
+            rows: T rows of numbers as they were sent.
             lengths: of each example, B entries.
             labels: of each example, B entries, or none at all.
 
         Raises:
             CapacityError: the cache is full, or the disk is.
         """
-        if self.bytes + len(activation_TW) * self._row_bytes > self._limit:
+        if self.size_bytes + len(rows) > self._limit:
             raise CapacityError(
                 f"the examples take more than the {self._limit / 1e9:,.2f} GB that this cloud "
                 "keeps for a session; choose a smaller --rank, or train with --edge trained"
             )
         try:
-            self._file.seek(self.bytes)
-            self._file.write(activation_TW.contiguous().numpy().tobytes())
+            self._file.seek(self.size_bytes)
+            self._file.write(rows)
         except OSError as error:
             raise CapacityError(f"the cloud's disk does not take the examples: {error}") from error
         kept, row = self._parts.setdefault(part, _Part()), self._rows
@@ -112,16 +119,15 @@ class ActivationCache:
         """Return examples of a part: activations (T, W), lengths, labels in a row."""
         kept = self._parts[part]
         lengths = [kept.lengths[row] for row in rows]
-        pieces = [self._read(kept.offsets[row], kept.lengths[row]) for row in rows]
+        data = bytearray().join(self._read(kept.offsets[row], kept.lengths[row]) for row in rows)
         labels = [n for row in rows for n in kept.labels[row]] if kept.labels else []
-        return torch.cat(pieces), lengths, labels
+        return numbers_of(data, (sum(lengths), self._width), self._encoding), lengths, labels
 
     def close(self) -> None:
         """Delete everything."""
         self._file.close()
         self._parts.clear()
 
-    def _read(self, row: int, length: int) -> Tensor:
+    def _read(self, row: int, length: int) -> bytes:
         self._file.seek(row * self._row_bytes)
-        data = bytearray(self._file.read(length * self._row_bytes))
-        return torch.from_numpy(np.frombuffer(data, np.float32)).reshape(length, self._width)
+        return self._file.read(length * self._row_bytes)

@@ -24,7 +24,7 @@ from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.spec import basis_from_proto, plan_from_proto, spec_from_proto
 from sft_common.rpc.status import status_of
-from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
+from sft_common.wire.codec import checked_rows, tensor_from_proto, tensor_to_proto
 
 Requests = AsyncIterator[pb.TrainRequest]
 
@@ -153,20 +153,22 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
 
 def _step(session: Session, message: pb.Step) -> pb.StepResult:
     shape = session.activation_shape(message.lengths)
-    activation_TW = tensor_from_proto(message.activation, shape, "activation")
-    labels = message.numbers if session.spec.head == "regression" else message.labels
+    spec = session.spec
+    activation_TW = tensor_from_proto(message.activation, shape, "activation", spec.encoding)
+    labels = message.numbers if spec.head == "regression" else message.labels
     loss, gradient_TW = session.step(message.step, activation_TW, message.lengths, list(labels))
-    return pb.StepResult(step=message.step, loss=loss, gradient=tensor_to_proto(gradient_TW))
+    gradient = tensor_to_proto(gradient_TW, spec.gradient_encoding, session.rounding)
+    return pb.StepResult(step=message.step, loss=loss, gradient=gradient)
 
 
 def _store(session: Session, cache: ActivationCache, message: pb.Store) -> None:
     shape = session.activation_shape(message.lengths)
-    activation_TW = tensor_from_proto(message.activation, shape, "activation")
+    rows = checked_rows(message.activation, shape, "activation", session.spec.encoding)
     numbers = session.spec.head == "regression"
     labels = list(message.numbers if numbers else message.labels)
     needed = message.part == 0 or session.spec.head == "causal-lm"
     split = session.split_labels(message.lengths, labels, needed=needed)
-    cache.add(message.part, activation_TW, message.lengths, split)
+    cache.add(message.part, rows, message.lengths, split)
 
 
 def _event_to_proto(event: Event) -> pb.FollowResponse:
@@ -184,7 +186,8 @@ def _event_to_proto(event: Event) -> pb.FollowResponse:
 
 def _evaluate(session: Session, message: pb.Evaluate) -> pb.Evaluation:
     shape = session.activation_shape(message.lengths)
-    activation_TW = tensor_from_proto(message.activation, shape, "activation")
+    encoding = session.spec.encoding
+    activation_TW = tensor_from_proto(message.activation, shape, "activation", encoding)
     session.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
     verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
     return pb.Evaluation(logits=tensor_to_proto(verdict))

@@ -9,6 +9,7 @@ those of the head (sft_common/model/heads.py).
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 
 import torch
@@ -80,6 +81,8 @@ class Session:
         self._engine = engine
         self._head = HEAD_TABLE[spec.head]
         self._logits_per_token = logits_per_token or self._head.per_token
+        self.rounding = torch.Generator(engine.device)
+        self.rounding.manual_seed(spec.seed ^ zlib.crc32(b"rounding"))
 
     def step(
         self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels

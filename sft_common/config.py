@@ -25,6 +25,9 @@ HEADS = (
 )
 """Kinds of heads that net2 can end in; sft_common/model/heads.py says what each computes."""
 
+ENCODINGS = ("float32", "float16", "bfloat16", "int8", "int4")
+"""How a number travels; docs/numerics.md has the error of each."""
+
 DECODER_LAYERS = 3
 """What `sft-cloud prepare` gives a cut that has a basis, unless told otherwise."""
 
@@ -205,7 +208,18 @@ class SessionSpec:
     dropout: float | None = None
     """Probability for every dropout layer, in [0, 1); None: the model's own."""
 
+    encoding: str = "float32"
+    """How activations travel, one of `ENCODINGS`."""
+
+    gradient_encoding: str = "float32"
+    """How their gradients travel back, one of `ENCODINGS`."""
+
     def __post_init__(self) -> None:
+        for encoding in (self.encoding, self.gradient_encoding):
+            if encoding not in ENCODINGS:
+                raise ConfigError(
+                    f"unknown encoding {encoding!r}; choose one of: {', '.join(ENCODINGS)}"
+                )
         if self.head not in HEADS:
             raise ConfigError(f"unknown head {self.head!r}; choose one of: {', '.join(HEADS)}")
         if self.head == "regression":

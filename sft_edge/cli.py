@@ -15,7 +15,7 @@ from sft_common.commandline import (
     real_in,
     run_command,
 )
-from sft_common.config import CUTS
+from sft_common.config import CUTS, ENCODINGS
 from sft_edge.tasks.table import TASKS
 
 _MANY = 10**9
@@ -37,6 +37,7 @@ def parser() -> OneLineParser:
     train = commands.add_parser("train", help="fine-tune a model together with a cloud")
     _add_what(train)
     _add_cut(train)
+    _add_wire(train)
     _add_edge(train)
     _add_how_long(train)
     _add_output(train)
@@ -145,6 +146,21 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
         type=int,
         metavar="R",
         help="numbers per token (default: as prepared, else 8); cut none has none",
+    )
+
+
+def _add_wire(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("how numbers travel")
+    group.add_argument(
+        "--encoding",
+        choices=ENCODINGS,
+        default="float32",
+        help="of activations (default %(default)s)",
+    )
+    group.add_argument(
+        "--grad-encoding",
+        choices=ENCODINGS,
+        help="of their gradients, rounded stochastically (default: as --encoding)",
     )
 
 

@@ -104,7 +104,8 @@ class GrpcSession:
             UnreachableError: the connection was lost.
             SftError: the cloud refused the step.
         """
-        message = pb.Step(step=step, activation=tensor_to_proto(activation_TW), lengths=lengths)
+        activation = tensor_to_proto(activation_TW, self._spec.encoding)
+        message = pb.Step(step=step, activation=activation, lengths=lengths)
         if self._spec.head == "regression":
             message.numbers.extend(labels)
         else:
@@ -113,8 +114,8 @@ class GrpcSession:
         self.traffic.cloud_seconds += result.cloud_seconds
         if result.step != step:
             raise ProtocolError(f"the cloud answered step {result.step}, step {step} was asked")
-        gradient_TW = tensor_from_proto(result.gradient, tuple(activation_TW.shape), "gradient")
-        return result.loss, gradient_TW
+        shape, encoding = tuple(activation_TW.shape), self._spec.gradient_encoding
+        return result.loss, tensor_from_proto(result.gradient, shape, "gradient", encoding)
 
     def apply(self, step: int, learning_rate: float) -> None:
         """Have the cloud step its optimizer; an error shows with the next reply."""
@@ -124,9 +125,8 @@ class GrpcSession:
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
     ) -> Tensor:
         """Return what the head says of a batch; raises like `step`."""
-        message = pb.Evaluate(
-            activation=tensor_to_proto(activation_TW), lengths=lengths, labels=labels
-        )
+        activation = tensor_to_proto(activation_TW, self._spec.encoding)
+        message = pb.Evaluate(activation=activation, lengths=lengths, labels=labels)
         evaluation = self._compute(pb.TrainRequest(evaluate=message), "evaluation").evaluation
         self.traffic.cloud_seconds += evaluation.cloud_seconds
         head = HEAD_TABLE[self._spec.head]
@@ -147,7 +147,7 @@ class GrpcSession:
         Raises:
             LimitError: the batch is larger than the cloud takes.
         """
-        activation = tensor_to_proto(activation_TW)
+        activation = tensor_to_proto(activation_TW, self._spec.encoding)
         message = pb.Store(part=part, activation=activation, lengths=lengths)
         if self._spec.head == "regression":
             message.numbers.extend(labels)

@@ -109,6 +109,8 @@ def prepare(options: argparse.Namespace) -> Job:
             num_labels=pretrained.classes or len(task.labels) or 1,
             seed=options.seed,
             dropout=options.dropout,
+            encoding=options.encoding,
+            gradient_encoding=options.grad_encoding or options.encoding,
         ),
         net1=net1,
         data=prepare_data(rows, encoder),

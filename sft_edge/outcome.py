@@ -18,8 +18,6 @@ from sft_edge.recorder import Recorder
 from sft_edge.traffic import Traffic
 from sft_edge.trainer import Evaluation
 
-ENCODING = "float32"
-
 
 def asked(job: Job) -> dict[str, Any]:
     """Return the part of metrics.json that is known before the first step."""
@@ -32,7 +30,8 @@ def asked(job: Job) -> dict[str, Any]:
         "rank": None if split.cut == "none" else split.rank,
         "decoder_layers": split.decoder_layers,
         "edge": job.options.edge,
-        "encoding": ENCODING,
+        "encoding": job.spec.encoding,
+        "gradient_encoding": job.spec.gradient_encoding,
         "epochs": job.plan.epochs,
         "examples": len(job.data.train),
         "evaluated_examples": sum(len(part.data) for part in job.data.validation.values()),

@@ -42,6 +42,7 @@ def job_facts(job: Job, session: GrpcSession) -> dict[str, Any]:
         "head": job.spec.head,
         "num_labels": job.spec.num_labels,
         "seed": job.spec.seed,
+        "encoding": job.spec.encoding,
         "max_length": job.max_length,
         "batch_size": job.plan.batch_size,
         "data": str(options.data.absolute()) if options.data else None,
@@ -137,6 +138,7 @@ def read_run(options: argparse.Namespace) -> TrainedRun:
             head=facts["head"],
             num_labels=facts["num_labels"],
             seed=facts["seed"],
+            encoding=facts.get("encoding", "float32"),
         ),
         net1=net1.eval(),
         encoder=encoder_for(

@@ -14,7 +14,12 @@ from sft_common.config import CUTS, ModelIdentity, OptimizerSpec, SessionSpec, S
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
-from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
+from sft_common.wire.codec import (
+    encoding_from_proto,
+    encoding_to_proto,
+    tensor_from_proto,
+    tensor_to_proto,
+)
 
 CloudBasis = tuple[Tensor, Tensor]
 """mu (N,) and D (R, N): what the cloud needs to decode a stream."""
@@ -41,6 +46,8 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
         seed=spec.seed,
         dropout=spec.dropout,
         head=spec.head,
+        encoding=encoding_to_proto(spec.encoding),
+        gradient_encoding=encoding_to_proto(spec.gradient_encoding),
     )
 
 
@@ -80,6 +87,8 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
         seed=message.seed,
         dropout=message.dropout if message.HasField("dropout") else None,
         head=message.head,
+        encoding=encoding_from_proto(message.encoding),
+        gradient_encoding=encoding_from_proto(message.gradient_encoding),
     )
 
 

@@ -7,45 +7,102 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from sft_common.errors import ProtocolError
+from sft_common.config import ENCODINGS
+from sft_common.errors import ConfigError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.wire.encodings import ENCODING_TABLE
+
+_ELEMENT_TYPES = {
+    "float32": pb.ELEMENT_TYPE_FLOAT32,
+    "float16": pb.ELEMENT_TYPE_FLOAT16,
+    "bfloat16": pb.ELEMENT_TYPE_BFLOAT16,
+    "int8": pb.ELEMENT_TYPE_INT8,
+    "int4": pb.ELEMENT_TYPE_INT4,
+}
 
 
-def tensor_to_proto(tensor: Tensor) -> pb.Tensor:
-    """Return a message with the numbers of a float32 tensor of any shape and device."""
+def tensor_to_proto(
+    tensor: Tensor, encoding: str = "float32", generator: Generator | None = None
+) -> pb.Tensor:
+    """Return a message with the numbers of a float32 tensor of any device.
+
+    Args:
+        tensor: of any shape; of two dimensions for the scaled encodings.
+        encoding: how to write them, one of `ENCODINGS`.
+        generator: rounds stochastically; on the device of the tensor.
+    """
     assert tensor.dtype == torch.float32
-    array = tensor.detach().cpu().contiguous().numpy().astype("<f4", copy=False)
+    width = tensor.shape[-1] if tensor.ndim else 1
+    rows_TW = tensor.detach().reshape(math.prod(tensor.shape[:-1]), width)
+    rows_TK = ENCODING_TABLE[encoding].encode(rows_TW, generator)
     return pb.Tensor(
-        data=array.tobytes(),
+        data=rows_TK.cpu().numpy().tobytes(),
         shape=tensor.shape,
-        element_type=pb.ELEMENT_TYPE_FLOAT32,
+        element_type=encoding_to_proto(encoding),
     )
 
 
-def tensor_from_proto(message: pb.Tensor, expected: Sequence[int], what: str) -> Tensor:
+def tensor_from_proto(
+    message: pb.Tensor, expected: Sequence[int], what: str, encoding: str = "float32"
+) -> Tensor:
     """Return the tensor of a message as float32 on the CPU; it owns its memory.
 
     Args:
         message: as it came from the peer.
         expected: the shape that it must have.
         what: its name in error messages.
+        encoding: how it must be written.
 
     Raises:
         ProtocolError: another element type, shape or number of bytes than expected.
     """
-    if message.element_type != pb.ELEMENT_TYPE_FLOAT32:
+    rows = bytearray(checked_rows(message, expected, what, encoding))
+    return numbers_of(rows, expected, encoding)
+
+
+def checked_rows(
+    message: pb.Tensor, expected: Sequence[int], what: str, encoding: str = "float32"
+) -> bytes:
+    """Return the rows of a message as they were written; arguments and errors as above."""
+    if message.element_type != encoding_to_proto(encoding):
         raise ProtocolError(
             f"{what} has element type {message.element_type}; "
-            f"only float32 ({pb.ELEMENT_TYPE_FLOAT32}) is spoken here"
+            f"{encoding} ({encoding_to_proto(encoding)}) was agreed on"
         )
     if list(message.shape) != list(expected):
         raise ProtocolError(f"{what} has shape {tuple(message.shape)}, expected {tuple(expected)}")
-    size = math.prod(expected) * torch.float32.itemsize
+    width = expected[-1] if expected else 1
+    size = math.prod(expected[:-1]) * ENCODING_TABLE[encoding].row_bytes(width)
     if len(message.data) != size:
         raise ProtocolError(
             f"{what} of shape {tuple(expected)} has {len(message.data)} bytes, expected {size}"
         )
-    array = np.frombuffer(message.data, dtype="<f4").astype(np.float32)
-    return torch.from_numpy(array).reshape(tuple(expected))
+    return message.data
+
+
+def numbers_of(rows: bytearray, shape: Sequence[int], encoding: str) -> Tensor:
+    """Return the numbers of rows, float32; may share their memory, which nobody else uses."""
+    width = shape[-1] if shape else 1
+    chosen = ENCODING_TABLE[encoding]
+    rows_K = torch.from_numpy(np.frombuffer(rows, np.uint8))
+    rows_TK = rows_K.reshape(math.prod(shape[:-1]), chosen.row_bytes(width))
+    return chosen.decode(rows_TK, width).reshape(tuple(shape))
+
+
+def encoding_to_proto(encoding: str) -> pb.ElementType:
+    """Return the number of an encoding in messages."""
+    return _ELEMENT_TYPES[encoding]
+
+
+def encoding_from_proto(element_type: int) -> str:
+    """Return the name of an encoding.
+
+    Raises:
+        ConfigError: there is none of that number.
+    """
+    for encoding, number in _ELEMENT_TYPES.items():
+        if number == element_type:
+            return encoding
+    raise ConfigError(f"unknown encoding {element_type}; choose one of: {', '.join(ENCODINGS)}")

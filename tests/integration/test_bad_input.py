@@ -159,7 +159,8 @@ def test_a_cloud_of_another_protocol_version(edge: Callable[..., str]) -> None:
     """A newer cloud that lets an older edge in: the edge itself must notice."""
     with grpc_server(pb.Opened(protocol_version=PROTOCOL_VERSION + 1)) as port:
         message = edge(f"127.0.0.1:{port}")
-    assert "the edge speaks protocol version 3, the cloud 4; update the edge" in message
+    versions = f"protocol version {PROTOCOL_VERSION}, the cloud {PROTOCOL_VERSION + 1}"
+    assert f"the edge speaks {versions}; update the edge" in message
 
 
 def test_a_cloud_without_the_model(edge: Callable[..., str], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sft_common.config import SplitSpec
 from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.tokenizer import load_tokenizer
 from sft_common.plan import Plan, planned_steps
+from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 from sft_common.wire.packing import pack
 from sft_edge.tasks.data import read_rows_of
 from sft_edge.tasks.table import TASKS
@@ -89,13 +90,14 @@ def test_it_learns_and_each_example_goes_up_once(
     assert longer["bytes"]["split_learning_up"] > 2.5 * metrics["bytes"]["split_learning_up"]
 
 
-@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize(("grouped", "encoding"), [(False, "float32"), (True, "int8")])
 def test_its_steps_are_those_of_a_live_edge_that_does_not_move(
-    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, grouped: bool
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, grouped: bool, encoding: str
 ) -> None:
     """Against the same session driven in this process; the dropout of the cloud is on."""
     grouping = ["--group-by-length"] if grouped else []
-    train_here(tmp_path, *line(cloud, tiny_model, data, cut="sft", seed=3), *grouping)
+    changes = {"cut": "sft", "seed": 3, "encoding": encoding}
+    train_here(tmp_path, *line(cloud, tiny_model, data, **changes), *grouping)
     split = SplitSpec(split_layer=2, rank=8)
     session, u = open_session(tiny_model, split, seed=3)
     pretrained = Pretrained(tiny_model, num_labels=2)
@@ -112,6 +114,8 @@ def test_its_steps_are_those_of_a_live_edge_that_does_not_move(
         batch = examples.batch(chosen)
         with torch.no_grad():
             activation = pack(net1(batch.inputs), batch.mask)
+        sent = tensor_to_proto(activation, encoding)
+        activation = tensor_from_proto(sent, tuple(activation.shape), "activation", encoding)
         expected.append(session.step(step, activation, batch.lengths, batch.labels)[0])
         session.apply(step, rate)
     losses = [entry["loss"] for entry in history(tmp_path) if entry["kind"] == "step"]

@@ -105,7 +105,9 @@ def serves(cloud: Cloud) -> bool:
 
 
 BAD_OPENINGS = [
-    ({"protocol_version": PROTOCOL_VERSION + 1}, MismatchError, "edge speaks protocol version 4"),
+    ({"protocol_version": PROTOCOL_VERSION + 1}, MismatchError, "edge speaks protocol version"),
+    ({"encoding": 6}, ConfigError, "unknown encoding 6; choose one of: float32, float16"),
+    ({"gradient_encoding": 0}, ConfigError, "unknown encoding 0; choose one of: float32"),
     ({"split__split_layer": 0}, ConfigError, r"split layer 0 is outside 1\.\.4"),
     ({"split__split_layer": 5}, ConfigError, r"split layer 5 is outside 1\.\.4"),
     ({"split__rank": 0}, ConfigError, r"rank 0 is outside 1\.\.32"),

@@ -113,11 +113,12 @@ def test_bytes_are_those_on_the_connection(
     assert metrics["bytes"]["down"] == pytest.approx(relay.down, rel=0.02)
 
 
+@pytest.mark.parametrize("encoding", ["float32", "int4"])
 def test_a_seed_makes_a_run_repeatable(
-    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, encoding: str
 ) -> None:
-    """Dropout is on; another session in between must not matter either."""
-    line = arguments(cloud, tiny_model, data)
+    """Dropout and rounding are random; another session in between must not matter either."""
+    line = [*arguments(cloud, tiny_model, data), "--encoding", encoding]
     for name, seed in (("a", 1), ("other", 2), ("b", 1)):
         train_here(tmp_path, *line, "--seed", seed, "--log-every", 1, name=name)
 
@@ -127,6 +128,38 @@ def test_a_seed_makes_a_run_repeatable(
     assert losses("a") == losses("b") != losses("other")
     a, b = (load_file(tmp_path / name / "edge.safetensors") for name in ("a", "b"))
     assert all(a[key].equal(b[key]) for key in a)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "row_bytes"),
+    [
+        (("--encoding", "int8"), ("int8", "int8"), (6, 6)),
+        (("--encoding", "int4", "--grad-encoding", "bfloat16"), ("int4", "bfloat16"), (4, 8)),
+        (("--grad-encoding", "int8"), ("float32", "int8"), (16, 6)),
+    ],
+)
+def test_encodings_learn_and_send_what_they_say(
+    cloud: Cloud,
+    tiny_model: Path,
+    data: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    expected: tuple[str, str],
+    row_bytes: tuple[int, int],
+) -> None:
+    """Against float32 the messages shrink by exactly the bytes of the rows, here of rank 4."""
+    line = [*arguments(cloud, tiny_model, data), "--dropout", 0]
+    plain = train_here(tmp_path, *line, name="plain")
+    metrics = train_here(tmp_path, *line, *options, name="encoded")
+    assert (metrics["encoding"], metrics["gradient_encoding"]) == expected
+    assert metrics["metric"]["value"] == 1.0
+    training, evaluated = (
+        2 * sum(len(row["sentence"].split()) + 2 for row in rows) for rows in (ROWS, ROWS[:16])
+    )
+    up, down = (plain["bytes"][way] - metrics["bytes"][way] for way in ("up", "down"))
+    messages = 2 * (48 // 8 + 16 // 8)
+    assert up == pytest.approx((16 - row_bytes[0]) * (training + evaluated), abs=2 * messages)
+    assert down == pytest.approx((16 - row_bytes[1]) * training, abs=2 * messages)
 
 
 def test_plain_split_learning_is_the_unsplit_model_step_by_step(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sft_common import PROTOCOL_VERSION
 from sft_common.config import (
     CUTS,
+    ENCODINGS,
     HEADS,
     ModelIdentity,
     OptimizerSpec,
@@ -56,6 +57,8 @@ SPECS = st.builds(
     num_labels=st.integers(2, 1000),
     seed=st.integers(0, 2**63 - 1),
     dropout=st.none() | SHARE,
+    encoding=st.sampled_from(ENCODINGS),
+    gradient_encoding=st.sampled_from(ENCODINGS),
 )
 
 
@@ -96,13 +99,16 @@ def opening(**changes: object) -> pb.Open:
         (
             {"protocol_version": PROTOCOL_VERSION + 1},
             MismatchError,
-            "edge speaks protocol version 4, the cloud 3; update the cloud",
+            f"speaks protocol version {PROTOCOL_VERSION + 1}, the cloud {PROTOCOL_VERSION}; "
+            "update the cloud",
         ),
         (
             {"protocol_version": 0},
             MismatchError,
-            "edge speaks protocol version 0, the cloud 3; update the edge",
+            f"edge speaks protocol version 0, the cloud {PROTOCOL_VERSION}; update the edge",
         ),
+        ({"encoding": 0}, ConfigError, "unknown encoding 0; choose one of: float32, float16"),
+        ({"gradient_encoding": 77}, ConfigError, "unknown encoding 77; choose one of: float32"),
         ({"num_labels": 1}, ConfigError, "1 labels"),
         ({"head": "regression"}, ConfigError, "2 labels: a regression has 1"),
         ({"head": "multiple-choice"}, ConfigError, "unknown head 'multiple-choice'; choose one"),
