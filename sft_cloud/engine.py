@@ -41,28 +41,33 @@ class Engine:
             self._random_state = self._get_random_state()
 
     @torch.enable_grad()
-    def step(self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-        """Run forward, loss and backward; the gradients of net2 wait for `apply`.
+    def step(
+        self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor, share: float = 1.0
+    ) -> tuple[float, Tensor]:
+        """Run forward, loss and backward; the gradients of net2 add up until `apply`.
 
         Args:
             activation_BMW: activation of the cut layer, float32, shape (B, M, W).
             mask_BM: True for real tokens, shape (B, M).
             labels: flat, int64 or, for a regression, float32.
+            share: what the mean loss is multiplied with.
 
         Returns:
-            The mean loss, and its gradient with respect to the activation, (B, M, W).
+            The mean loss times the share, and its gradient with respect to the activation,
+            (B, M, W).
         """
         activation = activation_BMW.to(self.device).requires_grad_()
         self.net2.train()
         with self._own_randomness():
             mask_BM = mask_BM.to(self.device)
-            loss = self._head.loss(self.net2(activation, mask_BM), labels.to(self.device), mask_BM)
+            logits = self.net2(activation, mask_BM)
+            loss = share * self._head.loss(logits, labels.to(self.device), mask_BM)
             loss.backward()
         assert activation.grad is not None
         return loss.item(), activation.grad
 
     def apply(self, learning_rate: float) -> None:
-        """Step the optimizer with the gradients of the last `step`."""
+        """Step the optimizer with the gradients of every `step` since the last time."""
         set_learning_rate(self._optimizer, learning_rate)
         self._optimizer.step()
         self._optimizer.zero_grad()

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 
+from sft_cloud.ahead import ahead
 from sft_cloud.cache import ActivationCache
 from sft_cloud.failures import as_sft_error
 from sft_cloud.host import Host
@@ -26,7 +28,12 @@ from sft_common.rpc.spec import basis_from_proto, plan_from_proto, spec_from_pro
 from sft_common.rpc.status import status_of
 from sft_common.wire.codec import checked_rows, tensor_from_proto, tensor_to_proto
 
+READ_AHEAD = 2
+"""Requests of a stream that wait while one is worked on."""
+
 Requests = AsyncIterator[pb.TrainRequest]
+Arrivals = AsyncIterator[tuple[pb.TrainRequest, float]]
+"""Requests and when they came."""
 
 
 class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
@@ -92,15 +99,15 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
                     device=self._device_name,
                 )
             )
-            async for response in self._run(session, requests):
-                yield response
+            async with aclosing(ahead(requests, READ_AHEAD)) as arrivals:
+                async for response in self._run(session, arrivals):
+                    yield response
 
-    async def _run(self, session: Session, requests: Requests) -> AsyncIterator[pb.TrainResponse]:
+    async def _run(self, session: Session, arrivals: Arrivals) -> AsyncIterator[pb.TrainResponse]:
         """Answer requests until close; an apply runs while the next request is on its way."""
         compute = self._host.scheduler.compute
         applying: asyncio.Future[None] | None = None
-        async for request in requests:
-            arrived = time.perf_counter()
+        async for request, arrived in arrivals:
             if applying is not None:
                 await applying
                 applying = None
@@ -110,15 +117,13 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
                     result.cloud_seconds = time.perf_counter() - arrived
                     yield pb.TrainResponse(step_result=result)
                 case "apply":
-                    applying = compute(
-                        session.apply, request.apply.step, request.apply.learning_rate
-                    )
+                    applying = compute(_apply, session, request.apply)
                 case "evaluate":
                     evaluation = await compute(_evaluate, session, request.evaluate)
                     evaluation.cloud_seconds = time.perf_counter() - arrived
                     yield pb.TrainResponse(evaluation=evaluation)
                 case "store":
-                    steps = await self._store_and_run(session, request.store, requests)
+                    steps = await self._store_and_run(session, request.store, arrivals)
                     yield pb.TrainResponse(running=pb.Running(total_steps=steps))
                     return
                 case "close":
@@ -130,12 +135,12 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
         if applying is not None:
             await applying
 
-    async def _store_and_run(self, session: Session, first: pb.Store, requests: Requests) -> int:
+    async def _store_and_run(self, session: Session, first: pb.Store, arrivals: Arrivals) -> int:
         """Store examples until `run`, and start the training; returns its steps."""
         cache = self._host.trainings.new_cache(session)
         try:
             await self._host.scheduler.files(_store, session, cache, first)
-            async for request in requests:
+            async for request, _ in arrivals:
                 match request.WhichOneof("request"):
                     case "store":
                         await self._host.scheduler.files(_store, session, cache, request.store)
@@ -156,9 +161,22 @@ def _step(session: Session, message: pb.Step) -> pb.StepResult:
     spec = session.spec
     activation_TW = tensor_from_proto(message.activation, shape, "activation", spec.encoding)
     labels = message.numbers if spec.head == "regression" else message.labels
-    loss, gradient_TW = session.step(message.step, activation_TW, message.lengths, list(labels))
+    loss, gradient_TW = session.step(
+        message.step,
+        activation_TW,
+        message.lengths,
+        list(labels),
+        micro_batch=message.micro_batch,
+        share=message.share,
+    )
     gradient = tensor_to_proto(gradient_TW, spec.gradient_encoding, session.rounding)
-    return pb.StepResult(step=message.step, loss=loss, gradient=gradient)
+    return pb.StepResult(
+        step=message.step, loss=loss, gradient=gradient, micro_batch=message.micro_batch
+    )
+
+
+def _apply(session: Session, message: pb.Apply) -> None:
+    session.apply(message.step, message.learning_rate, micro_batches=message.micro_batches)
 
 
 def _store(session: Session, cache: ActivationCache, message: pb.Store) -> None:

@@ -21,6 +21,9 @@ from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.heads import HEAD_TABLE, IGNORED
 from sft_common.wire.packing import mask_of, pack, unpack
 
+SHARE_ERROR = 1e-6
+"""How far from 1 the shares of a step may add up, each of them rounded."""
+
 Labels = Sequence[int] | Sequence[float]
 """Of a batch, flat; floats for a regression."""
 
@@ -52,6 +55,8 @@ def step_bytes(
 class Session:
     """State machine of one session: step k, apply k, step k + 1, ...; evaluate in between.
 
+    A step comes whole or in micro-batches, whose shares of its loss add up to 1.
+
     Args:
         session_id: its name, letters and digits.
         spec: what the edge opened it with.
@@ -78,6 +83,7 @@ class Session:
         self._shape = shape
         self._memory_bytes = memory_bytes
         self._pending: int | None = None
+        self._micro_batches, self._shares = 0, 0.0
         self._engine = engine
         self._head = HEAD_TABLE[spec.head]
         self._logits_per_token = logits_per_token or self._head.per_token
@@ -85,35 +91,66 @@ class Session:
         self.rounding.manual_seed(spec.seed ^ zlib.crc32(b"rounding"))
 
     def step(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
+        self,
+        step: int,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Labels,
+        *,
+        micro_batch: int = 0,
+        share: float = 1.0,
     ) -> tuple[float, Tensor]:
-        """Run forward and backward of training step `step`.
+        """Run forward and backward of training step `step`, or of a micro-batch of it.
+
+        Args:
+            step: its number, from 1.
+            activation_TW: without padding, shape (T, W).
+            lengths: real tokens of each example, B entries.
+            labels: what is to be learned.
+            micro_batch: its number in the step, from 0.
+            share: its share of what the loss of the step is the mean of.
 
         Returns:
-            The mean loss, and its gradient with respect to the activation, shape (T, W).
+            The mean loss times the share, and its gradient with respect to the activation, (T, W).
 
         Raises:
-            ProtocolError: a step out of order, or labels that do not fit.
+            ProtocolError: a step or micro-batch out of order, labels or a share that do not fit.
         """
-        self._expect_step(step)
+        self._expect_step(step, micro_batch)
+        if not 0 < share <= 1:
+            raise ProtocolError(f"micro-batch {micro_batch} has share {share}; over 0 up to 1 fit")
         labels_flat, mask_BM = self._checked(labels, lengths), mask_of(lengths, max(lengths))
-        loss, gradient_BMW = self._engine.step(unpack(activation_TW, lengths), mask_BM, labels_flat)
-        self._pending = step
+        activation_BMW = unpack(activation_TW, lengths)
+        loss, gradient_BMW = self._engine.step(activation_BMW, mask_BM, labels_flat, share)
+        self._pending, self._micro_batches = step, micro_batch + 1
+        self._shares += share
         return loss, pack(gradient_BMW, mask_BM)
 
-    def apply(self, step: int, learning_rate: float) -> None:
+    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Step the optimizer with the gradients of step `step`.
 
+        Args:
+            step: its number.
+            learning_rate: of this optimizer step.
+            micro_batches: how many the step had.
+
         Raises:
-            ProtocolError: that step does not wait for it, or the rate is negative or not finite.
+            ProtocolError: that step does not wait for it, or not all of it has come, or the rate
+                is negative or not finite.
         """
         if step != self._pending:
             waiting = "no step waits" if self._pending is None else f"step {self._pending} waits"
             raise ProtocolError(f"apply names step {step}, but {waiting} for it")
+        if micro_batches != self._micro_batches or abs(self._shares - 1) > SHARE_ERROR:
+            raise ProtocolError(
+                f"apply of step {step} is for {micro_batches} micro-batches, but "
+                f"{self._micro_batches} came, with {self._shares:g} of the loss"
+            )
         if not (math.isfinite(learning_rate) and learning_rate >= 0):
             raise ProtocolError(f"apply of step {step} has learning rate {learning_rate}")
         self._engine.apply(learning_rate)
         self._pending, self.applied = None, step
+        self._micro_batches, self._shares = 0, 0.0
 
     def split_labels(self, lengths: Sequence[int], labels: Labels, *, needed: bool) -> list[Labels]:
         """Return the labels of each example of a batch that is to be stored.
@@ -196,10 +233,16 @@ class Session:
         """Return the parameters of net2 on the CPU, by their stock names."""
         return self._engine.weights()
 
-    def _expect_step(self, step: int) -> None:
-        if self._pending is not None:
+    def _expect_step(self, step: int, micro_batch: int) -> None:
+        if micro_batch and (step, micro_batch) != (self._pending, self._micro_batches):
+            expected = self._pending or self.applied + 1
+            raise ProtocolError(
+                f"micro-batch {micro_batch} of step {step} came, micro-batch "
+                f"{self._micro_batches} of step {expected} was expected"
+            )
+        if not micro_batch and self._pending is not None:
             raise ProtocolError(f"step {step} came before apply of step {self._pending}")
-        if step != self.applied + 1:
+        if not micro_batch and step != self.applied + 1:
             raise ProtocolError(f"step {step} came, step {self.applied + 1} was expected")
 
     def _checked(self, labels: Labels, lengths: Sequence[int]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -107,6 +108,25 @@ def epoch_batches(plan: Plan, lengths: Sequence[int], epoch: int) -> list[list[i
         again = epoch_order(len(batches), seed=plan.seed, epoch=epoch)
         batches = [batches[number] for number in again]
     return batches
+
+
+def micro_batches(rows: Sequence[int], lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Return a batch in parts of about equally many examples, the shortest examples first.
+
+    Examples of about one length share a part, so that little of it is padding; and the first part
+    is soon ready.
+
+    Args:
+        rows: the batch.
+        lengths: of all examples.
+        count: of parts; fewer if the batch has fewer examples. 1 leaves the order as it is.
+    """
+    if count == 1:
+        return [list(rows)]
+    count = min(count, len(rows))
+    ordered = sorted(rows, key=lengths.__getitem__)
+    ends = [len(rows) * part // count for part in range(count + 1)]
+    return [ordered[start:end] for start, end in pairwise(ends)]
 
 
 def epoch_order(examples: int, *, seed: int, epoch: int) -> list[int]:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -87,7 +87,9 @@ def run_prediction(options: argparse.Namespace) -> None:
 class _Nobody:
     """A watcher that is told nothing."""
 
-    def stepped(self, step: int, epoch: int, batch: Batch, loss: float, rate: float) -> None: ...
+    def stepped(
+        self, step: int, epoch: int, batches: Sequence[Batch], loss: float, rate: float
+    ) -> None: ...
 
     def evaluating(self, batch: Batch, verdict: Tensor) -> None: ...
 
@@ -101,8 +103,7 @@ def _learner(run: TrainedRun, session: GrpcSession) -> SplitLearner:
 def _verdicts(run: TrainedRun, learner: SplitLearner, data: Dataset) -> Iterator[Tensor]:
     """Yield the verdict on each example: (C,), or (T, C) where the head has one for each token."""
     per_token = HEAD_TABLE[run.spec.head].per_token
-    for batch in data.in_order(run.batch_size):
-        verdict = learner.predict(batch)
+    for batch, verdict in learner.predictions(data.in_order(run.batch_size)):
         yield from verdict.split(batch.lengths) if per_token else verdict
 
 
@@ -116,9 +117,9 @@ def _continued(
     for _ in range(tokens):
         order = sorted(going)
         data = continuation_set([rows[n] for n in order], run.encoder)
-        following = torch.cat(
-            [learner.what_follows(batch) for batch in data.in_order(run.batch_size)]
-        ).argmax(dim=-1)
+        batches = data.in_order(run.batch_size)
+        verdicts = [verdict for _, verdict in learner.what_follows(batches)]
+        following = torch.cat(verdicts).argmax(dim=-1)
         for n, token in zip(order, following.tolist(), strict=True):
             if token == tool.eos_token_id:
                 going.discard(n)

@@ -152,6 +152,14 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
 def _add_wire(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("how numbers travel")
     group.add_argument(
+        "--micro-batches",
+        type=number_in(1, _MANY),
+        default=1,
+        metavar="N",
+        help="cut a batch into N parts: while one travels, the next is computed (default "
+        "%(default)s)",
+    )
+    group.add_argument(
         "--encoding",
         choices=ENCODINGS,
         default="float32",

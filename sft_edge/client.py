@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import queue
 import socket
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 from torch import Tensor
@@ -31,6 +34,23 @@ from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 from sft_edge.remote import Closing, Finished, Judged, Stepped, TrainingEvent
 from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import Traffic
+
+
+class _Asked(NamedTuple):
+    """A request whose reply is under way."""
+
+    number: tuple[int, int]
+    """Of step and micro-batch."""
+
+    shape: tuple[int, ...]
+    """Of the tensor that must come back."""
+
+    sent: float
+    """When, by this process's clock."""
+
+
+_Reply = tuple[pb.TrainResponse | grpc.RpcError | None, float]
+"""What came and when; at the end of the stream its error, or None."""
 
 
 class GrpcSession:
@@ -71,6 +91,9 @@ class GrpcSession:
         self._outgoing: queue.SimpleQueue[pb.TrainRequest | None] = queue.SimpleQueue()
         stub = pb_grpc.SplitTrainingServiceStub(self._channel)
         self._incoming: Iterator[pb.TrainResponse] = stub.Train(iter(self._outgoing.get, None))
+        self._replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
+        self._under_way: deque[_Asked] = deque()
+        threading.Thread(target=self._read, name="replies", daemon=True).start()
         try:
             self._open(shape, basis, trained_session, ready=prepared or bool(trained_session))
         except BaseException:
@@ -94,44 +117,67 @@ class GrpcSession:
             expected = (self._spec.split.coded_width(shape), self._spec.split.rank)
             self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
 
-    def step(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
-    ) -> tuple[float, Tensor]:
-        """Return the mean loss and its gradient with respect to the activation, (T, W).
+    def begin_step(
+        self,
+        step: int,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Labels,
+        *,
+        micro_batch: int = 0,
+        share: float = 1.0,
+    ) -> None:
+        """Ask for loss and gradient of a micro-batch; `remote.CloudSession` has the arguments.
 
         Raises:
             LimitError: the batch is larger than the cloud takes.
+        """
+        message = pb.Step(
+            step=step,
+            activation=tensor_to_proto(activation_TW, self._spec.encoding),
+            lengths=lengths,
+            micro_batch=micro_batch,
+            share=share,
+        )
+        self._put_labels(message, labels)
+        self._begin(pb.TrainRequest(step=message), (step, micro_batch), activation_TW.shape)
+
+    def end_step(self) -> tuple[float, Tensor]:
+        """Return the loss of the oldest micro-batch under way, and its gradient, (T, W).
+
+        Raises:
             UnreachableError: the connection was lost.
             SftError: the cloud refused the step.
         """
-        activation = tensor_to_proto(activation_TW, self._spec.encoding)
-        message = pb.Step(step=step, activation=activation, lengths=lengths)
-        if self._spec.head == "regression":
-            message.numbers.extend(labels)
-        else:
-            message.labels.extend(map(int, labels))
-        result = self._compute(pb.TrainRequest(step=message), "step_result").step_result
-        self.traffic.cloud_seconds += result.cloud_seconds
-        if result.step != step:
-            raise ProtocolError(f"the cloud answered step {result.step}, step {step} was asked")
-        shape, encoding = tuple(activation_TW.shape), self._spec.gradient_encoding
-        return result.loss, tensor_from_proto(result.gradient, shape, "gradient", encoding)
+        asked, response = self._end("step_result")
+        result = response.step_result
+        if (result.step, result.micro_batch) != asked.number:
+            raise ProtocolError(
+                f"the cloud answered step {result.step}, micro-batch {result.micro_batch}; "
+                f"step {asked.number[0]}, micro-batch {asked.number[1]} was asked"
+            )
+        encoding = self._spec.gradient_encoding
+        return result.loss, tensor_from_proto(result.gradient, asked.shape, "gradient", encoding)
 
-    def apply(self, step: int, learning_rate: float) -> None:
+    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Have the cloud step its optimizer; an error shows with the next reply."""
-        self._send(pb.TrainRequest(apply=pb.Apply(step=step, learning_rate=learning_rate)))
+        message = pb.Apply(step=step, learning_rate=learning_rate, micro_batches=micro_batches)
+        self._send(pb.TrainRequest(apply=message))
 
-    def evaluate(
+    def begin_evaluation(
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
-    ) -> Tensor:
-        """Return what the head says of a batch; raises like `step`."""
+    ) -> None:
+        """Ask what the head says of a batch; raises like `begin_step`."""
         activation = tensor_to_proto(activation_TW, self._spec.encoding)
         message = pb.Evaluate(activation=activation, lengths=lengths, labels=labels)
-        evaluation = self._compute(pb.TrainRequest(evaluate=message), "evaluation").evaluation
-        self.traffic.cloud_seconds += evaluation.cloud_seconds
         head = HEAD_TABLE[self._spec.head]
         expected = head.verdict_shape(lengths, self._spec.num_labels, labelled=bool(labels))
-        return tensor_from_proto(evaluation.logits, expected, "logits")
+        self._begin(pb.TrainRequest(evaluate=message), (0, 0), expected)
+
+    def end_evaluation(self) -> Tensor:
+        """Return what the head says of the oldest batch under way; raises like `end_step`."""
+        asked, response = self._end("evaluation")
+        return tensor_from_proto(response.evaluation.logits, asked.shape, "logits")
 
     def store(
         self, part: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
@@ -149,10 +195,7 @@ class GrpcSession:
         """
         activation = tensor_to_proto(activation_TW, self._spec.encoding)
         message = pb.Store(part=part, activation=activation, lengths=lengths)
-        if self._spec.head == "regression":
-            message.numbers.extend(labels)
-        else:
-            message.labels.extend(map(int, labels))
+        self._put_labels(message, labels)
         self._send(pb.TrainRequest(store=message))
 
     def run(self, plan: Plan) -> int:
@@ -181,29 +224,62 @@ class GrpcSession:
         self.traffic.sent(size)
         self._outgoing.put(request)
 
-    def _compute(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
-        """Ask for work of a step, whose waiting counts; opening and closing do not."""
-        begin = time.perf_counter()
-        response = self._ask(request, kind)
-        self.traffic.wait_seconds += time.perf_counter() - begin
-        return response
+    def _put_labels(self, message: pb.Step | pb.Store, labels: Labels) -> None:
+        if self._spec.head == "regression":
+            message.numbers.extend(labels)
+        else:
+            message.labels.extend(map(int, labels))
+
+    def _begin(
+        self, request: pb.TrainRequest, number: tuple[int, int], shape: Sequence[int]
+    ) -> None:
+        """Send a request whose reply is waited for later, by `_end`."""
+        self._send(request)
+        self._under_way.append(_Asked(number, tuple(shape), time.perf_counter()))
+
+    def _end(self, kind: str) -> tuple[_Asked, pb.TrainResponse]:
+        """Return the oldest request under way and its reply; the waiting counts."""
+        asked, begin = self._under_way.popleft(), time.perf_counter()
+        response, arrived = self._receive(kind)
+        answer = response.step_result if kind == "step_result" else response.evaluation
+        self.traffic.waited(
+            time.perf_counter() - begin,
+            exchange=arrived - asked.sent,
+            cloud=answer.cloud_seconds,
+        )
+        return asked, response
 
     def _ask(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
         self._send(request)
+        while self._under_way:  # of a step that was given up
+            self._end("step_result")
+        return self._receive(kind)[0]
+
+    def _read(self) -> None:
+        """Take replies off the connection as they come, on a thread of its own."""
         try:
-            response = next(self._incoming)
-        except StopIteration:
-            raise UnreachableError(
-                f"the cloud at {self._server} ended the session without a reply"
-            ) from None
+            for response in self._incoming:
+                self._replies.put((response, time.perf_counter()))
+            self._replies.put((None, 0.0))
         except grpc.RpcError as error:
-            raise self._explain(error) from error
+            self._replies.put((error, 0.0))
+
+    def _receive(self, kind: str) -> tuple[pb.TrainResponse, float]:
+        """Return the next reply and when it came."""
+        response, arrived = self._replies.get()
+        if not isinstance(response, pb.TrainResponse):
+            self._replies.put((response, arrived))  # nothing follows: for whoever asks again
+            if response is None:
+                raise UnreachableError(
+                    f"the cloud at {self._server} ended the session without a reply"
+                )
+            raise self._explain(response) from response
         self.traffic.received(response.ByteSize())
         if response.WhichOneof("response") != kind:
             raise ProtocolError(
                 f"the cloud answered {response.WhichOneof('response')}, {kind} was expected"
             )
-        return response
+        return response, arrived
 
     def _explain(self, call: grpc.RpcError) -> Exception:
         error = error_of(call)

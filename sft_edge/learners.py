@@ -6,6 +6,8 @@ They know models and optimizers; they know no data set and no schedule.
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -19,18 +21,24 @@ from sft_common.wire.packing import pack
 from sft_edge.remote import CloudSession, remote_loss
 from sft_edge.tasks.batches import Batch
 
+AHEAD = 2
+"""Batches of an evaluation that are sent before the verdict on the oldest is waited for."""
+
 
 class Learner(Protocol):
     """What the training loop drives."""
 
-    def train_step(self, step: int, batch: Batch, learning_rate: float) -> float:
-        """Learn from one batch; returns its mean loss before the update.
+    micro_batches: int
+    """Into how many parts the next batch is best cut."""
+
+    def train_step(self, step: int, batches: Sequence[Batch], learning_rate: float) -> float:
+        """Learn from the micro-batches of one batch; returns its mean loss before the update.
 
         If that is not finite nothing is updated; in a split model, also if its gradient is not.
         """
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Return what the head says of one batch in evaluation mode (`Head.verdict`)."""
+    def predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield each batch with what the head says of it in evaluation mode (`Head.verdict`)."""
 
 
 class SplitLearner:
@@ -42,6 +50,7 @@ class SplitLearner:
         head: what the cloud half ends in.
         optimizer: how net1 is trained; the cloud was told the same.
         device: where net1 runs.
+        micro_batches: into how many parts a batch is cut.
     """
 
     def __init__(
@@ -51,38 +60,73 @@ class SplitLearner:
         head: Head,
         optimizer: OptimizerSpec,
         device: torch.device,
+        *,
+        micro_batches: int = 1,
     ) -> None:
+        self.micro_batches = micro_batches
         self.net1 = net1.to(device)
         self._session, self._head = session, head
         self._optimizer = adamw(net1, optimizer)
         self._device = device
 
-    def train_step(self, step: int, batch: Batch, learning_rate: float) -> float:
-        """Run one step of both halves: one exchange, then both optimizers at the same rate."""
+    def train_step(self, step: int, batches: Sequence[Batch], learning_rate: float) -> float:
+        """Run one step of both halves: all forward, then backward as gradients come.
+
+        While one micro-batch is on the way and on the cloud, the next is computed here.
+        """
         self.net1.train()
-        activation_TW = self._activation(batch)
-        loss = remote_loss(
-            activation_TW, self._session, step=step, lengths=batch.lengths, labels=batch.labels
-        )
-        if not math.isfinite(loss.item()):
-            return loss.item()
-        # Sent before the backward pass here, so that the cloud's update runs beside it.
-        self._session.apply(step, learning_rate)
-        _update(self._optimizer, loss, learning_rate)
-        return loss.item()
+        self._optimizer.zero_grad()
+        under_way = deque(self._begin(step, batches))
+        count, total = len(under_way), 0.0
+        while under_way:
+            loss = remote_loss(under_way.popleft(), self._session)
+            total += loss.item()
+            if not math.isfinite(total):
+                continue  # what is under way is still to be taken off the connection
+            if not under_way:
+                # Before the last backward pass here, so that the cloud's update runs beside it.
+                self._session.apply(step, learning_rate, micro_batches=count)
+            loss.backward()
+        if math.isfinite(total):
+            _update(self._optimizer, learning_rate)
+        return total
+
+    def predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield each batch with its verdict; no label leaves the edge but a next token."""
+        return self._ask(batches, labelled=self._head.next_token)
+
+    def what_follows(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield each batch with the logits of what follows each last token, shape (B, C)."""
+        return self._ask(batches, labelled=False)
+
+    def _begin(self, step: int, batches: Sequence[Batch]) -> Iterator[Tensor]:
+        """Send the micro-batches that have something to learn; yields their activations."""
+        weights = [self._head.weight(batch.labels) for batch in batches]
+        weighted = [pair for pair in zip(batches, weights, strict=True) if pair[1]]
+        for number, (batch, weight) in enumerate(weighted):
+            activation_TW = self._activation(batch)
+            self._session.begin_step(
+                step,
+                activation_TW.detach(),
+                batch.lengths,
+                batch.labels,
+                micro_batch=number,
+                share=weight / sum(weights),
+            )
+            yield activation_TW
 
     @torch.no_grad()
-    def predict(self, batch: Batch) -> Tensor:
-        """Return what the head says of one batch; no label leaves the edge but a next token."""
+    def _ask(self, batches: Iterable[Batch], *, labelled: bool) -> Iterator[tuple[Batch, Tensor]]:
         self.net1.eval()
-        labels = list(map(int, batch.labels)) if self._head.next_token else []
-        return self._session.evaluate(self._activation(batch), batch.lengths, labels)
-
-    @torch.no_grad()
-    def what_follows(self, batch: Batch) -> Tensor:
-        """Return the logits of what follows the last token of each example, shape (B, C)."""
-        self.net1.eval()
-        return self._session.evaluate(self._activation(batch), batch.lengths)
+        under_way: deque[Batch] = deque()
+        for batch in batches:
+            labels = list(map(int, batch.labels)) if labelled else []
+            self._session.begin_evaluation(self._activation(batch), batch.lengths, labels)
+            under_way.append(batch)
+            if len(under_way) > AHEAD:
+                yield under_way.popleft(), self._session.end_evaluation()
+        while under_way:
+            yield under_way.popleft(), self._session.end_evaluation()
 
     def _activation(self, batch: Batch) -> Tensor:
         return pack(self.net1(_on(batch.inputs, self._device)), batch.mask)
@@ -98,6 +142,8 @@ class WholeLearner:
         device: where it runs.
     """
 
+    micro_batches = 1
+
     def __init__(
         self, model: nn.Module, head: Head, optimizer: OptimizerSpec, device: torch.device
     ) -> None:
@@ -106,30 +152,33 @@ class WholeLearner:
         self._head = head
         self._device = device
 
-    def train_step(self, step: int, batch: Batch, learning_rate: float) -> float:
+    def train_step(self, step: int, batches: Sequence[Batch], learning_rate: float) -> float:
         """Run one ordinary step of fine-tuning."""
+        (batch,) = batches
         self.model.train()
         labels = torch.tensor(batch.labels, device=self._device)
         labels = labels.float() if self._head.labels == "number" else labels
         loss = self._head.loss(self._logits(batch), labels, batch.mask.to(self._device))
         if math.isfinite(loss.item()):
-            _update(self._optimizer, loss, learning_rate)
+            self._optimizer.zero_grad()
+            loss.backward()
+            _update(self._optimizer, learning_rate)
         return float(loss.item())
 
     @torch.no_grad()
-    def predict(self, batch: Batch) -> Tensor:
-        """Return what the head says of one batch."""
+    def predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield each batch with what the head says of it."""
         self.model.eval()
-        labels = torch.tensor(batch.labels) if self._head.next_token else None
-        return self._head.verdict(self._logits(batch), batch.mask.to(self._device), labels)
+        for batch in batches:
+            labels = torch.tensor(batch.labels) if self._head.next_token else None
+            mask_BM = batch.mask.to(self._device)
+            yield batch, self._head.verdict(self._logits(batch), mask_BM, labels)
 
     def _logits(self, batch: Batch) -> Tensor:
         return logits_of(self.model(**_on(batch.inputs, self._device)))
 
 
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
-    optimizer.zero_grad()
-    loss.backward()
+def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     set_learning_rate(optimizer, learning_rate)
     optimizer.step()
 

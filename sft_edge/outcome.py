@@ -95,8 +95,8 @@ def _bytes(hidden: int, traffic: Traffic, recorder: Recorder) -> dict[str, float
 
 def seconds_of(traffic: Traffic, total: float) -> dict[str, float]:
     """Return where the seconds of a live training went."""
-    waited, cloud = traffic.wait_seconds, traffic.cloud_seconds
-    return {"total": total, "edge": total - waited, "wire": waited - cloud, "cloud": cloud}
+    wire, cloud = traffic.wire_seconds, traffic.cloud_seconds
+    return {"total": total, "edge": total - wire - cloud, "wire": wire, "cloud": cloud}
 
 
 def peak_rss_bytes() -> int:

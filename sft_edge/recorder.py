@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -46,10 +47,13 @@ class Recorder:
         self._training_bytes = 0
         self._seen_bytes = self._moved()
 
-    def stepped(self, step: int, epoch: int, batch: Batch, loss: float, rate: float) -> None:
+    def stepped(
+        self, step: int, epoch: int, batches: Sequence[Batch], loss: float, rate: float
+    ) -> None:
         """Count, log and show a training step."""
         self.steps = step
-        self.padded_training_tokens += batch.padded_tokens
+        lengths = [length for batch in batches for length in batch.lengths]
+        self.padded_training_tokens += len(lengths) * max(lengths)
         self._training_bytes += self._moved() - self._seen_bytes
         self._seen_bytes = self._moved()
         if step == 1 or step % self._log_every == 0:

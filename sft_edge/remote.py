@@ -65,18 +65,45 @@ class CloudSession(Protocol):
     traffic: Traffic
     """What the session has moved so far."""
 
-    def step(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
-    ) -> tuple[float, Tensor]:
-        """Return the mean loss and its gradient with respect to the activation, (T, W)."""
+    def begin_step(
+        self,
+        step: int,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Labels,
+        *,
+        micro_batch: int = 0,
+        share: float = 1.0,
+    ) -> None:
+        """Ask for loss and gradient of a micro-batch; does not wait for them.
 
-    def apply(self, step: int, learning_rate: float) -> None:
+        Args:
+            step: its number, from 1.
+            activation_TW: without padding, shape (T, W).
+            lengths: real tokens of each example, B entries.
+            labels: what is to be learned.
+            micro_batch: its number in the step, from 0.
+            share: its share of what the loss of the step is the mean of.
+        """
+
+    def end_step(self) -> tuple[float, Tensor]:
+        """Wait for the oldest micro-batch under way.
+
+        Returns:
+            Its mean loss times its share, and the gradient of that with respect to the activation,
+            shape (T, W).
+        """
+
+    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Have the cloud step its optimizer with the gradients of `step`; does not wait."""
 
-    def evaluate(
+    def begin_evaluation(
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
-    ) -> Tensor:
-        """Return what the head says of a batch (`Head.verdict`); `labels` for causal-lm alone."""
+    ) -> None:
+        """Ask what the head says of a batch; `labels` for causal-lm alone; does not wait."""
+
+    def end_evaluation(self) -> Tensor:
+        """Wait for the oldest evaluation under way; returns `Head.verdict`."""
 
     def close(self) -> Closing:
         """End the session."""
@@ -84,15 +111,8 @@ class CloudSession(Protocol):
 
 class _RemoteLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        activation_TW: Tensor,
-        session: CloudSession,
-        step: int,
-        lengths: Sequence[int],
-        labels: Labels,
-    ) -> Tensor:
-        loss, gradient_TW = session.step(step, activation_TW.detach(), lengths, labels)
+    def forward(ctx: Any, activation_TW: Tensor, session: CloudSession) -> Tensor:
+        loss, gradient_TW = session.end_step()
         if not gradient_TW.isfinite().all():
             loss = math.nan
         ctx.save_for_backward(gradient_TW.to(activation_TW.device))
@@ -101,31 +121,23 @@ class _RemoteLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient_TW,) = ctx.saved_tensors
-        return gradient_TW * gradients[0].item(), None, None, None, None
+        return gradient_TW * gradients[0].item(), None
 
 
-def remote_loss(
-    activation_TW: Tensor,
-    session: CloudSession,
-    *,
-    step: int,
-    lengths: Sequence[int],
-    labels: Labels,
-) -> Tensor:
-    """Return the loss of a batch, computed on the cloud; its `backward` reaches net1.
+def remote_loss(activation_TW: Tensor, session: CloudSession) -> Tensor:
+    """Return the loss of the oldest micro-batch under way; its `backward` reaches net1.
 
-    One exchange fetches both the loss and the cut-layer gradient (SFT, Algorithm 1, edge side).
+    One exchange fetches both the loss and the cut-layer gradient (SFT, Algorithm 1, edge side);
+    others may have begun meanwhile.
 
     Args:
-        activation_TW: activation of the cut layer without padding, shape (T, W).
+        activation_TW: what `begin_step` sent of it, with its graph, shape (T, W).
         session: computes the loss.
-        step: number of the training step, from 1.
-        lengths: real tokens of each example, B entries.
-        labels: what is to be learned.
 
     Returns:
-        The mean loss, a float64 scalar on the CPU; NaN if a number of its gradient is not finite.
+        The mean loss times the share of the micro-batch, a float64 scalar on the CPU; NaN if a
+        number of its gradient is not finite.
     """
     apply: Any = _RemoteLoss.apply
-    loss: Tensor = apply(activation_TW, session, step, lengths, labels)
+    loss: Tensor = apply(activation_TW, session)
     return loss

@@ -66,7 +66,14 @@ def train_split(job: Job) -> dict[str, Any]:
         job.folder.create()
         torch.manual_seed(job.spec.seed)
         head = HEAD_TABLE[job.spec.head]
-        learner = SplitLearner(job.net1, session, head, job.spec.optimizer, job.device)
+        learner = SplitLearner(
+            job.net1,
+            session,
+            head,
+            job.spec.optimizer,
+            job.device,
+            micro_batches=job.options.micro_batches,
+        )
         begin = time.perf_counter()
         try:
             recorder, evaluation = _train(job, learner, "split", session)

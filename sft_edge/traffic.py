@@ -1,5 +1,9 @@
 """Counts bytes on the connection and seconds of waiting. It knows message sizes, not messages.
 
+A reply is waited for only while the edge has nothing else to do, which is less than the time from
+request to reply when several are under way. Of the wait, what came last counts first: the way down
+(half of what the cloud did not need), then the cloud, then the way up.
+
 gRPC does not say what it writes to its socket, so it is computed: messages with their framing are
 exact; connection set-up and flow control are means measured with a relay (docs/protocol.md).
 """
@@ -12,15 +16,15 @@ _GRPC_PREFIX_BYTES = 5
 _FRAME_HEADER_BYTES = 9
 _FRAME_BYTES = 16_384
 
-_SETUP_BYTES_UP = 700
+_SETUP_BYTES_UP = 600
 """Preface, SETTINGS, HEADERS, PINGs and RST_STREAM of one connection."""
 
-_SETUP_BYTES_DOWN = 500
+_SETUP_BYTES_DOWN = 400
 
-_FLOW_BYTES_UP = 45
+_FLOW_BYTES_UP = 22
 """WINDOW_UPDATEs (13 bytes each) that go up for each message that came down."""
 
-_FLOW_BYTES_DOWN = 18
+_FLOW_BYTES_DOWN = 14
 
 
 @dataclass(slots=True)
@@ -33,11 +37,25 @@ class Traffic:
     bytes_down: int = _SETUP_BYTES_DOWN
     """Bytes cloud -> edge, framing included."""
 
-    wait_seconds: float = 0.0
-    """Time in which the edge did nothing but wait for the reply to a step or an evaluation."""
-
     cloud_seconds: float = 0.0
-    """The part of it that the cloud says it needed itself."""
+    """Time in which the edge did nothing but wait for the cloud's work."""
+
+    wire_seconds: float = 0.0
+    """Time in which it did nothing but wait for messages on their way."""
+
+    def waited(self, seconds: float, *, exchange: float, cloud: float) -> None:
+        """Count a wait for a reply.
+
+        Args:
+            seconds: of waiting.
+            exchange: seconds from the request to the reply.
+            cloud: seconds of them that the cloud says it had the request.
+        """
+        on_the_way = max(0.0, exchange - cloud)
+        down = min(seconds, on_the_way / 2)
+        there = min(seconds - down, cloud)
+        self.cloud_seconds += there
+        self.wire_seconds += seconds - there
 
     def sent(self, message_bytes: int) -> None:
         """Count a message that went up."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from sft_common.errors import TrainingError
-from sft_common.plan import Plan, planned_steps
+from sft_common.plan import Plan, micro_batches, planned_steps
 from sft_edge.learners import Learner
 from sft_edge.tasks.batches import Batch
 from sft_edge.tasks.data import TaskData
@@ -41,8 +41,10 @@ class Evaluation:
 class Watcher(Protocol):
     """Is told how a run goes."""
 
-    def stepped(self, step: int, epoch: int, batch: Batch, loss: float, rate: float) -> None:
-        """A training step (from 1) of an epoch (from 1) is done."""
+    def stepped(
+        self, step: int, epoch: int, batches: Sequence[Batch], loss: float, rate: float
+    ) -> None:
+        """A training step (from 1) of an epoch (from 1) is done, in micro-batches."""
 
     def evaluating(self, batch: Batch, verdict: Tensor) -> None:
         """The head has given its verdict on a batch."""
@@ -59,9 +61,9 @@ class Diverged(TrainingError):
         self.step = step
 
 
-def likely_cause(batch: Batch, rate: float) -> str:
+def likely_cause(batches: Sequence[Batch], rate: float) -> str:
     """Say why the loss of a batch may not be finite, and what to do."""
-    largest = max((abs(label) for label in batch.labels), default=0)
+    largest = max((abs(label) for batch in batches for label in batch.labels), default=0)
     if isinstance(largest, float) and largest > LARGE_NUMBER:
         return f"the numbers to learn go up to {largest:g}; scale them to a few units"
     if rate > HIGH_RATE:
@@ -85,13 +87,15 @@ def train(
     Raises:
         TrainingError: a loss is not a finite number.
     """
-    total = plan.total_steps(len(data.train))
-    for step, epoch, rows, rate, evaluates in planned_steps(plan, data.train.all_lengths()):
-        batch = data.train.batch(rows)
-        loss = learner.train_step(step, batch, rate)
+    lengths = data.train.all_lengths()
+    total = plan.total_steps(len(lengths))
+    for step, epoch, rows, rate, evaluates in planned_steps(plan, lengths):
+        parts = micro_batches(rows, lengths, learner.micro_batches)
+        batches = [data.train.batch(part) for part in parts]
+        loss = learner.train_step(step, batches, rate)
         if not math.isfinite(loss):
-            raise Diverged(step, total, loss, likely_cause(batch, rate))
-        watcher.stepped(step, epoch, batch, loss, rate)
+            raise Diverged(step, total, loss, likely_cause(batches, rate))
+        watcher.stepped(step, epoch, batches, loss, rate)
         if evaluates:
             try:
                 evaluation = evaluate(
@@ -149,8 +153,7 @@ def combined(scores: Mapping[str, Score], metric: str) -> Evaluation:
 
 def _score(learner: Learner, part: Part, batch_size: int, watcher: Watcher) -> Score:
     scorer = part.scorer()
-    for batch in part.data.in_order(batch_size):
-        verdict = learner.predict(batch)
+    for batch, verdict in learner.predictions(part.data.in_order(batch_size)):
         watcher.evaluating(batch, verdict)
         scorer.add(batch, verdict)
     return scorer.score()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,19 +52,39 @@ class LocalSession:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.traffic = Traffic()
+        self._steps: deque[tuple[float, Tensor]] = deque()
+        self._verdicts: deque[Tensor] = deque()
 
-    def step(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int]
-    ) -> tuple[float, Tensor]:
-        return self.session.step(step, activation_TW.clone(), lengths, labels)
+    def begin_step(
+        self,
+        step: int,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Sequence[int],
+        *,
+        micro_batch: int = 0,
+        share: float = 1.0,
+    ) -> None:
+        activation_TW = activation_TW.clone()
+        self._steps.append(
+            self.session.step(
+                step, activation_TW, lengths, labels, micro_batch=micro_batch, share=share
+            )
+        )
 
-    def apply(self, step: int, learning_rate: float) -> None:
-        self.session.apply(step, learning_rate)
+    def end_step(self) -> tuple[float, Tensor]:
+        return self._steps.popleft()
 
-    def evaluate(
+    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
+        self.session.apply(step, learning_rate, micro_batches=micro_batches)
+
+    def begin_evaluation(
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
-    ) -> Tensor:
-        return self.session.evaluate(activation_TW, lengths, labels)
+    ) -> None:
+        self._verdicts.append(self.session.evaluate(activation_TW, lengths, labels))
+
+    def end_evaluation(self) -> Tensor:
+        return self._verdicts.popleft()
 
     def close(self) -> Closing:
         return Closing(steps=self.session.applied, saved=False)

@@ -61,6 +61,16 @@ class Head:
             case _:
                 return len(lengths)
 
+    def weight(self, labels: Sequence[float]) -> int:
+        """Return how many losses the loss of a batch with these labels is the mean of."""
+        match self.labels:
+            case "tokens":
+                return sum(label != IGNORED for label in labels)
+            case "span":
+                return len(labels) // 2
+            case _:
+                return len(labels)
+
     def loss(self, logits: Tensor, labels: Tensor, mask_BM: Tensor) -> Tensor:
         """Return the mean loss of a batch, a scalar.
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
+from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
@@ -67,6 +68,13 @@ def opened(cloud: Cloud, spec: SessionSpec, shape: ModelShape) -> GrpcSession:
     return GrpcSession(cloud.server, spec, shape, connect_seconds=CONNECT_SECONDS)
 
 
+def exchange(
+    session: GrpcSession, number: int, activation: Tensor, lengths: list[int], labels: list[int]
+) -> tuple[float, Tensor]:
+    session.begin_step(number, activation, lengths, labels)
+    return session.end_step()
+
+
 def opening(spec: SessionSpec, **changes: Any) -> pb.TrainRequest:
     message = spec_to_proto(spec)
     for path, value in changes.items():
@@ -84,6 +92,7 @@ def step(number: int = 1, **changes: Any) -> pb.TrainRequest:
         "activation": tensor_to_proto(torch.zeros(3, 4)),
         "lengths": [2, 1],
         "labels": [0, 1],
+        "share": 1.0,
     }
     return pb.TrainRequest(step=pb.Step(**{**fields, **changes}))
 
@@ -184,9 +193,9 @@ def test_a_session_by_hand(cloud: Cloud, spec: SessionSpec) -> None:
         cloud,
         opening(spec),
         step(1),
-        pb.TrainRequest(apply=pb.Apply(step=1, learning_rate=1e-3)),
+        pb.TrainRequest(apply=pb.Apply(step=1, learning_rate=1e-3, micro_batches=1)),
         step(2),
-        pb.TrainRequest(apply=pb.Apply(step=2, learning_rate=1e-3)),
+        pb.TrainRequest(apply=pb.Apply(step=2, learning_rate=1e-3, micro_batches=1)),
         pb.TrainRequest(evaluate=pb.Evaluate(activation=step().step.activation, lengths=[2, 1])),
         pb.TrainRequest(close=pb.Close()),
     )
@@ -237,13 +246,14 @@ def test_opening_does_not_count_as_waiting_for_a_step(
 ) -> None:
     """Loading a model may take minutes; they are not seconds on the wire."""
     session = opened(cloud, spec, shape)
-    assert session.traffic.wait_seconds == 0
-    session.step(1, torch.zeros(3, 4), [2, 1], [0, 1])
-    waited = session.traffic.wait_seconds
-    assert waited > session.traffic.cloud_seconds > 0
+    traffic = session.traffic
+    assert traffic.wire_seconds == traffic.cloud_seconds == 0
+    exchange(session, 1, torch.zeros(3, 4), [2, 1], [0, 1])
+    waited = traffic.wire_seconds, traffic.cloud_seconds
+    assert min(waited) > 0
     session.apply(1, 0.0)
     session.close()
-    assert session.traffic.wait_seconds == waited
+    assert (traffic.wire_seconds, traffic.cloud_seconds) == waited
 
 
 def test_a_message_over_the_limit_is_refused_before_it_is_sent(
@@ -252,7 +262,7 @@ def test_a_message_over_the_limit_is_refused_before_it_is_sent(
     session = opened(cloud, spec, shape)
     monkeypatch.setattr(session, "_limit", 1000)
     with pytest.raises(LimitError, match=r"over the limit of 1,000; choose a smaller --batch-size"):
-        session.step(1, torch.zeros(100, 4), [50, 50], [0, 1])
+        exchange(session, 1, torch.zeros(100, 4), [50, 50], [0, 1])
     session.abandon()
 
 
@@ -321,7 +331,7 @@ def test_a_signal_lets_a_session_finish_and_ends_cleanly(
     with running_cloud(tmp_path, "--grace", 20) as cloud:
         session = opened(cloud, spec, shape)
         os.kill(cloud.process.pid, number)
-        session.step(1, torch.zeros(3, 4), [2, 1], [0, 1])
+        exchange(session, 1, torch.zeros(3, 4), [2, 1], [0, 1])
         session.apply(1, 1e-3)
         assert session.close().steps == 1
         assert cloud.process.wait(timeout=30) == 0
@@ -335,7 +345,7 @@ def test_a_killed_cloud_is_one_clear_line(
         session = opened(cloud, spec, shape)
         cloud.process.kill()
         with pytest.raises(UnreachableError, match="connection to the cloud at .* was lost"):
-            session.step(1, torch.zeros(3, 4), [2, 1], [0, 1])
+            exchange(session, 1, torch.zeros(3, 4), [2, 1], [0, 1])
         session.abandon()
 
 
@@ -351,7 +361,7 @@ def test_memory_is_given_back_after_sessions(tmp_path: Path) -> None:
         sizes = []
         for turn in range(12):
             session = opened(cloud, spec, shape)
-            session.step(1, torch.zeros(64, 4), [32, 32], [0, 1])
+            exchange(session, 1, torch.zeros(64, 4), [32, 32], [0, 1])
             session.apply(1, 1e-3)
             if turn % 2:
                 session.close()

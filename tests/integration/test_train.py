@@ -162,6 +162,21 @@ def test_encodings_learn_and_send_what_they_say(
     assert down == pytest.approx((16 - row_bytes[1]) * training, abs=2 * messages)
 
 
+def test_micro_batches_change_no_loss(
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    line = [*arguments(cloud, tiny_model, data), "--dropout", 0, "--log-every", 1]
+    found = []
+    for count in (1, 4):
+        metrics = train_here(tmp_path, *line, "--micro-batches", count, name=f"{count}")
+        found.append([entry["loss"] for entry in history(tmp_path, f"{count}")])
+        seconds = metrics["seconds"]
+        parts = seconds["edge"] + seconds["wire"] + seconds["cloud"]
+        assert parts == pytest.approx(seconds["total"], abs=0.01)
+    assert len(found[0]) == 14
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+
+
 def test_plain_split_learning_is_the_unsplit_model_step_by_step(
     cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -56,6 +56,58 @@ def test_a_step_out_of_order_is_refused(session: Session) -> None:
         session.step(1, activation(), LENGTHS, LABELS)
 
 
+def test_micro_batches_add_up_to_the_whole_step(tiny_model: Path) -> None:
+    split = SplitSpec(split_layer=2, rank=4)
+    whole, parted = (open_session(tiny_model, split, dropout=0.0)[0] for _ in range(2))
+    x_T4, lengths, labels = torch.randn(9, 4), [3, 1, 5], [0, 1, 1]
+    loss, gradient = whole.step(1, x_T4, lengths, labels)
+    first = parted.step(1, x_T4[:4], [3, 1], [0, 1], share=2 / 3)
+    second = parted.step(1, x_T4[4:], [5], [1], micro_batch=1, share=1 / 3)
+    assert first[0] + second[0] == pytest.approx(loss, abs=1e-6)
+    torch.testing.assert_close(torch.cat([first[1], second[1]]), gradient, atol=1e-6, rtol=1e-5)
+    whole.apply(1, 1e-3)
+    parted.apply(1, 1e-3, micro_batches=2)
+    # Adam divides by the gradient's size: where that is rounding alone, so is its step.
+    shown = {
+        name for name, p in whole._engine.net2.skeleton.named_parameters() if "key.bias" not in name
+    }
+    for name, weight in whole.weights().items():
+        if name in shown:
+            torch.testing.assert_close(parted.weights()[name], weight, atol=1e-6, rtol=0)
+
+
+def test_micro_batches_come_in_order(session: Session) -> None:
+    expected = "micro-batch 1 of step 1 came, micro-batch 0 of step 1 was expected"
+    with pytest.raises(ProtocolError, match=expected):
+        session.step(1, activation(), LENGTHS, LABELS, micro_batch=1, share=0.5)
+    session.step(1, activation(), LENGTHS, LABELS, share=0.5)
+    for step, number in ((1, 2), (2, 1), (1, 7)):
+        expected = f"micro-batch {number} of step {step} came, micro-batch 1 of step 1 was expected"
+        with pytest.raises(ProtocolError, match=expected):
+            session.step(step, activation(), LENGTHS, LABELS, micro_batch=number, share=0.5)
+    with pytest.raises(ProtocolError, match="step 1 came before apply of step 1"):
+        session.step(1, activation(), LENGTHS, LABELS, share=0.5)
+    session.step(1, activation(), LENGTHS, LABELS, micro_batch=1, share=0.5)
+    session.apply(1, 1e-3, micro_batches=2)
+    session.step(2, activation(), LENGTHS, LABELS)
+
+
+@pytest.mark.parametrize(("micro_batches", "share"), [(1, 0.5), (2, 1.0), (0, 1.0)])
+def test_an_apply_of_half_a_step_is_refused(
+    session: Session, micro_batches: int, share: float
+) -> None:
+    session.step(1, activation(), LENGTHS, LABELS, share=share)
+    expected = f"is for {micro_batches} micro-batches, but 1 came, with {share:g} of the loss"
+    with pytest.raises(ProtocolError, match=expected):
+        session.apply(1, 1e-3, micro_batches=micro_batches)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan"), float("inf")])
+def test_an_impossible_share_is_refused(session: Session, share: float) -> None:
+    with pytest.raises(ProtocolError, match=f"has share {share}; over 0 up to 1 fit"):
+        session.step(1, activation(), LENGTHS, LABELS, share=share)
+
+
 def test_an_apply_out_of_order_is_refused(session: Session) -> None:
     with pytest.raises(ProtocolError, match="apply names step 1, but no step waits for it"):
         session.apply(1, 1e-3)

@@ -27,3 +27,23 @@ def test_both_directions_are_counted() -> None:
     traffic.received(2000)
     assert 1014 <= traffic.bytes_up - up <= 1100
     assert 2014 <= traffic.bytes_down - down <= 2100
+
+
+@pytest.mark.parametrize(
+    ("waited", "exchange", "cloud", "on_wire", "on_cloud"),
+    [
+        (1.0, 1.0, 0.6, 0.4, 0.6),  # nothing else to do: all of it
+        (0.1, 1.0, 0.6, 0.1, 0.0),  # only for the way down
+        (0.5, 1.0, 0.6, 0.2, 0.3),  # the way down and half of the cloud's work
+        (0.9, 1.0, 0.6, 0.3, 0.6),
+        (0.0, 1.0, 0.6, 0.0, 0.0),
+        (0.2, 0.1, 0.3, 0.0, 0.2),  # clocks of two machines
+    ],
+)
+def test_of_a_wait_what_came_last_counts_first(
+    waited: float, exchange: float, cloud: float, on_wire: float, on_cloud: float
+) -> None:
+    traffic = Traffic()
+    traffic.waited(waited, exchange=exchange, cloud=cloud)
+    assert traffic.wire_seconds == pytest.approx(on_wire)
+    assert traffic.cloud_seconds == pytest.approx(on_cloud)

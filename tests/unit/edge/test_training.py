@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sft_common.errors import ModelError, TrainingError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.tokenizer import load_tokenizer
-from sft_common.plan import SORTED_BATCHES, Plan, learning_rate_at, planned_steps
+from sft_common.plan import SORTED_BATCHES, Plan, learning_rate_at, micro_batches, planned_steps
 from sft_edge.learners import SplitLearner
 from sft_edge.remote import remote_loss
 from sft_edge.tasks.batches import Batch, Dataset
@@ -56,10 +57,12 @@ class Notes:
         self.evaluations: list[tuple[int, int]] = []
         self.batches = 0
 
-    def stepped(self, step: int, epoch: int, batch: Batch, loss: float, rate: float) -> None:
+    def stepped(
+        self, step: int, epoch: int, batches: Sequence[Batch], loss: float, rate: float
+    ) -> None:
         self.steps.append((step, epoch, rate))
         self.losses.append(loss)
-        self.labels.append(batch.labels)
+        self.labels.append([label for batch in batches for label in batch.labels])
 
     def evaluating(self, batch: Batch, verdict: torch.Tensor) -> None:
         self.batches += 1
@@ -68,7 +71,7 @@ class Notes:
         self.evaluations.append((step, epoch))
 
 
-def learner(folder: Path) -> SplitLearner:
+def learner(folder: Path, micro_batches: int = 1) -> SplitLearner:
     session, u = open_session(folder, SPLIT, dropout=0.0)
     pretrained = Pretrained(folder, num_labels=2, dropout=0.0)
     net1 = pretrained.net1(SPLIT)
@@ -76,7 +79,9 @@ def learner(folder: Path) -> SplitLearner:
     assert u is not None
     set_edge_factor(net1, u)
     head = HEAD_TABLE["sequence-classification"]
-    return SplitLearner(net1, LocalSession(session), head, OptimizerSpec(), CPU)
+    return SplitLearner(
+        net1, LocalSession(session), head, OptimizerSpec(), CPU, micro_batches=micro_batches
+    )
 
 
 @pytest.mark.parametrize("total", [1, 7, 10, 100, 333])
@@ -163,6 +168,64 @@ def test_the_loop_counts_steps_epochs_and_evaluations(tiny_model: Path, data: Da
     assert [len(labels) for labels in notes.labels] == [8, 8, 7] * 2
 
 
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40),
+    count=st.integers(1, 12),
+)
+def test_micro_batches_are_the_batch_in_even_parts_of_about_one_length(
+    lengths: list[int], count: int
+) -> None:
+    rows = list(range(len(lengths)))[::-1]
+    parts = micro_batches(rows, lengths, count)
+    assert sorted(row for part in parts for row in part) == sorted(rows)
+    assert len(parts) == min(count, len(rows))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    if count == 1:
+        assert parts == [rows]
+    else:
+        longest = [max(lengths[row] for row in part) for part in parts]
+        assert longest == sorted(longest)
+
+
+@pytest.mark.parametrize("count", [2, 5, 99])
+def test_micro_batches_change_no_number(tiny_model: Path, data: Dataset, count: int) -> None:
+    plan = Plan(epochs=2, batch_size=8, learning_rate=1e-3, seed=0)
+    found = []
+    for micro in (1, count):
+        notes = Notes()
+        learning = learner(tiny_model, micro_batches=micro)
+        last = train(learning, task_data(data), plan=plan, metric="accuracy", watcher=notes)
+        found.append([*notes.losses, last.loss])
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+
+
+def test_a_micro_batch_weighs_what_it_has_to_learn(tiny_model: Path) -> None:
+    """Token labels: 3, 0 and 1 labelled tokens; the one without is not sent."""
+    split = SplitSpec(split_layer=2, rank=4)
+    ids = torch.randint(5, 30, (3, 3))
+    labels = [[1, 0, 1], [-100, -100, -100], [-100, 1, -100]]
+
+    def batch(rows: Sequence[int]) -> Batch:
+        inputs = {"input_ids": ids[list(rows)], "attention_mask": torch.ones(len(rows), 3)}
+        flat = [label for row in rows for label in labels[row]]
+        return Batch(inputs=inputs, lengths=[3] * len(rows), labels=flat)
+
+    losses = []
+    for parts in ([(0, 1, 2)], [(0,), (1,), (2,)]):
+        session, u = open_session(tiny_model, split, dropout=0.0, head="token-classification")
+        pretrained = Pretrained(tiny_model, num_labels=2, dropout=0.0, head="token-classification")
+        net1 = pretrained.net1(split)
+        pretrained.fill_net1(net1)
+        assert u is not None
+        set_edge_factor(net1, u)
+        head = HEAD_TABLE["token-classification"]
+        learning = SplitLearner(net1, LocalSession(session), head, OptimizerSpec(), CPU)
+        for step in (1, 2):
+            losses.append(learning.train_step(step, [batch(part) for part in parts], 1e-3))
+        assert session.applied == 2
+    assert losses[2:] == pytest.approx(losses[:2], abs=1e-6)
+
+
 def test_max_steps_ends_in_the_middle_with_an_evaluation(tiny_model: Path, data: Dataset) -> None:
     notes = Notes()
     plan = Plan(epochs=9, max_steps=4, batch_size=8, learning_rate=1e-3, seed=0)
@@ -183,11 +246,14 @@ def test_the_split_model_learns(tiny_model: Path, data: Dataset) -> None:
 class Diverging:
     """A learner whose loss is no number at the third step."""
 
-    def train_step(self, step: int, batch: Batch, learning_rate: float) -> float:
+    micro_batches = 2
+
+    def train_step(self, step: int, batches: Sequence[Batch], learning_rate: float) -> float:
         return 0.5 if step < 3 else float("nan")
 
-    def predict(self, batch: Batch) -> torch.Tensor:
-        return torch.full((len(batch.labels), 2), float("inf"))
+    def predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, torch.Tensor]]:
+        for batch in batches:
+            yield batch, torch.full((len(batch.labels), 2), float("inf"))
 
 
 def test_a_loss_that_is_no_number_ends_the_run(data: Dataset) -> None:
@@ -222,7 +288,9 @@ def test_the_remote_loss_has_the_gradient_of_the_local_one(tiny_model: Path) -> 
     """Scaled by what comes from above, as any loss's."""
     session, _ = open_session(tiny_model, SPLIT, dropout=0.0)
     activation = torch.randn(5, 4, requires_grad=True)
-    loss = remote_loss(activation, LocalSession(session), step=1, lengths=[2, 3], labels=[0, 1])
+    near = LocalSession(session)
+    near.begin_step(1, activation.detach(), [2, 3], [0, 1])
+    loss = remote_loss(activation, near)
     (3 * loss).backward()
     other, _ = open_session(tiny_model, SPLIT, dropout=0.0)
     expected_loss, expected = other.step(1, activation.detach(), [2, 3], [0, 1])

@@ -129,38 +129,46 @@ class Tensor(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., element_type: _Optional[_Union[ElementType, str]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("step", "activation", "lengths", "labels", "numbers")
+    __slots__ = ("step", "activation", "lengths", "labels", "numbers", "micro_batch", "share")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     step: int
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
     labels: _containers.RepeatedScalarFieldContainer[int]
     numbers: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ...) -> None: ...
+    micro_batch: int
+    share: float
+    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., micro_batch: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("step", "loss", "gradient", "cloud_seconds")
+    __slots__ = ("step", "loss", "gradient", "cloud_seconds", "micro_batch")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     CLOUD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
     step: int
     loss: float
     gradient: Tensor
     cloud_seconds: float
-    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_seconds: _Optional[float] = ...) -> None: ...
+    micro_batch: int
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_seconds: _Optional[float] = ..., micro_batch: _Optional[int] = ...) -> None: ...
 
 class Apply(_message.Message):
-    __slots__ = ("step", "learning_rate")
+    __slots__ = ("step", "learning_rate", "micro_batches")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCHES_FIELD_NUMBER: _ClassVar[int]
     step: int
     learning_rate: float
-    def __init__(self, step: _Optional[int] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    micro_batches: int
+    def __init__(self, step: _Optional[int] = ..., learning_rate: _Optional[float] = ..., micro_batches: _Optional[int] = ...) -> None: ...
 
 class Evaluate(_message.Message):
     __slots__ = ("activation", "lengths", "labels")
