@@ -15,7 +15,7 @@ from torch import Tensor
 from sft_common.errors import ProtocolError, first_line
 from sft_common.files import check_new, written_aside
 from sft_common.model.joined import save_joined
-from sft_edge.client import fetch_trained
+from sft_edge.calls import fetch_trained
 from sft_edge.tasks.metrics import shown
 from sft_edge.trained import TrainedRun, read_run
 

@@ -20,7 +20,8 @@ from sft_common.errors import ProtocolError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.plan import planned_steps
 from sft_common.wire.packing import pack
-from sft_edge.client import GrpcSession, follow_training
+from sft_edge.calls import follow_training
+from sft_edge.client import GrpcSession
 from sft_edge.job import Job
 from sft_edge.opening import open_session
 from sft_edge.outcome import outcome

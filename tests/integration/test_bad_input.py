@@ -151,7 +151,7 @@ def test_somebody_else_listens(edge: Callable[..., str]) -> None:
 def test_a_run_that_fails_at_its_first_step_frees_its_name(
     edge: Callable[..., str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sft_edge.client.MAX_MESSAGE_BYTES", 500)
+    monkeypatch.setattr("sft_edge.stream.MAX_MESSAGE_BYTES", 500)
     assert "over the limit of 500; choose a smaller --batch-size" in edge(cloud.server, cut="none")
 
 

@@ -260,7 +260,7 @@ def test_a_message_over_the_limit_is_refused_before_it_is_sent(
     cloud: Cloud, spec: SessionSpec, shape: ModelShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = opened(cloud, spec, shape)
-    monkeypatch.setattr(session, "_limit", 1000)
+    monkeypatch.setattr(session._stream, "limit_bytes", 1000)
     with pytest.raises(LimitError, match=r"over the limit of 1,000; choose a smaller --batch-size"):
         exchange(session, 1, torch.zeros(100, 4), [50, 50], [0, 1])
     session.abandon()

@@ -1,0 +1,111 @@
+"""One Train stream: requests go out, replies come in as they come. It knows no tensors.
+
+A thread takes replies off the connection, so that none waits there while this process computes.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+
+from sft_common.errors import LimitError, MismatchError, ProtocolError, UnreachableError
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
+from sft_common.rpc.options import MAX_MESSAGE_BYTES
+from sft_common.rpc.status import error_of
+from sft_edge.channel import connect
+from sft_edge.traffic import Traffic
+
+_Reply = tuple[pb.TrainResponse | grpc.RpcError | None, float]
+"""What came and when; at the end of the stream its error, or None."""
+
+
+class Stream:
+    """A bidirectional stream to a cloud.
+
+    Args:
+        server: "host:port" of the cloud.
+        traffic: counts the messages.
+        connect_seconds: how long to try to reach the server.
+
+    Raises:
+        UnreachableError: nobody answers there.
+    """
+
+    def __init__(self, server: str, traffic: Traffic, *, connect_seconds: float) -> None:
+        self.limit_bytes = MAX_MESSAGE_BYTES
+        self._server, self._traffic = server, traffic
+        self._channel = connect(server, connect_seconds)
+        self._outgoing: queue.SimpleQueue[pb.TrainRequest | None] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
+        stub = pb_grpc.SplitTrainingServiceStub(self._channel)
+        incoming = stub.Train(iter(self._outgoing.get, None))
+        threading.Thread(target=self._read, args=[incoming], name="replies", daemon=True).start()
+
+    def send(self, request: pb.TrainRequest) -> None:
+        """Queue a request; does not wait.
+
+        Raises:
+            LimitError: it is larger than the cloud takes.
+        """
+        size = request.ByteSize()
+        if size > self.limit_bytes:
+            raise LimitError(
+                f"a message of {size:,} bytes is over the limit of {self.limit_bytes:,}; "
+                "choose a smaller --batch-size, --max-length or --rank"
+            )
+        self._traffic.sent(size)
+        self._outgoing.put(request)
+
+    def receive(self, kind: str) -> tuple[pb.TrainResponse, float]:
+        """Wait for the next reply; returns it and when it came, by `time.perf_counter`.
+
+        Args:
+            kind: what it must be.
+
+        Raises:
+            UnreachableError: the connection was lost.
+            SftError: the cloud refused a request.
+        """
+        response, arrived = self._replies.get()
+        if not isinstance(response, pb.TrainResponse):
+            self._replies.put((response, arrived))  # nothing follows: for whoever asks again
+            raise self._explain(response) from response
+        self._traffic.received(response.ByteSize())
+        if response.WhichOneof("response") != kind:
+            raise ProtocolError(
+                f"the cloud answered {response.WhichOneof('response')}, {kind} was expected"
+            )
+        return response, arrived
+
+    def close(self) -> None:
+        """Drop the connection; safe to repeat."""
+        self._outgoing.put(None)
+        self._channel.close()
+
+    def _read(self, incoming: Iterator[pb.TrainResponse]) -> None:
+        try:
+            for response in incoming:
+                self._replies.put((response, time.perf_counter()))
+            self._replies.put((None, 0.0))
+        except grpc.RpcError as error:
+            self._replies.put((error, 0.0))
+
+    def _explain(self, call: grpc.RpcError | None) -> Exception:
+        if call is None:
+            return UnreachableError(
+                f"the cloud at {self._server} ended the session without a reply"
+            )
+        error = error_of(call)
+        assert isinstance(call, grpc.Call)
+        if isinstance(error, UnreachableError):
+            return UnreachableError(
+                f"the connection to the cloud at {self._server} was lost: {error}"
+            )
+        if call.code() == grpc.StatusCode.UNIMPLEMENTED:
+            return MismatchError(f"the server at {self._server} is not an SFT cloud: {error}")
+        return error
