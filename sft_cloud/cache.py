@@ -19,6 +19,7 @@ from sft_cloud.session import Labels
 from sft_common.errors import CapacityError
 from sft_common.wire.codec import numbers_of
 from sft_common.wire.encodings import ENCODING_TABLE
+from sft_common.wire.framing import Numbers
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class ActivationCache:
     def add(
         self,
         part: int,
-        rows: bytes,
+        rows: Numbers,
         lengths: Sequence[int],
         labels: Sequence[Labels],
     ) -> None:

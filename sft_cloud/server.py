@@ -14,7 +14,6 @@ from grpc_reflection.v1alpha import reflection
 
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_common.errors import ConfigError
-from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.options import SERVER_OPTIONS, SERVICE
 
 
@@ -39,7 +38,7 @@ async def serve(
         ConfigError: the port is in use, or the host is not of this machine.
     """
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    pb_grpc.add_SplitTrainingServiceServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers([servicer.handler()])
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(

@@ -6,15 +6,15 @@ No arithmetic happens here, and none on the event loop.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
 
+from sft_cloud import answers
 from sft_cloud.ahead import ahead
-from sft_cloud.cache import ActivationCache
 from sft_cloud.failures import as_sft_error
 from sft_cloud.host import Host
 from sft_cloud.session import Session
@@ -22,35 +22,54 @@ from sft_cloud.stored import Event, Finished, Judged, Stepped
 from sft_common import PROTOCOL_VERSION
 from sft_common.errors import ProtocolError, SftError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
-from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
-from sft_common.rpc.options import MAX_MESSAGE_BYTES
+from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.spec import basis_from_proto, plan_from_proto, spec_from_proto
 from sft_common.rpc.status import status_of
-from sft_common.wire.codec import checked_rows, tensor_from_proto, tensor_to_proto
+from sft_common.wire.codec import tensor_to_proto
+from sft_common.wire.framing import Numbers, read, written
 
 READ_AHEAD = 2
 """Requests of a stream that wait while one is worked on."""
 
-Requests = AsyncIterator[pb.TrainRequest]
-Arrivals = AsyncIterator[tuple[pb.TrainRequest, float]]
+Arrivals = AsyncIterator[tuple[bytes, float]]
 """Requests and when they came."""
 
 
-class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
+class SplitTrainingServicer:
     """Serves sft.v1.SplitTrainingService out of a host."""
 
     def __init__(self, host: Host, device_name: str) -> None:
         self._host = host
         self._device_name = device_name
 
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what to register with a server.
+
+        `Train` has no serializers: gRPC hands on the bytes that framing.py writes and reads.
+        """
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Train": grpc.stream_stream_rpc_method_handler(self.Train),
+            "Export": grpc.unary_stream_rpc_method_handler(
+                self.Export,
+                request_deserializer=pb.ExportRequest.FromString,
+                response_serializer=pb.ExportResponse.SerializeToString,
+            ),
+            "Follow": grpc.unary_stream_rpc_method_handler(
+                self.Follow,
+                request_deserializer=pb.FollowRequest.FromString,
+                response_serializer=pb.FollowResponse.SerializeToString,
+            ),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
     async def Train(
         self,
-        request_iterator: Requests,
-        context: grpc.aio.ServicerContext[pb.TrainRequest, pb.TrainResponse],
-    ) -> AsyncIterator[pb.TrainResponse]:
+        requests: AsyncIterator[bytes],
+        context: grpc.aio.ServicerContext[bytes, bytes],
+    ) -> AsyncIterator[bytes]:
         """Serve one session; an error ends the stream with its status, never the server."""
         try:
-            async for response in self._serve(request_iterator):
+            async for response in self._serve(requests):
                 yield response
         except Exception as error:
             await _abort(context, as_sft_error(error))
@@ -80,8 +99,8 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
         except Exception as error:
             await _abort(context, as_sft_error(error))
 
-    async def _serve(self, requests: Requests) -> AsyncIterator[pb.TrainResponse]:
-        first = await anext(requests, pb.TrainRequest())
+    async def _serve(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        first, _ = read(await anext(requests, b""), pb.TrainRequest)
         if first.WhichOneof("request") != "open":
             raise ProtocolError(
                 f"the first request of a stream must be open, not {first.WhichOneof('request')}"
@@ -90,60 +109,63 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
         basis = basis_from_proto(first.open)
         async with self._host.session(spec, basis, first.open.trained_session) as (session, u):
             factor = None if u is None else tensor_to_proto(u)
-            yield pb.TrainResponse(
-                opened=pb.Opened(
-                    protocol_version=PROTOCOL_VERSION,
-                    session_id=session.session_id,
-                    edge_factor=factor,
-                    max_message_bytes=MAX_MESSAGE_BYTES,
-                    device=self._device_name,
-                )
+            opened = pb.Opened(
+                protocol_version=PROTOCOL_VERSION,
+                session_id=session.session_id,
+                edge_factor=factor,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+                device=self._device_name,
             )
+            yield written(pb.TrainResponse(opened=opened))
             async with aclosing(ahead(requests, READ_AHEAD)) as arrivals:
                 async for response in self._run(session, arrivals):
                     yield response
 
-    async def _run(self, session: Session, arrivals: Arrivals) -> AsyncIterator[pb.TrainResponse]:
+    async def _run(self, session: Session, arrivals: Arrivals) -> AsyncIterator[bytes]:
         """Answer requests until close; an apply runs while the next request is on its way."""
         compute = self._host.scheduler.compute
         applying: asyncio.Future[None] | None = None
-        async for request, arrived in arrivals:
+        async for raw, arrived in arrivals:
+            request, numbers = read(raw, pb.TrainRequest)
             if applying is not None:
                 await applying
                 applying = None
             match request.WhichOneof("request"):
                 case "step":
-                    result = await compute(_step, session, request.step)
-                    result.cloud_seconds = time.perf_counter() - arrived
-                    yield pb.TrainResponse(step_result=result)
+                    work = partial(answers.step, session, request.step, numbers, arrived)
+                    yield await compute(work)
                 case "apply":
-                    applying = compute(_apply, session, request.apply)
+                    applying = compute(answers.apply, session, request.apply)
                 case "evaluate":
-                    evaluation = await compute(_evaluate, session, request.evaluate)
-                    evaluation.cloud_seconds = time.perf_counter() - arrived
-                    yield pb.TrainResponse(evaluation=evaluation)
+                    work = partial(answers.evaluate, session, request.evaluate, numbers, arrived)
+                    yield await compute(work)
                 case "store":
-                    steps = await self._store_and_run(session, request.store, arrivals)
-                    yield pb.TrainResponse(running=pb.Running(total_steps=steps))
+                    steps = await self._store_and_run(session, request, numbers, arrivals)
+                    yield written(pb.TrainResponse(running=pb.Running(total_steps=steps)))
                     return
                 case "close":
                     saved = session.applied > 0 and await self._host.keep(session)
-                    yield pb.TrainResponse(closed=pb.Closed(steps=session.applied, saved=saved))
+                    closed = pb.Closed(steps=session.applied, saved=saved)
+                    yield written(pb.TrainResponse(closed=closed))
                     return
                 case other:
                     raise ProtocolError(f"request {other} is not expected inside a session")
         if applying is not None:
             await applying
 
-    async def _store_and_run(self, session: Session, first: pb.Store, arrivals: Arrivals) -> int:
+    async def _store_and_run(
+        self, session: Session, request: pb.TrainRequest, numbers: Numbers, arrivals: Arrivals
+    ) -> int:
         """Store examples until `run`, and start the training; returns its steps."""
+        files = self._host.scheduler.files
         cache = self._host.trainings.new_cache(session)
         try:
-            await self._host.scheduler.files(_store, session, cache, first)
-            async for request, _ in arrivals:
+            await files(answers.store, session, cache, request.store, numbers)
+            async for raw, _ in arrivals:
+                request, numbers = read(raw, pb.TrainRequest)
                 match request.WhichOneof("request"):
                     case "store":
-                        await self._host.scheduler.files(_store, session, cache, request.store)
+                        await files(answers.store, session, cache, request.store, numbers)
                     case "run":
                         plan = plan_from_proto(request.run)
                         release = self._host.release
@@ -154,39 +176,6 @@ class SplitTrainingServicer(pb_grpc.SplitTrainingServiceServicer):
         except BaseException:
             cache.close()
             raise
-
-
-def _step(session: Session, message: pb.Step) -> pb.StepResult:
-    shape = session.activation_shape(message.lengths)
-    spec = session.spec
-    activation_TW = tensor_from_proto(message.activation, shape, "activation", spec.encoding)
-    labels = message.numbers if spec.head == "regression" else message.labels
-    loss, gradient_TW = session.step(
-        message.step,
-        activation_TW,
-        message.lengths,
-        list(labels),
-        micro_batch=message.micro_batch,
-        share=message.share,
-    )
-    gradient = tensor_to_proto(gradient_TW, spec.gradient_encoding, session.rounding)
-    return pb.StepResult(
-        step=message.step, loss=loss, gradient=gradient, micro_batch=message.micro_batch
-    )
-
-
-def _apply(session: Session, message: pb.Apply) -> None:
-    session.apply(message.step, message.learning_rate, micro_batches=message.micro_batches)
-
-
-def _store(session: Session, cache: ActivationCache, message: pb.Store) -> None:
-    shape = session.activation_shape(message.lengths)
-    rows = checked_rows(message.activation, shape, "activation", session.spec.encoding)
-    numbers = session.spec.head == "regression"
-    labels = list(message.numbers if numbers else message.labels)
-    needed = message.part == 0 or session.spec.head == "causal-lm"
-    split = session.split_labels(message.lengths, labels, needed=needed)
-    cache.add(message.part, rows, message.lengths, split)
 
 
 def _event_to_proto(event: Event) -> pb.FollowResponse:
@@ -200,15 +189,6 @@ def _event_to_proto(event: Event) -> pb.FollowResponse:
         case Finished(steps, saved, seconds):
             finished = pb.Finished(steps=steps, saved=saved, cloud_seconds=seconds)
             return pb.FollowResponse(finished=finished)
-
-
-def _evaluate(session: Session, message: pb.Evaluate) -> pb.Evaluation:
-    shape = session.activation_shape(message.lengths)
-    encoding = session.spec.encoding
-    activation_TW = tensor_from_proto(message.activation, shape, "activation", encoding)
-    session.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
-    verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
-    return pb.Evaluation(logits=tensor_to_proto(verdict))
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: SftError) -> None:

@@ -22,9 +22,10 @@ from sft_common.rpc.spec import (
     plan_to_proto,
     spec_to_proto,
 )
-from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
+from sft_common.wire.codec import tensor_from_parts, tensor_from_proto, tensor_to_parts
+from sft_common.wire.framing import Numbers
 from sft_edge.remote import Closing
-from sft_edge.stream import Stream
+from sft_edge.stream import Reply, Stream
 from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import Traffic
 
@@ -113,15 +114,13 @@ class GrpcSession:
         Raises:
             LimitError: the batch is larger than the cloud takes.
         """
+        activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Step(
-            step=step,
-            activation=tensor_to_proto(activation_TW, self._spec.encoding),
-            lengths=lengths,
-            micro_batch=micro_batch,
-            share=share,
+            step=step, activation=activation, lengths=lengths, micro_batch=micro_batch, share=share
         )
         self._put_labels(message, labels)
-        self._begin(pb.TrainRequest(step=message), (step, micro_batch), activation_TW.shape)
+        asked = _Asked((step, micro_batch), tuple(activation_TW.shape), time.perf_counter())
+        self._begin(pb.TrainRequest(step=message), numbers, asked)
 
     def end_step(self) -> tuple[float, Tensor]:
         """Return the loss of the oldest micro-batch under way, and its gradient, (T, W).
@@ -130,15 +129,17 @@ class GrpcSession:
             UnreachableError: the connection was lost.
             SftError: the cloud refused the step.
         """
-        asked, response = self._end("step_result")
-        result = response.step_result
+        asked, reply = self._end("step_result")
+        result = reply.message.step_result
         if (result.step, result.micro_batch) != asked.number:
             raise ProtocolError(
                 f"the cloud answered step {result.step}, micro-batch {result.micro_batch}; "
                 f"step {asked.number[0]}, micro-batch {asked.number[1]} was asked"
             )
-        encoding = self._spec.gradient_encoding
-        return result.loss, tensor_from_proto(result.gradient, asked.shape, "gradient", encoding)
+        gradient_TW = tensor_from_parts(
+            result.gradient, reply.numbers, asked.shape, "gradient", self._spec.gradient_encoding
+        )
+        return result.loss, gradient_TW
 
     def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Have the cloud step its optimizer; an error shows with the next reply."""
@@ -149,16 +150,18 @@ class GrpcSession:
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
     ) -> None:
         """Ask what the head says of a batch; raises like `begin_step`."""
-        activation = tensor_to_proto(activation_TW, self._spec.encoding)
+        activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Evaluate(activation=activation, lengths=lengths, labels=labels)
         head = HEAD_TABLE[self._spec.head]
         expected = head.verdict_shape(lengths, self._spec.num_labels, labelled=bool(labels))
-        self._begin(pb.TrainRequest(evaluate=message), (0, 0), expected)
+        asked = _Asked((0, 0), expected, time.perf_counter())
+        self._begin(pb.TrainRequest(evaluate=message), numbers, asked)
 
     def end_evaluation(self) -> Tensor:
         """Return what the head says of the oldest batch under way; raises like `end_step`."""
-        asked, response = self._end("evaluation")
-        return tensor_from_proto(response.evaluation.logits, asked.shape, "logits")
+        asked, reply = self._end("evaluation")
+        logits = reply.message.evaluation.logits
+        return tensor_from_parts(logits, reply.numbers, asked.shape, "logits")
 
     def store(
         self, part: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
@@ -174,10 +177,10 @@ class GrpcSession:
         Raises:
             LimitError: the batch is larger than the cloud takes.
         """
-        activation = tensor_to_proto(activation_TW, self._spec.encoding)
+        activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Store(part=part, activation=activation, lengths=lengths)
         self._put_labels(message, labels)
-        self._stream.send(pb.TrainRequest(store=message))
+        self._stream.send(pb.TrainRequest(store=message), numbers)
 
     def run(self, plan: Plan) -> int:
         """Start the training over what was stored; returns its steps. Raises like `step`."""
@@ -200,27 +203,25 @@ class GrpcSession:
         else:
             message.labels.extend(map(int, labels))
 
-    def _begin(
-        self, request: pb.TrainRequest, number: tuple[int, int], shape: Sequence[int]
-    ) -> None:
+    def _begin(self, request: pb.TrainRequest, numbers: Numbers, asked: _Asked) -> None:
         """Send a request whose reply is waited for later, by `_end`."""
-        self._stream.send(request)
-        self._under_way.append(_Asked(number, tuple(shape), time.perf_counter()))
+        self._stream.send(request, numbers)
+        self._under_way.append(asked)
 
-    def _end(self, kind: str) -> tuple[_Asked, pb.TrainResponse]:
+    def _end(self, kind: str) -> tuple[_Asked, Reply]:
         """Return the oldest request under way and its reply; the waiting counts."""
         asked, begin = self._under_way.popleft(), time.perf_counter()
-        response, arrived = self._stream.receive(kind)
-        answer = response.step_result if kind == "step_result" else response.evaluation
+        reply = self._stream.receive(kind)
+        answer = getattr(reply.message, kind)
         self.traffic.waited(
             time.perf_counter() - begin,
-            exchange=arrived - asked.sent,
+            exchange=reply.arrived - asked.sent,
             cloud=answer.cloud_seconds,
         )
-        return asked, response
+        return asked, reply
 
     def _ask(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
         self._stream.send(request)
         while self._under_way:  # of a step that was given up
             self._end("step_result")
-        return self._stream.receive(kind)[0]
+        return self._stream.receive(kind).message

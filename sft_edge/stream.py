@@ -9,19 +9,33 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import grpc
 
 from sft_common.errors import LimitError, MismatchError, ProtocolError, UnreachableError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
-from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
-from sft_common.rpc.options import MAX_MESSAGE_BYTES
+from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.status import error_of
+from sft_common.wire.framing import Numbers, read, written
 from sft_edge.channel import connect
 from sft_edge.traffic import Traffic
 
-_Reply = tuple[pb.TrainResponse | grpc.RpcError | None, float]
+_Reply = tuple[bytes | grpc.RpcError | None, float]
 """What came and when; at the end of the stream its error, or None."""
+
+
+class Reply(NamedTuple):
+    """An answer of the cloud."""
+
+    message: pb.TrainResponse
+    """May lack the numbers of its tensor."""
+
+    numbers: Numbers
+    """Of the tensor in a `StepResult` or an `Evaluation`."""
+
+    arrived: float
+    """When, by `time.perf_counter`."""
 
 
 class Stream:
@@ -40,29 +54,35 @@ class Stream:
         self.limit_bytes = MAX_MESSAGE_BYTES
         self._server, self._traffic = server, traffic
         self._channel = connect(server, connect_seconds)
-        self._outgoing: queue.SimpleQueue[pb.TrainRequest | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
-        stub = pb_grpc.SplitTrainingServiceStub(self._channel)
-        incoming = stub.Train(iter(self._outgoing.get, None))
+        # Without serializers: gRPC hands on the bytes that framing.py writes and reads.
+        train: Any = self._channel.stream_stream(f"/{SERVICE}/Train")
+        incoming = train(iter(self._outgoing.get, None))
         threading.Thread(target=self._read, args=[incoming], name="replies", daemon=True).start()
 
-    def send(self, request: pb.TrainRequest) -> None:
+    def send(self, request: pb.TrainRequest, numbers: Numbers = b"") -> None:
         """Queue a request; does not wait.
+
+        Args:
+            request: may lack the numbers of its tensor.
+            numbers: of its tensor; copied.
 
         Raises:
             LimitError: it is larger than the cloud takes.
         """
-        size = request.ByteSize()
+        raw = written(request, numbers)
+        size = len(raw)
         if size > self.limit_bytes:
             raise LimitError(
                 f"a message of {size:,} bytes is over the limit of {self.limit_bytes:,}; "
                 "choose a smaller --batch-size, --max-length or --rank"
             )
         self._traffic.sent(size)
-        self._outgoing.put(request)
+        self._outgoing.put(raw)
 
-    def receive(self, kind: str) -> tuple[pb.TrainResponse, float]:
-        """Wait for the next reply; returns it and when it came, by `time.perf_counter`.
+    def receive(self, kind: str) -> Reply:
+        """Wait for the next reply.
 
         Args:
             kind: what it must be.
@@ -71,26 +91,27 @@ class Stream:
             UnreachableError: the connection was lost.
             SftError: the cloud refused a request.
         """
-        response, arrived = self._replies.get()
-        if not isinstance(response, pb.TrainResponse):
-            self._replies.put((response, arrived))  # nothing follows: for whoever asks again
-            raise self._explain(response) from response
-        self._traffic.received(response.ByteSize())
+        raw, arrived = self._replies.get()
+        if not isinstance(raw, bytes):
+            self._replies.put((raw, arrived))  # nothing follows: for whoever asks again
+            raise self._explain(raw) from raw
+        self._traffic.received(len(raw))
+        response, numbers = read(raw, pb.TrainResponse)
         if response.WhichOneof("response") != kind:
             raise ProtocolError(
                 f"the cloud answered {response.WhichOneof('response')}, {kind} was expected"
             )
-        return response, arrived
+        return Reply(response, numbers, arrived)
 
     def close(self) -> None:
         """Drop the connection; safe to repeat."""
         self._outgoing.put(None)
         self._channel.close()
 
-    def _read(self, incoming: Iterator[pb.TrainResponse]) -> None:
+    def _read(self, incoming: Iterator[bytes]) -> None:
         try:
-            for response in incoming:
-                self._replies.put((response, time.perf_counter()))
+            for raw in incoming:
+                self._replies.put((raw, time.perf_counter()))
             self._replies.put((None, 0.0))
         except grpc.RpcError as error:
             self._replies.put((error, 0.0))

@@ -13,6 +13,7 @@ from sft_common.config import ENCODINGS
 from sft_common.errors import ConfigError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.wire.encodings import ENCODING_TABLE
+from sft_common.wire.framing import Numbers
 
 _ELEMENT_TYPES = {
     "float32": pb.ELEMENT_TYPE_FLOAT32,
@@ -26,10 +27,19 @@ _ELEMENT_TYPES = {
 def tensor_to_proto(
     tensor: Tensor, encoding: str = "float32", generator: Generator | None = None
 ) -> pb.Tensor:
-    """Return a message with the numbers of a float32 tensor of any device.
+    """Return a message with the numbers of a float32 tensor; arguments as below."""
+    message, numbers = tensor_to_parts(tensor, encoding, generator)
+    message.data = bytes(numbers)
+    return message
+
+
+def tensor_to_parts(
+    tensor: Tensor, encoding: str = "float32", generator: Generator | None = None
+) -> tuple[pb.Tensor, memoryview]:
+    """Return a message that lacks the numbers of a float32 tensor, and the numbers.
 
     Args:
-        tensor: of any shape; of two dimensions for the scaled encodings.
+        tensor: of any shape and device; of two dimensions for the scaled encodings.
         encoding: how to write them, one of `ENCODINGS`.
         generator: rounds stochastically; on the device of the tensor.
     """
@@ -37,20 +47,29 @@ def tensor_to_proto(
     width = tensor.shape[-1] if tensor.ndim else 1
     rows_TW = tensor.detach().reshape(math.prod(tensor.shape[:-1]), width)
     rows_TK = ENCODING_TABLE[encoding].encode(rows_TW, generator)
-    return pb.Tensor(
-        data=rows_TK.cpu().numpy().tobytes(),
-        shape=tensor.shape,
-        element_type=encoding_to_proto(encoding),
-    )
+    message = pb.Tensor(shape=tensor.shape, element_type=encoding_to_proto(encoding))
+    return message, rows_TK.cpu().flatten().numpy().data
 
 
 def tensor_from_proto(
     message: pb.Tensor, expected: Sequence[int], what: str, encoding: str = "float32"
 ) -> Tensor:
-    """Return the tensor of a message as float32 on the CPU; it owns its memory.
+    """Return the tensor of a message that holds its numbers; arguments and errors as below."""
+    return tensor_from_parts(message, message.data, expected, what, encoding)
+
+
+def tensor_from_parts(
+    message: pb.Tensor,
+    numbers: Numbers,
+    expected: Sequence[int],
+    what: str,
+    encoding: str = "float32",
+) -> Tensor:
+    """Return a tensor that came in parts, as float32 on the CPU; it owns its memory.
 
     Args:
-        message: as it came from the peer.
+        message: as it came from the peer, without the numbers.
+        numbers: the numbers.
         expected: the shape that it must have.
         what: its name in error messages.
         encoding: how it must be written.
@@ -58,14 +77,14 @@ def tensor_from_proto(
     Raises:
         ProtocolError: another element type, shape or number of bytes than expected.
     """
-    rows = bytearray(checked_rows(message, expected, what, encoding))
-    return numbers_of(rows, expected, encoding)
+    check_parts(message, numbers, expected, what, encoding)
+    return numbers_of(bytearray(numbers), expected, encoding)
 
 
-def checked_rows(
-    message: pb.Tensor, expected: Sequence[int], what: str, encoding: str = "float32"
-) -> bytes:
-    """Return the rows of a message as they were written; arguments and errors as above."""
+def check_parts(
+    message: pb.Tensor, numbers: Numbers, expected: Sequence[int], what: str, encoding: str
+) -> None:
+    """Refuse a tensor that is not as expected; arguments and errors as above."""
     if message.element_type != encoding_to_proto(encoding):
         raise ProtocolError(
             f"{what} has element type {message.element_type}; "
@@ -75,11 +94,10 @@ def checked_rows(
         raise ProtocolError(f"{what} has shape {tuple(message.shape)}, expected {tuple(expected)}")
     width = expected[-1] if expected else 1
     size = math.prod(expected[:-1]) * ENCODING_TABLE[encoding].row_bytes(width)
-    if len(message.data) != size:
+    if len(numbers) != size:
         raise ProtocolError(
-            f"{what} of shape {tuple(expected)} has {len(message.data)} bytes, expected {size}"
+            f"{what} of shape {tuple(expected)} has {len(numbers)} bytes, expected {size}"
         )
-    return message.data
 
 
 def numbers_of(rows: bytearray, shape: Sequence[int], encoding: str) -> Tensor:

@@ -241,6 +241,21 @@ def opened_when_free(cloud: Cloud, spec: SessionSpec, shape: ModelShape) -> Grpc
     raise AssertionError("no place was freed")
 
 
+@pytest.mark.parametrize("good_first", [False, True])
+def test_bytes_that_are_no_message_end_the_stream_with_its_status(
+    cloud: Cloud, spec: SessionSpec, good_first: bool
+) -> None:
+    requests = [opening(spec).SerializeToString()] if good_first else []
+    with grpc.insecure_channel(cloud.server) as channel:
+        train = channel.stream_stream(f"/{SERVICE}/Train")
+        with pytest.raises(grpc.RpcError) as raised:
+            list(train(iter([*requests, b"\xff\xff\xff"])))
+    error = error_of(raised.value)
+    assert isinstance(error, ProtocolError)
+    assert "a message of 3 bytes cannot be read" in str(error)
+    assert serves(cloud)
+
+
 def test_opening_does_not_count_as_waiting_for_a_step(
     cloud: Cloud, spec: SessionSpec, shape: ModelShape
 ) -> None:

@@ -1,0 +1,75 @@
+"""Messages <-> the session: what each request of a stream asks of it, and the answer as bytes.
+
+All of it runs on the device's thread, or on one for files. `numbers` are those of the request's
+tensor, which its message lacks.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sft_cloud.cache import ActivationCache
+from sft_cloud.session import Session
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.options import MAX_MESSAGE_BYTES
+from sft_common.wire.codec import check_parts, tensor_from_parts, tensor_to_parts
+from sft_common.wire.framing import Numbers, written
+
+
+def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -> bytes:
+    """Run a micro-batch; raises as `Session.step`.
+
+    Args:
+        session: of the stream.
+        message: the request.
+        numbers: of its activation.
+        arrived: when it came, by `time.perf_counter`.
+    """
+    spec, shape = session.spec, session.activation_shape(message.lengths)
+    activation_TW = tensor_from_parts(
+        message.activation, numbers, shape, "activation", spec.encoding
+    )
+    labels = message.numbers if spec.head == "regression" else message.labels
+    loss, gradient_TW = session.step(
+        message.step,
+        activation_TW,
+        message.lengths,
+        list(labels),
+        micro_batch=message.micro_batch,
+        share=message.share,
+    )
+    gradient, data = tensor_to_parts(gradient_TW, spec.gradient_encoding, session.rounding)
+    result = pb.StepResult(
+        step=message.step, loss=loss, gradient=gradient, micro_batch=message.micro_batch
+    )
+    result.cloud_seconds = time.perf_counter() - arrived
+    return written(pb.TrainResponse(step_result=result), data)
+
+
+def apply(session: Session, message: pb.Apply) -> None:
+    """Step the optimizer; raises as `Session.apply`."""
+    session.apply(message.step, message.learning_rate, micro_batches=message.micro_batches)
+
+
+def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> bytes:
+    """Evaluate a batch; arguments as of `step`, raises as `Session.evaluate`."""
+    spec, shape = session.spec, session.activation_shape(message.lengths)
+    activation_TW = tensor_from_parts(
+        message.activation, numbers, shape, "activation", spec.encoding
+    )
+    session.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
+    verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
+    logits, data = tensor_to_parts(verdict)
+    evaluation = pb.Evaluation(logits=logits, cloud_seconds=time.perf_counter() - arrived)
+    return written(pb.TrainResponse(evaluation=evaluation), data)
+
+
+def store(session: Session, cache: ActivationCache, message: pb.Store, numbers: Numbers) -> None:
+    """Keep examples; raises as `Session.split_labels` and `ActivationCache.add`."""
+    shape = session.activation_shape(message.lengths)
+    check_parts(message.activation, numbers, shape, "activation", session.spec.encoding)
+    regression = session.spec.head == "regression"
+    labels = list(message.numbers if regression else message.labels)
+    needed = message.part == 0 or session.spec.head == "causal-lm"
+    split = session.split_labels(message.lengths, labels, needed=needed)
+    cache.add(message.part, numbers, message.lengths, split)

@@ -1,0 +1,143 @@
+"""Messages that carry a large tensor, written with one copy of its numbers and read with none.
+
+Protocol buffers copy a bytes field when it is set, when the message is serialized and when it is
+parsed. Here the message is serialized without the numbers, and they are put behind it as a second
+occurrence of the same field, which the format merges with the first: whoever parses the whole finds
+an ordinary message of the contract. Who knows the form reads the numbers where they lie.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from sft_common.errors import ProtocolError
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+
+M = TypeVar("M", pb.TrainRequest, pb.TrainResponse)
+
+Numbers = bytes | memoryview
+"""The data of a tensor."""
+
+SLOTS = {
+    "step": "activation",
+    "evaluate": "activation",
+    "store": "activation",
+    "step_result": "gradient",
+    "evaluation": "logits",
+}
+"""Kind of a message -> the field of its large tensor."""
+
+_DATA = pb.Tensor.DESCRIPTOR.fields_by_name["data"].number
+_LENGTH_DELIMITED = 2
+
+
+def written(message: pb.TrainRequest | pb.TrainResponse, numbers: Numbers = b"") -> bytes:
+    """Return a message as it travels.
+
+    Args:
+        message: of the kinds in `SLOTS` if there are numbers; its tensor lacks them.
+        numbers: the data of its tensor.
+    """
+    head = message.SerializeToString()
+    if not numbers:
+        return head
+    kind, slot = _numbers_of_fields(message)
+    data = _prefix(_DATA, len(numbers))
+    tensor = _prefix(slot, len(data) + len(numbers))
+    body = _prefix(kind, len(tensor) + len(data) + len(numbers))
+    return b"".join((head, body, tensor, data, numbers))
+
+
+def read(raw: bytes, kind: type[M]) -> tuple[M, Numbers]:
+    """Return a message and the numbers of its tensor, which the message itself may lack.
+
+    Args:
+        raw: as it came from the peer.
+        kind: what it must be.
+
+    Raises:
+        ProtocolError: it is no such message.
+    """
+    message = kind()
+    try:
+        at = _end_of_first_field(raw)
+        message.MergeFromString(raw[:at])
+        if (numbers := _only_numbers(raw, at, message)) is not None:
+            return message, numbers
+        message.MergeFromString(raw[at:])
+    except (DecodeError, IndexError) as error:
+        raise ProtocolError(f"a message of {len(raw):,} bytes cannot be read: {error}") from error
+    return message, _tensor_of(message).data
+
+
+def _numbers_of_fields(message: pb.TrainRequest | pb.TrainResponse) -> tuple[int, int]:
+    """Return the field numbers of what a message holds, and of the large tensor in that."""
+    name = _kind(message)
+    field = message.DESCRIPTOR.fields_by_name[name]
+    assert field.message_type is not None
+    return field.number, field.message_type.fields_by_name[SLOTS[name]].number
+
+
+def _kind(message: Message) -> str:
+    return str(message.WhichOneof(message.DESCRIPTOR.oneofs[0].name) or "")
+
+
+def _tensor_of(message: pb.TrainRequest | pb.TrainResponse) -> pb.Tensor:
+    name = _kind(message)
+    if name not in SLOTS:
+        return pb.Tensor()
+    tensor: pb.Tensor = getattr(getattr(message, name), SLOTS[name])
+    return tensor
+
+
+def _only_numbers(
+    raw: bytes, at: int, message: pb.TrainRequest | pb.TrainResponse
+) -> memoryview | None:
+    """Return the numbers if all that follows is the form that `written` gives them."""
+    if at == len(raw) or _kind(message) not in SLOTS or _tensor_of(message).data:
+        return None
+    for number in (*_numbers_of_fields(message), _DATA):
+        expected = number << 3 | _LENGTH_DELIMITED
+        tag, at = _varint(raw, at)
+        length, at = _varint(raw, at)
+        if tag != expected or at + length != len(raw):
+            return None
+    return memoryview(raw)[at:]
+
+
+def _end_of_first_field(raw: bytes) -> int:
+    """Return where the first field ends if it has a length, else the end of everything."""
+    if not raw:
+        return 0
+    tag, at = _varint(raw, 0)
+    if tag & 7 != _LENGTH_DELIMITED:
+        return len(raw)
+    length, at = _varint(raw, at)
+    return min(at + length, len(raw))
+
+
+def _prefix(number: int, length: int) -> bytes:
+    """Return tag and length of a field that has one."""
+    out = bytearray([number << 3 | _LENGTH_DELIMITED])
+    while length > 127:
+        out.append(length & 127 | 128)
+        length >>= 7
+    out.append(length)
+    return bytes(out)
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    """Return a number of variable length, and where it ends.
+
+    Raises:
+        IndexError: it does not end.
+    """
+    number = shift = 0
+    while raw[at] > 127:
+        number |= (raw[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if shift > 63:
+            raise IndexError("a number has more than 64 bits")
+    return number | raw[at] << shift, at + 1
