@@ -25,7 +25,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
         numbers: of its activation.
         arrived: when it came, by `time.perf_counter`.
     """
-    spec, shape = session.spec, session.activation_shape(message.lengths)
+    spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
     activation_TW = tensor_from_parts(
         message.activation, numbers, shape, "activation", spec.encoding
     )
@@ -53,11 +53,11 @@ def apply(session: Session, message: pb.Apply) -> None:
 
 def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> bytes:
     """Evaluate a batch; arguments as of `step`, raises as `Session.evaluate`."""
-    spec, shape = session.spec, session.activation_shape(message.lengths)
+    spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
     activation_TW = tensor_from_parts(
         message.activation, numbers, shape, "activation", spec.encoding
     )
-    session.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
+    session.bounds.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
     verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
     logits, data = tensor_to_parts(verdict)
     evaluation = pb.Evaluation(logits=logits, cloud_seconds=time.perf_counter() - arrived)
@@ -65,11 +65,11 @@ def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: 
 
 
 def store(session: Session, cache: ActivationCache, message: pb.Store, numbers: Numbers) -> None:
-    """Keep examples; raises as `Session.split_labels` and `ActivationCache.add`."""
-    shape = session.activation_shape(message.lengths)
+    """Keep examples; raises as `Bounds.split_labels` and `ActivationCache.add`."""
+    shape = session.bounds.activation_shape(message.lengths)
     check_parts(message.activation, numbers, shape, "activation", session.spec.encoding)
     regression = session.spec.head == "regression"
     labels = list(message.numbers if regression else message.labels)
     needed = message.part == 0 or session.spec.head == "causal-lm"
-    split = session.split_labels(message.lengths, labels, needed=needed)
+    split = session.bounds.split_labels(message.lengths, labels, needed=needed)
     cache.add(message.part, numbers, message.lengths, split)

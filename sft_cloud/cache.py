@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sft_cloud.session import Labels
+from sft_cloud.bounds import Labels
 from sft_common.errors import CapacityError
 from sft_common.wire.codec import numbers_of
 from sft_common.wire.encodings import ENCODING_TABLE

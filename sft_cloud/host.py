@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sft_cloud.bounds import Bounds
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.device import memory_bytes
 from sft_cloud.engine import Engine
@@ -172,12 +173,10 @@ class Host:
         )
         head = HEAD_TABLE[spec.head]
         engine = Engine(net2, head, spec.optimizer, seed=spec.seed, device=self.device)
-        session = Session(
-            secrets.token_hex(8),
+        bounds = Bounds(
             spec,
             shape_of(pretrained.config),
-            engine,
             memory_bytes=memory_bytes(self.device) // 2,
             logits_per_token=head.per_token or pretrained.family.causal,
         )
-        return session, u
+        return Session(secrets.token_hex(8), spec, bounds, engine), u

@@ -60,7 +60,7 @@ def train_stored(session: Session, cache: ActivationCache, plan: Plan) -> Iterat
     """
     for step, epoch, rows, rate, evaluates in planned_steps(plan, cache.lengths(0)):
         activation_TW, lengths, labels = cache.batch(0, rows)
-        session.activation_shape(lengths)
+        session.bounds.activation_shape(lengths)
         loss, _ = session.step(step, activation_TW, lengths, labels)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -80,7 +80,7 @@ def _evaluated(
         for start in range(0, examples if part else 0, batch_size):
             rows = range(start, min(start + batch_size, examples))
             activation_TW, lengths, labels = cache.batch(part, rows)
-            session.activation_shape(lengths)
+            session.bounds.activation_shape(lengths)
             known: Sequence[int] = [int(label) for label in labels]
             yield Judged(step, part, session.evaluate(activation_TW, lengths, known))
 

@@ -47,7 +47,7 @@ class Trainings:
     def new_cache(self, session: Session) -> ActivationCache:
         """Return an empty cache for the examples of a session."""
         return ActivationCache(
-            session.width,
+            session.bounds.width,
             session.spec.encoding,
             memory_bytes=self._memory,
             limit_bytes=self._limit,

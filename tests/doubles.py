@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sft_cloud.bounds import Bounds
 from sft_cloud.engine import Engine
 from sft_cloud.session import Session
 from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
@@ -42,8 +43,8 @@ def open_session(
     pretrained = Pretrained(folder, num_labels=num_labels, head=head, dropout=dropout)
     net2, u = pretrained.net2(split, seed=seed, device=CPU)
     engine = Engine(net2, HEAD_TABLE[head], spec.optimizer, seed=seed, device=CPU)
-    shape = shape_of(pretrained.config)
-    return Session("ab12", spec, shape, engine, memory_bytes=10**9), u
+    bounds = Bounds(spec, shape_of(pretrained.config), memory_bytes=10**9, logits_per_token=False)
+    return Session("ab12", spec, bounds, engine), u
 
 
 class LocalSession:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_cloud.session import Session, step_bytes
+from sft_cloud.bounds import step_bytes
+from sft_cloud.session import Session
 from sft_common.config import ModelShape, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.cuts import Decoder
@@ -153,7 +154,7 @@ def test_lengths_that_do_not_fit_are_refused(
     session: Session, lengths: list[int], message: str
 ) -> None:
     with pytest.raises(ProtocolError, match=message):
-        session.activation_shape(lengths)
+        session.bounds.activation_shape(lengths)
 
 
 def test_a_batch_that_is_mostly_padding_is_refused(session: Session) -> None:
@@ -161,7 +162,7 @@ def test_a_batch_that_is_mostly_padding_is_refused(session: Session) -> None:
     with pytest.raises(
         LimitError, match=r"padded to 64 tokens takes about 206\.\d GB on the cloud"
     ):
-        session.activation_shape([64] + [1] * 200_000)
+        session.bounds.activation_shape([64] + [1] * 200_000)
 
 
 def test_the_layers_of_a_decoder_take_memory_too() -> None:
@@ -247,5 +248,5 @@ def test_a_language_model_answers_with_losses_or_with_what_comes_next(
 def test_the_wire_is_as_wide_as_the_cut_says(tiny_model: Path) -> None:
     for cut, width in (("sft", 4), ("none", 32), ("svd-residual", 36), ("sft-output", 4)):
         session, u = open_session(tiny_model, SplitSpec(cut=cut, split_layer=2, rank=4))
-        assert session.activation_shape([2, 3]) == (5, width)
+        assert session.bounds.activation_shape([2, 3]) == (5, width)
         assert (u is None) == (cut == "none")

@@ -1,0 +1,161 @@
+"""What a batch may be: sizes and ranges, checked before the engine sees a number.
+
+It knows no order of requests and no messages.
+
+Legend: B batch, M padded length, T real tokens, W width on the wire, C classes. Shapes of labels
+and logits are those of the head (sft_common/model/heads.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sft_common.config import ModelShape, SessionSpec, SplitSpec
+from sft_common.errors import LimitError, ProtocolError
+from sft_common.model.heads import HEAD_TABLE, IGNORED
+
+Labels = Sequence[int] | Sequence[float]
+"""Of a batch, flat; floats for a regression."""
+
+
+def step_bytes(
+    shape: ModelShape, split: SplitSpec, examples: int, longest: int, classes: int = 0
+) -> int:
+    """Return about how much memory a training step of net2 takes for its activations.
+
+    In float32, for each token and block: the family's rows of attention scores (BERT: scores,
+    softmax, dropout) of M x heads, 12 rows of the hidden and 3 of the feed-forward width, which a
+    layer of the decoder is taken to need as well; and three rows of logits. Measured: never more
+    than 1.5 times this, and a step may take half the memory.
+
+    Args:
+        shape: sizes of the model.
+        split: the cut.
+        examples: B.
+        longest: M.
+        classes: C of a head that makes logits for every token, which many do even if they then
+            choose one of them; 0 for the others.
+    """
+    blocks = shape.blocks - split.split_layer + 1
+    scores = blocks * shape.score_rows * longest * shape.heads
+    rows = (blocks + split.decoder_layers) * (12 * shape.hidden + 3 * shape.feed_forward)
+    return examples * longest * 4 * (scores + rows + 3 * classes)
+
+
+class Bounds:
+    """The bounds of one session's batches.
+
+    Args:
+        spec: what the edge opened the session with.
+        shape: sizes of the model.
+        memory_bytes: what the activations of one step may take.
+        logits_per_token: whether the head makes logits for every token, if only to choose one.
+    """
+
+    def __init__(
+        self, spec: SessionSpec, shape: ModelShape, *, memory_bytes: int, logits_per_token: bool
+    ) -> None:
+        self.width = spec.split.wire_width(shape)
+        self._spec, self._shape, self._memory_bytes = spec, shape, memory_bytes
+        self._head = HEAD_TABLE[spec.head]
+        self._logits_per_token = logits_per_token or self._head.per_token
+
+    def activation_shape(self, lengths: Sequence[int]) -> tuple[int, int]:
+        """Return the shape (T, W) that activations of these lengths must have.
+
+        Raises:
+            ProtocolError: no examples, an empty one, or one longer than the model takes.
+            LimitError: with its padding the batch takes more memory than a step may.
+        """
+        if not lengths:
+            raise ProtocolError("the batch has no examples")
+        if min(lengths) < 1 or max(lengths) > self._shape.positions:
+            raise ProtocolError(
+                f"lengths lie in {min(lengths)}..{max(lengths)}, "
+                f"the model takes 1..{self._shape.positions} tokens"
+            )
+        split = self._spec.split
+        classes = self._spec.num_labels if self._logits_per_token else 0
+        needed = step_bytes(self._shape, split, len(lengths), max(lengths), classes)
+        needed += 12 * len(lengths) * self._spec.num_labels
+        if needed > self._memory_bytes:
+            raise LimitError(
+                f"a batch of {len(lengths)} examples padded to {max(lengths)} tokens takes about "
+                f"{needed / 1e9:,.1f} GB on the cloud, which gives a step "
+                f"{self._memory_bytes / 1e9:,.1f} GB; choose a smaller --batch-size or --max-length"
+            )
+        return sum(lengths), self.width
+
+    def check_verdict(self, lengths: Sequence[int], limit: int, *, labelled: bool) -> None:
+        """Refuse an evaluation whose answer would be larger than a message may be.
+
+        Raises:
+            LimitError: shows both sizes.
+        """
+        classes = self._spec.num_labels
+        size = 4 * math.prod(self._head.verdict_shape(lengths, classes, labelled=labelled))
+        if size > limit:
+            raise LimitError(
+                f"the answer to {len(lengths)} examples with {sum(lengths)} tokens would take "
+                f"{size:,} bytes, over the limit of {limit:,}; choose a smaller --batch-size"
+            )
+
+    def checked_labels(self, labels: Labels, lengths: Sequence[int]) -> Tensor:
+        """Return the labels of a batch as the loss takes them, shape (their number,).
+
+        Raises:
+            ProtocolError: too many, too few, or out of their range.
+        """
+        expected = self._head.label_count(lengths)
+        if len(labels) != expected:
+            raise ProtocolError(
+                f"a batch of {len(lengths)} examples with {sum(lengths)} tokens has {len(labels)} "
+                f"labels; the head {self._spec.head} takes {expected}"
+            )
+        if self._head.labels == "number":
+            numbers = torch.tensor(labels, dtype=torch.float32)
+            if not numbers.isfinite().all():
+                raise ProtocolError(f"number {numbers[~numbers.isfinite()][0]} is not finite")
+            return numbers
+        known = torch.tensor(labels, dtype=torch.int64)
+        self._check_range(known, lengths)
+        return known
+
+    def split_labels(self, lengths: Sequence[int], labels: Labels, *, needed: bool) -> list[Labels]:
+        """Return the labels of each example of a batch that is to be stored.
+
+        Args:
+            lengths: of each example.
+            labels: flat; none at all where they are not needed.
+            needed: whether they must be there: for training, and for causal-lm.
+
+        Raises:
+            ProtocolError: labels that do not fit.
+        """
+        if not needed and not labels:
+            return []
+        self.checked_labels(labels, lengths)
+        found, at = [], 0
+        for length in lengths:
+            count = self._head.label_count([length])
+            found.append(labels[at : at + count])
+            at += count
+        return found
+
+    def _check_range(self, labels: Tensor, lengths: Sequence[int]) -> None:
+        classes = torch.tensor(self._spec.num_labels)
+        if self._head.labels == "span":
+            classes = torch.tensor(lengths).repeat_interleave(2)
+        wrong = (labels < 0) | (labels >= classes)
+        if self._head.labels == "tokens":
+            if bool((labels == IGNORED).all()):
+                raise ProtocolError("no token of the batch has a label")
+            wrong &= labels != IGNORED
+        if bool(wrong.any()):
+            at = int(wrong.nonzero()[0])
+            limit = int(classes.expand_as(labels)[at])
+            raise ProtocolError(f"label {int(labels[at])} is outside 0..{limit - 1}")
