@@ -12,6 +12,8 @@ from sft_cloud.session import Session
 from sft_common.config import ModelShape, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.cuts import Decoder
+from sft_common.wire.codec import tensor_from_parts, tensor_to_parts
+from sft_common.wire.encodings import ENCODING_TABLE
 from tests.doubles import open_session
 from tests.models import save_tiny_model
 
@@ -250,3 +252,24 @@ def test_the_wire_is_as_wide_as_the_cut_says(tiny_model: Path) -> None:
         session, u = open_session(tiny_model, SplitSpec(cut=cut, split_layer=2, rank=4))
         assert session.bounds.activation_shape([2, 3]) == (5, width)
         assert (u is None) == (cut == "none")
+
+
+@pytest.mark.parametrize("encoding", ["float16", "bfloat16", "int8", "int4"])
+def test_what_rounding_adds_to_gradients_over_a_run_is_zero_within_its_standard_error(
+    tiny_model: Path, encoding: str
+) -> None:
+    session, _ = open_session(tiny_model, SplitSpec(split_layer=2, rank=4), seed=5)
+    generator = torch.Generator().manual_seed(6)
+    errors = []
+    for step in range(1, 251):
+        x_T4 = torch.randn(8, 4, generator=generator)
+        _, gradient_T4 = session.step(step, x_T4, [5, 3], [0, 1])
+        session.apply(step, 1e-3)
+        message, numbers = tensor_to_parts(gradient_T4, encoding, session.rounding)
+        arrived = tensor_from_parts(message, numbers, (8, 4), "gradient", encoding)
+        spacing = ENCODING_TABLE[encoding].spacing(gradient_T4)
+        errors.append((arrived - gradient_T4) / spacing)
+    error_T4 = torch.cat(errors).double()
+    z = error_T4.mean(dim=0) / (error_T4.std(dim=0) / len(error_T4) ** 0.5)
+    assert (error_T4 != 0).double().mean() > 0.5
+    assert (z.abs() < 4).all(), z
