@@ -19,6 +19,7 @@ from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.status import error_of
 from sft_common.wire.framing import Numbers, read, written
 from sft_edge.channel import connect
+from sft_edge.outbox import Outbox
 from sft_edge.traffic import Traffic
 
 _Reply = tuple[bytes | grpc.RpcError | None, float]
@@ -54,15 +55,15 @@ class Stream:
         self.limit_bytes = MAX_MESSAGE_BYTES
         self._server, self._traffic = server, traffic
         self._channel = connect(server, connect_seconds)
-        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outgoing = Outbox(MAX_MESSAGE_BYTES)
         self._replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
         # Without serializers: gRPC hands on the bytes that framing.py writes and reads.
         train: Any = self._channel.stream_stream(f"/{SERVICE}/Train")
-        incoming = train(iter(self._outgoing.get, None))
+        incoming = train(self._outgoing)
         threading.Thread(target=self._read, args=[incoming], name="replies", daemon=True).start()
 
     def send(self, request: pb.TrainRequest, numbers: Numbers = b"") -> None:
-        """Queue a request; does not wait.
+        """Queue a request; waits only while the connection has too many bytes to send already.
 
         Args:
             request: may lack the numbers of its tensor.
@@ -105,7 +106,7 @@ class Stream:
 
     def close(self) -> None:
         """Drop the connection; safe to repeat."""
-        self._outgoing.put(None)
+        self._outgoing.close()
         self._channel.close()
 
     def _read(self, incoming: Iterator[bytes]) -> None:
@@ -115,6 +116,8 @@ class Stream:
             self._replies.put((None, 0.0))
         except grpc.RpcError as error:
             self._replies.put((error, 0.0))
+        finally:
+            self._outgoing.close()
 
     def _explain(self, call: grpc.RpcError | None) -> Exception:
         if call is None:
