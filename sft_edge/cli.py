@@ -16,6 +16,7 @@ from sft_common.commandline import (
     run_command,
 )
 from sft_common.config import CUTS, ENCODINGS
+from sft_edge.pacing import AUTO
 from sft_edge.tasks.table import TASKS
 
 _MANY = 10**9
@@ -149,15 +150,19 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
     )
 
 
+def _micro_batches(text: str) -> int | str:
+    return text if text == AUTO else number_in(1, _MANY)(text)
+
+
 def _add_wire(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("how numbers travel")
     group.add_argument(
         "--micro-batches",
-        type=number_in(1, _MANY),
+        type=_micro_batches,
         default=1,
         metavar="N",
-        help="cut a batch into N parts: while one travels, the next is computed (default "
-        "%(default)s)",
+        help=f"cut a batch into N parts: while one travels, the next is computed; {AUTO} tries "
+        "a few numbers (default %(default)s)",
     )
     group.add_argument(
         "--encoding",

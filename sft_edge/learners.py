@@ -6,6 +6,7 @@ They know models and optimizers; they know no data set and no schedule.
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -18,6 +19,7 @@ from sft_common.model.adamw import adamw, set_learning_rate
 from sft_common.model.heads import Head, logits_of
 from sft_common.model.partition import Net1
 from sft_common.wire.packing import pack
+from sft_edge.pacing import Pacing
 from sft_edge.remote import CloudSession, remote_loss
 from sft_edge.tasks.batches import Batch
 
@@ -28,8 +30,9 @@ AHEAD = 2
 class Learner(Protocol):
     """What the training loop drives."""
 
-    micro_batches: int
-    """Into how many parts the next batch is best cut."""
+    @property
+    def micro_batches(self) -> int:
+        """Into how many parts the next batch is to be cut."""
 
     def train_step(self, step: int, batches: Sequence[Batch], learning_rate: float) -> float:
         """Learn from the micro-batches of one batch; returns its mean loss before the update.
@@ -50,7 +53,7 @@ class SplitLearner:
         head: what the cloud half ends in.
         optimizer: how net1 is trained; the cloud was told the same.
         device: where net1 runs.
-        micro_batches: into how many parts a batch is cut.
+        pacing: into how many parts a batch is cut; None: one.
     """
 
     def __init__(
@@ -61,19 +64,25 @@ class SplitLearner:
         optimizer: OptimizerSpec,
         device: torch.device,
         *,
-        micro_batches: int = 1,
+        pacing: Pacing | None = None,
     ) -> None:
-        self.micro_batches = micro_batches
+        self._pacing = pacing or Pacing(1)
         self.net1 = net1.to(device)
         self._session, self._head = session, head
         self._optimizer = adamw(net1, optimizer)
         self._device = device
+
+    @property
+    def micro_batches(self) -> int:
+        """Into how many parts the next batch is to be cut."""
+        return self._pacing.count
 
     def train_step(self, step: int, batches: Sequence[Batch], learning_rate: float) -> float:
         """Run one step of both halves: all forward, then backward as gradients come.
 
         While one micro-batch is on the way and on the cloud, the next is computed here.
         """
+        begin = time.perf_counter()
         self.net1.train()
         self._optimizer.zero_grad()
         under_way = deque(self._begin(step, batches))
@@ -89,6 +98,8 @@ class SplitLearner:
             loss.backward()
         if math.isfinite(total):
             _update(self._optimizer, learning_rate)
+        tokens = sum(sum(batch.lengths) for batch in batches)
+        self._pacing.stepped(time.perf_counter() - begin, tokens)
         return total
 
     def predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
@@ -142,7 +153,10 @@ class WholeLearner:
         device: where it runs.
     """
 
-    micro_batches = 1
+    @property
+    def micro_batches(self) -> int:
+        """Return 1: nothing travels."""
+        return 1
 
     def __init__(
         self, model: nn.Module, head: Head, optimizer: OptimizerSpec, device: torch.device

@@ -23,6 +23,7 @@ from sft_edge.job import Job, prepare
 from sft_edge.learners import Learner, SplitLearner, WholeLearner
 from sft_edge.opening import open_session
 from sft_edge.outcome import outcome, seconds_of
+from sft_edge.pacing import Pacing
 from sft_edge.recorder import Recorder
 from sft_edge.run_folder import EDGE_FILE
 from sft_edge.screen import make_screen, print_table
@@ -66,13 +67,14 @@ def train_split(job: Job) -> dict[str, Any]:
         job.folder.create()
         torch.manual_seed(job.spec.seed)
         head = HEAD_TABLE[job.spec.head]
+        pacing = Pacing(job.options.micro_batches)
         learner = SplitLearner(
             job.net1,
             session,
             head,
             job.spec.optimizer,
             job.device,
-            micro_batches=job.options.micro_batches,
+            pacing=pacing,
         )
         begin = time.perf_counter()
         try:
@@ -85,6 +87,7 @@ def train_split(job: Job) -> dict[str, Any]:
         job.folder.save_edge(dict(job.net1.skeleton.named_parameters()))
         spent = seconds_of(session.traffic, seconds)
         metrics = outcome(facts["known"], recorder, evaluation, session.traffic, spent)
+        metrics["micro_batches"] = pacing.count
         job.folder.save_metrics(metrics)
         metrics["cloud_saved"] = session.close().saved
         job.folder.save_metrics(metrics)

@@ -18,6 +18,7 @@ from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.tokenizer import load_tokenizer
 from sft_common.plan import SORTED_BATCHES, Plan, learning_rate_at, micro_batches, planned_steps
 from sft_edge.learners import SplitLearner
+from sft_edge.pacing import Pacing
 from sft_edge.remote import remote_loss
 from sft_edge.tasks.batches import Batch, Dataset
 from sft_edge.tasks.data import TaskData
@@ -80,7 +81,7 @@ def learner(folder: Path, micro_batches: int = 1) -> SplitLearner:
     set_edge_factor(net1, u)
     head = HEAD_TABLE["sequence-classification"]
     return SplitLearner(
-        net1, LocalSession(session), head, OptimizerSpec(), CPU, micro_batches=micro_batches
+        net1, LocalSession(session), head, OptimizerSpec(), CPU, pacing=Pacing(micro_batches)
     )
 
 
@@ -246,7 +247,9 @@ def test_the_split_model_learns(tiny_model: Path, data: Dataset) -> None:
 class Diverging:
     """A learner whose loss is no number at the third step."""
 
-    micro_batches = 2
+    @property
+    def micro_batches(self) -> int:
+        return 2
 
     def train_step(self, step: int, batches: Sequence[Batch], learning_rate: float) -> float:
         return 0.5 if step < 3 else float("nan")
