@@ -7,6 +7,8 @@ tensor, which its message lacks.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sft_cloud.cache import ActivationCache
 from sft_cloud.session import Session
@@ -25,24 +27,26 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
         numbers: of its activation.
         arrived: when it came, by `time.perf_counter`.
     """
+    watch = _Watch(arrived)
     spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
     activation_TW = tensor_from_parts(
         message.activation, numbers, shape, "activation", spec.encoding
     )
     labels = message.numbers if spec.head == "regression" else message.labels
-    loss, gradient_TW = session.step(
-        message.step,
-        activation_TW,
-        message.lengths,
-        list(labels),
-        micro_batch=message.micro_batch,
-        share=message.share,
-    )
+    with watch.computing():
+        loss, gradient_TW = session.step(
+            message.step,
+            activation_TW,
+            message.lengths,
+            list(labels),
+            micro_batch=message.micro_batch,
+            share=message.share,
+        )
     gradient, data = tensor_to_parts(gradient_TW, spec.gradient_encoding, session.rounding)
     result = pb.StepResult(
         step=message.step, loss=loss, gradient=gradient, micro_batch=message.micro_batch
     )
-    result.cloud_seconds = time.perf_counter() - arrived
+    result.cloud_time.CopyFrom(watch.time())
     return written(pb.TrainResponse(step_result=result), data)
 
 
@@ -53,14 +57,16 @@ def apply(session: Session, message: pb.Apply) -> None:
 
 def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> bytes:
     """Evaluate a batch; arguments as of `step`, raises as `Session.evaluate`."""
+    watch = _Watch(arrived)
     spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
     activation_TW = tensor_from_parts(
         message.activation, numbers, shape, "activation", spec.encoding
     )
     session.bounds.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
-    verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
+    with watch.computing():
+        verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
     logits, data = tensor_to_parts(verdict)
-    evaluation = pb.Evaluation(logits=logits, cloud_seconds=time.perf_counter() - arrived)
+    evaluation = pb.Evaluation(logits=logits, cloud_time=watch.time())
     return written(pb.TrainResponse(evaluation=evaluation), data)
 
 
@@ -73,3 +79,23 @@ def store(session: Session, cache: ActivationCache, message: pb.Store, numbers: 
     needed = message.part == 0 or session.spec.head == "causal-lm"
     split = session.bounds.split_labels(message.lengths, labels, needed=needed)
     cache.add(message.part, numbers, message.lengths, split)
+
+
+class _Watch:
+    """Follows a request from its arrival; made when work on it begins."""
+
+    def __init__(self, arrived: float) -> None:
+        self._arrived, self._began = arrived, time.perf_counter()
+        self._compute = 0.0
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Count the block as the device's work."""
+        begin = time.perf_counter()
+        yield
+        self._compute += time.perf_counter() - begin
+
+    def time(self) -> pb.CloudTime:
+        """Return where the time went until now."""
+        total = time.perf_counter() - self._arrived
+        return pb.CloudTime(total=total, queue=self._began - self._arrived, compute=self._compute)

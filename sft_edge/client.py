@@ -27,7 +27,7 @@ from sft_common.wire.framing import Numbers
 from sft_edge.remote import Closing
 from sft_edge.stream import Reply, Stream
 from sft_edge.tasks.batches import Labels
-from sft_edge.traffic import Traffic
+from sft_edge.traffic import CloudTime, Traffic
 
 
 class _Asked(NamedTuple):
@@ -40,7 +40,7 @@ class _Asked(NamedTuple):
     """Of the tensor that must come back."""
 
     sent: float
-    """When, by this process's clock."""
+    """When this process began to write it."""
 
 
 class GrpcSession:
@@ -114,12 +114,12 @@ class GrpcSession:
         Raises:
             LimitError: the batch is larger than the cloud takes.
         """
+        asked = _Asked((step, micro_batch), tuple(activation_TW.shape), time.perf_counter())
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Step(
             step=step, activation=activation, lengths=lengths, micro_batch=micro_batch, share=share
         )
         self._put_labels(message, labels)
-        asked = _Asked((step, micro_batch), tuple(activation_TW.shape), time.perf_counter())
         self._begin(pb.TrainRequest(step=message), numbers, asked)
 
     def end_step(self) -> tuple[float, Tensor]:
@@ -136,10 +136,8 @@ class GrpcSession:
                 f"the cloud answered step {result.step}, micro-batch {result.micro_batch}; "
                 f"step {asked.number[0]}, micro-batch {asked.number[1]} was asked"
             )
-        gradient_TW = tensor_from_parts(
-            result.gradient, reply.numbers, asked.shape, "gradient", self._spec.gradient_encoding
-        )
-        return result.loss, gradient_TW
+        encoding = self._spec.gradient_encoding
+        return result.loss, self._read(result.gradient, reply, asked, "gradient", encoding)
 
     def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Have the cloud step its optimizer; an error shows with the next reply."""
@@ -150,18 +148,18 @@ class GrpcSession:
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
     ) -> None:
         """Ask what the head says of a batch; raises like `begin_step`."""
-        activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
-        message = pb.Evaluate(activation=activation, lengths=lengths, labels=labels)
         head = HEAD_TABLE[self._spec.head]
         expected = head.verdict_shape(lengths, self._spec.num_labels, labelled=bool(labels))
         asked = _Asked((0, 0), expected, time.perf_counter())
+        activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
+        message = pb.Evaluate(activation=activation, lengths=lengths, labels=labels)
         self._begin(pb.TrainRequest(evaluate=message), numbers, asked)
 
     def end_evaluation(self) -> Tensor:
         """Return what the head says of the oldest batch under way; raises like `end_step`."""
         asked, reply = self._end("evaluation")
         logits = reply.message.evaluation.logits
-        return tensor_from_parts(logits, reply.numbers, asked.shape, "logits")
+        return self._read(logits, reply, asked, "logits", "float32")
 
     def store(
         self, part: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
@@ -206,17 +204,26 @@ class GrpcSession:
     def _begin(self, request: pb.TrainRequest, numbers: Numbers, asked: _Asked) -> None:
         """Send a request whose reply is waited for later, by `_end`."""
         self._stream.send(request, numbers)
+        self.traffic.encode_seconds += time.perf_counter() - asked.sent
         self._under_way.append(asked)
+
+    def _read(
+        self, tensor: pb.Tensor, reply: Reply, asked: _Asked, what: str, encoding: str
+    ) -> Tensor:
+        begin = time.perf_counter()
+        numbers = tensor_from_parts(tensor, reply.numbers, asked.shape, what, encoding)
+        self.traffic.decode_seconds += time.perf_counter() - begin
+        return numbers
 
     def _end(self, kind: str) -> tuple[_Asked, Reply]:
         """Return the oldest request under way and its reply; the waiting counts."""
         asked, begin = self._under_way.popleft(), time.perf_counter()
         reply = self._stream.receive(kind)
-        answer = getattr(reply.message, kind)
+        there = getattr(reply.message, kind).cloud_time
         self.traffic.waited(
             time.perf_counter() - begin,
             exchange=reply.arrived - asked.sent,
-            cloud=answer.cloud_seconds,
+            cloud=CloudTime(there.total, there.queue, there.compute),
         )
         return asked, reply
 

@@ -99,6 +99,27 @@ def seconds_of(traffic: Traffic, total: float) -> dict[str, float]:
     return {"total": total, "edge": total - wire - cloud, "wire": wire, "cloud": cloud}
 
 
+def breakdown_of(traffic: Traffic, total: float) -> dict[str, float]:
+    """Return what a live training did, in seconds; docs/architecture.md says what each means.
+
+    The first four add up to the total; the others went on meanwhile.
+    """
+    idle = traffic.wire_seconds + traffic.cloud_seconds
+    busy = total - idle - traffic.encode_seconds - traffic.decode_seconds
+    seconds = {
+        "edge": busy,
+        "encode": traffic.encode_seconds,
+        "decode": traffic.decode_seconds,
+        "idle": idle,
+        "up": traffic.way_seconds / 2,
+        "down": traffic.way_seconds / 2,
+        "queue": traffic.queue_seconds,
+        "cloud": traffic.compute_seconds,
+        "cloud_codec": traffic.cloud_codec_seconds,
+    }
+    return {name: round(value, 3) for name, value in seconds.items()}
+
+
 def peak_rss_bytes() -> int:
     """Return the largest resident memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

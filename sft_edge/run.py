@@ -22,7 +22,7 @@ from sft_edge.frozen import fetch, train_frozen
 from sft_edge.job import Job, prepare
 from sft_edge.learners import Learner, SplitLearner, WholeLearner
 from sft_edge.opening import open_session
-from sft_edge.outcome import outcome, seconds_of
+from sft_edge.outcome import breakdown_of, outcome, seconds_of
 from sft_edge.pacing import Pacing
 from sft_edge.recorder import Recorder
 from sft_edge.run_folder import EDGE_FILE
@@ -88,6 +88,7 @@ def train_split(job: Job) -> dict[str, Any]:
         spent = seconds_of(session.traffic, seconds)
         metrics = outcome(facts["known"], recorder, evaluation, session.traffic, spent)
         metrics["micro_batches"] = pacing.count
+        metrics["breakdown"] = breakdown_of(session.traffic, seconds)
         job.folder.save_metrics(metrics)
         metrics["cloud_saved"] = session.close().saved
         job.folder.save_metrics(metrics)

@@ -11,6 +11,7 @@ exact; connection set-up and flow control are means measured with a relay (docs/
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _GRPC_PREFIX_BYTES = 5
 _FRAME_HEADER_BYTES = 9
@@ -25,6 +26,19 @@ _FLOW_BYTES_UP = 22
 """WINDOW_UPDATEs (13 bytes each) that go up for each message that came down."""
 
 _FLOW_BYTES_DOWN = 14
+
+
+class CloudTime(NamedTuple):
+    """Where the seconds of a request on the cloud went."""
+
+    total: float
+    """From its arrival to its answer."""
+
+    queue: float
+    """Of them, waiting for the device."""
+
+    compute: float
+    """Of them, at work on the device; the rest is reading and writing."""
 
 
 @dataclass(slots=True)
@@ -43,19 +57,41 @@ class Traffic:
     wire_seconds: float = 0.0
     """Time in which it did nothing but wait for messages on their way."""
 
-    def waited(self, seconds: float, *, exchange: float, cloud: float) -> None:
-        """Count a wait for a reply.
+    encode_seconds: float = 0.0
+    """Time that the edge needed to write tensors as messages."""
+
+    decode_seconds: float = 0.0
+    """Time that it needed to read messages as tensors."""
+
+    way_seconds: float = 0.0
+    """Time that requests and replies were on the way, waited for or not; of several, all."""
+
+    queue_seconds: float = 0.0
+    """Time that requests waited for the cloud's device."""
+
+    compute_seconds: float = 0.0
+    """Time that the cloud's device worked on them."""
+
+    cloud_codec_seconds: float = 0.0
+    """Time that the cloud needed to read and write them."""
+
+    def waited(self, seconds: float, *, exchange: float, cloud: CloudTime) -> None:
+        """Count an exchange and the wait for its reply.
 
         Args:
             seconds: of waiting.
             exchange: seconds from the request to the reply.
-            cloud: seconds of them that the cloud says it had the request.
+            cloud: what the cloud says of them.
         """
-        on_the_way = max(0.0, exchange - cloud)
+        on_the_way = max(0.0, exchange - cloud.total)
         down = min(seconds, on_the_way / 2)
-        there = min(seconds - down, cloud)
+        there = min(seconds - down, cloud.total)
         self.cloud_seconds += there
         self.wire_seconds += seconds - there
+        self.way_seconds += on_the_way
+        self.queue_seconds += cloud.queue
+        self.compute_seconds += cloud.compute
+        self.cloud_codec_seconds += cloud.total - cloud.queue - cloud.compute
 
     def sent(self, message_bytes: int) -> None:
         """Count a message that went up."""

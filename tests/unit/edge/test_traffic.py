@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sft_edge.traffic import Traffic, framed_bytes
+from sft_edge.traffic import CloudTime, Traffic, framed_bytes
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,9 @@ def test_of_a_wait_what_came_last_counts_first(
     waited: float, exchange: float, cloud: float, on_wire: float, on_cloud: float
 ) -> None:
     traffic = Traffic()
-    traffic.waited(waited, exchange=exchange, cloud=cloud)
+    traffic.waited(waited, exchange=exchange, cloud=CloudTime(cloud, cloud / 4, cloud / 2))
     assert traffic.wire_seconds == pytest.approx(on_wire)
     assert traffic.cloud_seconds == pytest.approx(on_cloud)
+    parts = traffic.queue_seconds, traffic.compute_seconds, traffic.cloud_codec_seconds
+    assert parts == pytest.approx((cloud / 4, cloud / 2, cloud / 4))
+    assert traffic.way_seconds == pytest.approx(max(0, exchange - cloud))

@@ -147,18 +147,18 @@ class Step(_message.Message):
     def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., micro_batch: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("step", "loss", "gradient", "cloud_seconds", "micro_batch")
+    __slots__ = ("step", "loss", "gradient", "cloud_time", "micro_batch")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
-    CLOUD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_TIME_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
     step: int
     loss: float
     gradient: Tensor
-    cloud_seconds: float
+    cloud_time: CloudTime
     micro_batch: int
-    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_seconds: _Optional[float] = ..., micro_batch: _Optional[int] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_time: _Optional[_Union[CloudTime, _Mapping]] = ..., micro_batch: _Optional[int] = ...) -> None: ...
 
 class Apply(_message.Message):
     __slots__ = ("step", "learning_rate", "micro_batches")
@@ -181,12 +181,22 @@ class Evaluate(_message.Message):
     def __init__(self, activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("logits", "cloud_seconds")
+    __slots__ = ("logits", "cloud_time")
     LOGITS_FIELD_NUMBER: _ClassVar[int]
-    CLOUD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_TIME_FIELD_NUMBER: _ClassVar[int]
     logits: Tensor
-    cloud_seconds: float
-    def __init__(self, logits: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_seconds: _Optional[float] = ...) -> None: ...
+    cloud_time: CloudTime
+    def __init__(self, logits: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_time: _Optional[_Union[CloudTime, _Mapping]] = ...) -> None: ...
+
+class CloudTime(_message.Message):
+    __slots__ = ("total", "queue", "compute")
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_FIELD_NUMBER: _ClassVar[int]
+    total: float
+    queue: float
+    compute: float
+    def __init__(self, total: _Optional[float] = ..., queue: _Optional[float] = ..., compute: _Optional[float] = ...) -> None: ...
 
 class Store(_message.Message):
     __slots__ = ("part", "activation", "lengths", "labels", "numbers")
