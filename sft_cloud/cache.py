@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +20,28 @@ from torch import Tensor
 from sft_cloud.session import Labels
 from sft_common.errors import CapacityError
 
+PART_BYTES, EXAMPLE_BYTES, LABEL_BYTES = 1000, 20, 8
+"""About what the index of a part, an example in it and a label take in memory, at most."""
 
-@dataclass(slots=True)
+
 class _Part:
-    """Where the examples of one part are."""
+    """Where the examples of one part are, and their labels."""
 
-    offsets: array[int] = field(default_factory=lambda: array("q"))
-    """Row of the file at which each example begins."""
+    def __init__(self, numbers: bool) -> None:
+        self.offsets = array("q")  # rows of the file at which each example begins
+        self.lengths = array("i")
+        self.labels: array[float] | array[int] = array("d") if numbers else array("i")
+        self.label_starts = array("q", [0])
 
-    lengths: array[int] = field(default_factory=lambda: array("i"))
-    labels: list[Labels] = field(default_factory=list)
-    """Of each example, flat; empty for a validation part that keeps its labels to itself."""
+    def add(self, row: int, length: int, labels: Labels) -> None:
+        self.offsets.append(row)
+        self.lengths.append(length)
+        self.labels.extend(labels)  # type: ignore[arg-type]
+        self.label_starts.append(len(self.labels))
+
+    def labels_of(self, example: int) -> Labels:
+        start, end = self.label_starts[example : example + 2]
+        return self.labels[start:end].tolist()
 
 
 class ActivationCache:
@@ -38,26 +49,33 @@ class ActivationCache:
 
     Args:
         width: W.
-        memory_bytes: kept in memory; more goes to disk.
-        limit_bytes: more than this is refused.
+        memory_bytes: of activations kept in memory; more goes to disk.
+        limit_bytes: more than this, labels and index included, is refused.
+        numbers: whether labels are numbers (floats) instead of classes.
         folder: where the disk file is made; None for the system's place for such files.
     """
 
     def __init__(
-        self, width: int, *, memory_bytes: int, limit_bytes: int, folder: Path | None = None
+        self,
+        width: int,
+        *,
+        memory_bytes: int,
+        limit_bytes: int,
+        numbers: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self._row_bytes = width * torch.float32.itemsize
-        self._width, self._limit = width, limit_bytes
+        self._width, self._limit, self._numbers = width, limit_bytes, numbers
         self._file = tempfile.SpooledTemporaryFile(
             max_size=memory_bytes, dir=str(folder) if folder else None
         )
-        self._rows = 0
+        self._rows = self._size = 0
         self._parts: dict[int, _Part] = {}
 
     @property
-    def bytes(self) -> int:
-        """Bytes of all activations."""
-        return self._rows * self._row_bytes
+    def size_bytes(self) -> int:
+        """Bytes of everything that is kept, labels and index included."""
+        return self._size
 
     @property
     def parts(self) -> list[int]:
@@ -90,30 +108,35 @@ class ActivationCache:
         Raises:
             CapacityError: the cache is full, or the disk is.
         """
-        if self.bytes + len(activation_TW) * self._row_bytes > self._limit:
+        size = (
+            len(activation_TW) * self._row_bytes
+            + len(lengths) * EXAMPLE_BYTES
+            + sum(map(len, labels)) * LABEL_BYTES
+            + (part not in self._parts) * PART_BYTES
+        )
+        if self._size + size > self._limit:
             raise CapacityError(
                 f"the examples take more than the {self._limit / 1e9:,.2f} GB that this cloud "
                 "keeps for a session; choose a smaller --rank, or train with --edge trained"
             )
         try:
-            self._file.seek(self.bytes)
+            self._file.seek(self._rows * self._row_bytes)
             self._file.write(activation_TW.contiguous().numpy().tobytes())
         except OSError as error:
             raise CapacityError(f"the cloud's disk does not take the examples: {error}") from error
-        kept, row = self._parts.setdefault(part, _Part()), self._rows
-        for length in lengths:
-            kept.offsets.append(row)
-            kept.lengths.append(length)
+        kept, row = self._parts.setdefault(part, _Part(self._numbers)), self._rows
+        for length, known in zip(lengths, labels or repeat([]), strict=bool(labels)):
+            kept.add(row, length, known)
             row += length
-        kept.labels.extend(labels)
         self._rows = row
+        self._size += size
 
     def batch(self, part: int, rows: Sequence[int]) -> tuple[Tensor, list[int], Labels]:
         """Return examples of a part: activations (T, W), lengths, labels in a row."""
         kept = self._parts[part]
         lengths = [kept.lengths[row] for row in rows]
         pieces = [self._read(kept.offsets[row], kept.lengths[row]) for row in rows]
-        labels = [n for row in rows for n in kept.labels[row]] if kept.labels else []
+        labels = [label for row in rows for label in kept.labels_of(row)]
         return torch.cat(pieces), lengths, labels
 
     def close(self) -> None:

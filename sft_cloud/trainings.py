@@ -46,7 +46,12 @@ class Trainings:
 
     def new_cache(self, session: Session) -> ActivationCache:
         """Return an empty cache for the examples of a session."""
-        return ActivationCache(session.width, memory_bytes=self._memory, limit_bytes=self._limit)
+        return ActivationCache(
+            session.width,
+            memory_bytes=self._memory,
+            limit_bytes=self._limit,
+            numbers=session.spec.head == "regression",
+        )
 
     def start(
         self, session: Session, cache: ActivationCache, plan: Plan, ended: Callable[[], None]
