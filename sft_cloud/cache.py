@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 from torch import Tensor
@@ -21,17 +21,28 @@ from sft_common.wire.codec import numbers_of
 from sft_common.wire.encodings import ENCODING_TABLE
 from sft_common.wire.framing import Numbers
 
+PART_BYTES, EXAMPLE_BYTES, LABEL_BYTES = 1000, 20, 8
+"""About what the index of a part, an example in it and a label take in memory, at most."""
 
-@dataclass(slots=True)
+
 class _Part:
-    """Where the examples of one part are."""
+    """Where the examples of one part are, and their labels."""
 
-    offsets: array[int] = field(default_factory=lambda: array("q"))
-    """Row of the file at which each example begins."""
+    def __init__(self, numbers: bool) -> None:
+        self.offsets = array("q")  # rows of the file at which each example begins
+        self.lengths = array("i")
+        self.labels: array[float] | array[int] = array("d") if numbers else array("i")
+        self.label_starts = array("q", [0])
 
-    lengths: array[int] = field(default_factory=lambda: array("i"))
-    labels: list[Labels] = field(default_factory=list)
-    """Of each example, flat; empty for a validation part that keeps its labels to itself."""
+    def add(self, row: int, length: int, labels: Labels) -> None:
+        self.offsets.append(row)
+        self.lengths.append(length)
+        self.labels.extend(labels)  # type: ignore[arg-type]
+        self.label_starts.append(len(self.labels))
+
+    def labels_of(self, example: int) -> Labels:
+        start, end = self.label_starts[example : example + 2]
+        return self.labels[start:end].tolist()
 
 
 class ActivationCache:
@@ -40,8 +51,9 @@ class ActivationCache:
     Args:
         width: W.
         encoding: how the numbers were sent, and are kept.
-        memory_bytes: kept in memory; more goes to disk.
-        limit_bytes: more than this is refused.
+        memory_bytes: of activations kept in memory; more goes to disk.
+        limit_bytes: more than this, labels and index included, is refused.
+        numbers: whether labels are numbers (floats) instead of classes.
         folder: where the disk file is made; None for the system's place for such files.
     """
 
@@ -52,20 +64,22 @@ class ActivationCache:
         *,
         memory_bytes: int,
         limit_bytes: int,
+        numbers: bool = False,
         folder: Path | None = None,
     ) -> None:
         self._row_bytes = ENCODING_TABLE[encoding].row_bytes(width)
-        self._width, self._encoding, self._limit = width, encoding, limit_bytes
+        self._width, self._encoding = width, encoding
+        self._limit, self._numbers = limit_bytes, numbers
         self._file = tempfile.SpooledTemporaryFile(
             max_size=memory_bytes, dir=str(folder) if folder else None
         )
-        self._rows = 0
+        self._rows = self._size = 0
         self._parts: dict[int, _Part] = {}
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all activations."""
-        return self._rows * self._row_bytes
+        """Bytes of everything that is kept, labels and index included."""
+        return self._size
 
     @property
     def parts(self) -> list[int]:
@@ -98,30 +112,35 @@ class ActivationCache:
         Raises:
             CapacityError: the cache is full, or the disk is.
         """
-        if self.size_bytes + len(rows) > self._limit:
+        size = (
+            len(rows)
+            + len(lengths) * EXAMPLE_BYTES
+            + sum(map(len, labels)) * LABEL_BYTES
+            + (part not in self._parts) * PART_BYTES
+        )
+        if self._size + size > self._limit:
             raise CapacityError(
                 f"the examples take more than the {self._limit / 1e9:,.2f} GB that this cloud "
                 "keeps for a session; choose a smaller --rank, or train with --edge trained"
             )
         try:
-            self._file.seek(self.size_bytes)
+            self._file.seek(self._rows * self._row_bytes)
             self._file.write(rows)
         except OSError as error:
             raise CapacityError(f"the cloud's disk does not take the examples: {error}") from error
-        kept, row = self._parts.setdefault(part, _Part()), self._rows
-        for length in lengths:
-            kept.offsets.append(row)
-            kept.lengths.append(length)
+        kept, row = self._parts.setdefault(part, _Part(self._numbers)), self._rows
+        for length, known in zip(lengths, labels or repeat([]), strict=bool(labels)):
+            kept.add(row, length, known)
             row += length
-        kept.labels.extend(labels)
         self._rows = row
+        self._size += size
 
     def batch(self, part: int, rows: Sequence[int]) -> tuple[Tensor, list[int], Labels]:
         """Return examples of a part: activations (T, W), lengths, labels in a row."""
         kept = self._parts[part]
         lengths = [kept.lengths[row] for row in rows]
         data = bytearray().join(self._read(kept.offsets[row], kept.lengths[row]) for row in rows)
-        labels = [n for row in rows for n in kept.labels[row]] if kept.labels else []
+        labels = [label for row in rows for label in kept.labels_of(row)]
         return numbers_of(data, (sum(lengths), self._width), self._encoding), lengths, labels
 
     def close(self) -> None:

@@ -59,8 +59,9 @@ def train_stored(session: Session, cache: ActivationCache, plan: Plan) -> Iterat
         TrainingError: a loss is not a finite number; its step is not applied.
     """
     for step, epoch, rows, rate, evaluates in planned_steps(plan, cache.lengths(0)):
+        # Checked before anything is read: a plan's batch may be as large as the whole cache.
+        session.bounds.activation_shape([cache.lengths(0)[row] for row in rows])
         activation_TW, lengths, labels = cache.batch(0, rows)
-        session.bounds.activation_shape(lengths)
         loss, _ = session.step(step, activation_TW, lengths, labels)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -79,8 +80,8 @@ def _evaluated(
         examples = cache.examples(part)
         for start in range(0, examples if part else 0, batch_size):
             rows = range(start, min(start + batch_size, examples))
+            session.bounds.activation_shape([cache.lengths(part)[row] for row in rows])
             activation_TW, lengths, labels = cache.batch(part, rows)
-            session.bounds.activation_shape(lengths)
             known: Sequence[int] = [int(label) for label in labels]
             yield Judged(step, part, session.evaluate(activation_TW, lengths, known))
 

@@ -51,6 +51,7 @@ class Trainings:
             session.spec.encoding,
             memory_bytes=self._memory,
             limit_bytes=self._limit,
+            numbers=session.spec.head == "regression",
         )
 
     def start(

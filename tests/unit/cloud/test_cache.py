@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sft_cloud.cache import ActivationCache
+from sft_cloud.cache import EXAMPLE_BYTES, LABEL_BYTES, PART_BYTES, ActivationCache
 from sft_common.errors import CapacityError
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 
@@ -48,7 +48,7 @@ def test_what_was_stored_comes_back_in_any_order(
 
 @pytest.fixture
 def cache() -> Iterator[ActivationCache]:
-    with closing(ActivationCache(2, "float32", memory_bytes=8, limit_bytes=40)) as made:
+    with closing(ActivationCache(2, "float32", memory_bytes=8, limit_bytes=2300)) as made:
         yield made
 
 
@@ -66,10 +66,28 @@ def test_parts_are_kept_apart(cache: ActivationCache) -> None:
 
 def test_more_than_the_limit_is_refused_and_nothing_is_lost(cache: ActivationCache) -> None:
     cache.add(0, rows(torch.ones(4, 2)), [4], [[0]])
+    kept = cache.size_bytes
+    assert kept == 32 + PART_BYTES + EXAMPLE_BYTES + LABEL_BYTES
     with pytest.raises(CapacityError, match="the examples take more than the 0.00 GB"):
-        cache.add(0, rows(torch.ones(2, 2)), [2], [[0]])
-    assert cache.size_bytes == 32
+        cache.add(0, rows(torch.ones(200, 2)), [200], [[0]])
+    with pytest.raises(CapacityError, match="the examples take more than the 0.00 GB"):
+        cache.add(0, rows(torch.ones(1, 2)), [1], [[0] * 200])
+    assert cache.size_bytes == kept
     assert torch.equal(cache.batch(0, [0])[0], torch.ones(4, 2))
+
+
+def test_numbers_stay_numbers() -> None:
+    with closing(
+        ActivationCache(1, "float32", memory_bytes=0, limit_bytes=9999, numbers=True)
+    ) as cache:
+        cache.add(0, rows(torch.zeros(2, 1)), [1, 1], [[0.1], [-2.5]])
+        assert cache.batch(0, [1, 0])[2] == [-2.5, 0.1]
+
+
+def test_a_part_may_hold_examples_with_and_without_labels(cache: ActivationCache) -> None:
+    cache.add(1, rows(torch.zeros(2, 2)), [1, 1], [])
+    cache.add(1, rows(torch.zeros(2, 2)), [1, 1], [[3], [-100]])
+    assert [cache.batch(1, [row])[2] for row in range(4)] == [[], [], [3], [-100]]
 
 
 def test_the_disk_file_has_no_name_and_goes_with_the_cache(tmp_path: Path) -> None:
