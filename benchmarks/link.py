@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,9 @@ PIECE = 16_384
 
 QUEUED = 0.05
 """Seconds of traffic that a sender may be ahead of the link, as a router's buffer."""
+
+SOCKET_BYTES = 65_536
+"""Of the relay's own socket buffers, which are no part of the link; the kernel doubles them."""
 
 
 class Link(NamedTuple):
@@ -80,23 +84,24 @@ class Direction:
         """Carry one connection until its end."""
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         delivery = asyncio.create_task(_deliver(waiting, sink))
-        try:
+        with contextlib.suppress(ConnectionError):
             while data := await source.read(PIECE):
                 waiting.put_nowait((self.due(len(data)), data))
                 await _sleep_until(self.free - QUEUED)
-        except ConnectionError:
-            pass
-        waiting.put_nowait((0.0, b""))
+        waiting.put_nowait((self.free + self.delay, b""))
         await delivery
 
 
 async def _deliver(waiting: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while (piece := await waiting.get())[1]:
-            await _sleep_until(piece[0])
-            sink.write(piece[1])
+    """Hand over pieces when they are due; an empty one ends this direction alone."""
+    with contextlib.suppress(ConnectionError, OSError):
+        while True:
+            due, data = await waiting.get()
+            await _sleep_until(due)
+            if not data:
+                return sink.write_eof()
+            sink.write(data)
             await sink.drain()
-    sink.close()
 
 
 async def _sleep_until(moment: float) -> None:
@@ -109,16 +114,49 @@ async def relay(link: Link, target: int, port_file: Path, counts: Path) -> None:
     delay, rate = link.round_trip_ms / 2e3, link.mbit * 1e6 / 8
     up, down = Direction(delay, rate), Direction(delay, rate)
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(up.carry(reader, there[1]), down.carry(there[0], writer))
+    connections: set[asyncio.Task[None]] = set()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async def connected(near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+        try:
+            far, there = await asyncio.open_connection(sock=_connected(target), limit=PIECE)
+            try:
+                await asyncio.gather(up.carry(near, there), down.carry(far, back))
+            finally:
+                there.close()
+        except (OSError, asyncio.CancelledError):
+            pass  # nobody there, or the end of the link
+        finally:
+            back.close()
+
+    listener = _buffered(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    server = await asyncio.start_server(connected, sock=listener, limit=PIECE)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    port_file.write_text(str(server.sockets[0].getsockname()[1]))
+    port_file.write_text(str(listener.getsockname()[1]))
     await stop.wait()
+    server.close()
+    for connection in list(connections):
+        connection.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
     counts.write_text(json.dumps({"up": up.carried, "down": down.carried}))
+
+
+def _connected(port: int) -> socket.socket:
+    there = _buffered(socket.socket())
+    there.connect(("127.0.0.1", port))
+    there.setblocking(False)
+    return there
+
+
+def _buffered(made: socket.socket) -> socket.socket:
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        made.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
+    return made
 
 
 @dataclass

@@ -32,6 +32,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
     activation_TW = tensor_from_parts(
         message.activation, numbers, shape, "activation", spec.encoding
     )
+    session.bounds.check_gradient(shape[0], MAX_MESSAGE_BYTES)
     labels = message.numbers if spec.head == "regression" else message.labels
     with watch.computing():
         loss, gradient_TW = session.step(
@@ -64,7 +65,7 @@ def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: 
     )
     session.bounds.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
     with watch.computing():
-        verdict = session.evaluate(activation_TW, message.lengths, list(message.labels))
+        verdict = session.evaluate(activation_TW, message.lengths, list(message.labels)).cpu()
     logits, data = tensor_to_parts(verdict)
     evaluation = pb.Evaluation(logits=logits, cloud_time=watch.time())
     return written(pb.TrainResponse(evaluation=evaluation), data)

@@ -17,6 +17,10 @@ from torch import Tensor
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.heads import HEAD_TABLE, IGNORED
+from sft_common.wire.encodings import ENCODING_TABLE
+
+ENVELOPE_BYTES = 1000
+"""More than an answer takes beside the numbers of its tensor."""
 
 Labels = Sequence[int] | Sequence[float]
 """Of a batch, flat; floats for a regression."""
@@ -89,6 +93,20 @@ class Bounds:
                 f"{self._memory_bytes / 1e9:,.1f} GB; choose a smaller --batch-size or --max-length"
             )
         return sum(lengths), self.width
+
+    def check_gradient(self, tokens: int, limit: int) -> None:
+        """Refuse a step whose answer would be larger than a message may be.
+
+        Raises:
+            LimitError: shows both sizes.
+        """
+        encoding = self._spec.gradient_encoding
+        size = tokens * ENCODING_TABLE[encoding].row_bytes(self.width) + ENVELOPE_BYTES
+        if size > limit:
+            raise LimitError(
+                f"the gradient of {tokens:,} tokens would take {size:,} bytes in {encoding}, over "
+                f"the limit of {limit:,}; choose a smaller --batch-size or --grad-encoding"
+            )
 
     def check_verdict(self, lengths: Sequence[int], limit: int, *, labelled: bool) -> None:
         """Refuse an evaluation whose answer would be larger than a message may be.

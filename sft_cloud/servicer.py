@@ -28,8 +28,8 @@ from sft_common.rpc.status import status_of
 from sft_common.wire.codec import tensor_to_proto
 from sft_common.wire.framing import Numbers, read, written
 
-READ_AHEAD = 2
-"""Requests of a stream that wait while one is worked on."""
+READ_AHEAD = 1
+"""Requests of a stream that wait while one is worked on; the reader holds another."""
 
 Arrivals = AsyncIterator[tuple[bytes, float]]
 """Requests and when they came."""
@@ -126,10 +126,10 @@ class SplitTrainingServicer:
         compute = self._host.scheduler.compute
         applying: asyncio.Future[None] | None = None
         async for raw, arrived in arrivals:
-            request, numbers = read(raw, pb.TrainRequest)
             if applying is not None:
                 await applying
                 applying = None
+            request, numbers = read(raw, pb.TrainRequest)
             match request.WhichOneof("request"):
                 case "step":
                     work = partial(answers.step, session, request.step, numbers, arrived)

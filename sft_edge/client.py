@@ -39,8 +39,11 @@ class _Asked(NamedTuple):
     shape: tuple[int, ...]
     """Of the tensor that must come back."""
 
-    sent: float
-    """When this process began to write it."""
+    kind: str
+    """Of the reply."""
+
+    sent: float = 0.0
+    """When it was written."""
 
 
 class GrpcSession:
@@ -114,13 +117,14 @@ class GrpcSession:
         Raises:
             LimitError: the batch is larger than the cloud takes.
         """
-        asked = _Asked((step, micro_batch), tuple(activation_TW.shape), time.perf_counter())
+        begin = time.perf_counter()
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Step(
             step=step, activation=activation, lengths=lengths, micro_batch=micro_batch, share=share
         )
         self._put_labels(message, labels)
-        self._begin(pb.TrainRequest(step=message), numbers, asked)
+        asked = _Asked((step, micro_batch), tuple(activation_TW.shape), "step_result")
+        self._begin(pb.TrainRequest(step=message), numbers, asked, begin)
 
     def end_step(self) -> tuple[float, Tensor]:
         """Return the loss of the oldest micro-batch under way, and its gradient, (T, W).
@@ -129,7 +133,7 @@ class GrpcSession:
             UnreachableError: the connection was lost.
             SftError: the cloud refused the step.
         """
-        asked, reply = self._end("step_result")
+        asked, reply = self._end()
         result = reply.message.step_result
         if (result.step, result.micro_batch) != asked.number:
             raise ProtocolError(
@@ -148,16 +152,17 @@ class GrpcSession:
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
     ) -> None:
         """Ask what the head says of a batch; raises like `begin_step`."""
-        head = HEAD_TABLE[self._spec.head]
-        expected = head.verdict_shape(lengths, self._spec.num_labels, labelled=bool(labels))
-        asked = _Asked((0, 0), expected, time.perf_counter())
+        begin = time.perf_counter()
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Evaluate(activation=activation, lengths=lengths, labels=labels)
-        self._begin(pb.TrainRequest(evaluate=message), numbers, asked)
+        head = HEAD_TABLE[self._spec.head]
+        expected = head.verdict_shape(lengths, self._spec.num_labels, labelled=bool(labels))
+        asked = _Asked((0, 0), expected, "evaluation")
+        self._begin(pb.TrainRequest(evaluate=message), numbers, asked, begin)
 
     def end_evaluation(self) -> Tensor:
         """Return what the head says of the oldest batch under way; raises like `end_step`."""
-        asked, reply = self._end("evaluation")
+        asked, reply = self._end()
         logits = reply.message.evaluation.logits
         return self._read(logits, reply, asked, "logits", "float32")
 
@@ -182,8 +187,10 @@ class GrpcSession:
 
     def run(self, plan: Plan) -> int:
         """Start the training over what was stored; returns its steps. Raises like `step`."""
-        request = pb.TrainRequest(run=plan_to_proto(plan))
-        return int(self._ask(request, "running").running.total_steps)
+        begin = time.perf_counter()
+        running = self._ask(pb.TrainRequest(run=plan_to_proto(plan)), "running").running
+        self.traffic.blocked(time.perf_counter() - begin)  # behind all that was stored
+        return int(running.total_steps)
 
     def close(self) -> Closing:
         """End the session and the connection; raises like `step`."""
@@ -201,11 +208,13 @@ class GrpcSession:
         else:
             message.labels.extend(map(int, labels))
 
-    def _begin(self, request: pb.TrainRequest, numbers: Numbers, asked: _Asked) -> None:
-        """Send a request whose reply is waited for later, by `_end`."""
-        self._stream.send(request, numbers)
-        self.traffic.encode_seconds += time.perf_counter() - asked.sent
-        self._under_way.append(asked)
+    def _begin(
+        self, request: pb.TrainRequest, numbers: Numbers, asked: _Asked, begin: float
+    ) -> None:
+        """Send a request, written since `begin`, whose reply is waited for later, by `_end`."""
+        sent = self._stream.send(request, numbers)
+        self.traffic.encode_seconds += sent - begin
+        self._under_way.append(asked._replace(sent=sent))
 
     def _read(
         self, tensor: pb.Tensor, reply: Reply, asked: _Asked, what: str, encoding: str
@@ -215,11 +224,11 @@ class GrpcSession:
         self.traffic.decode_seconds += time.perf_counter() - begin
         return numbers
 
-    def _end(self, kind: str) -> tuple[_Asked, Reply]:
+    def _end(self) -> tuple[_Asked, Reply]:
         """Return the oldest request under way and its reply; the waiting counts."""
         asked, begin = self._under_way.popleft(), time.perf_counter()
-        reply = self._stream.receive(kind)
-        there = getattr(reply.message, kind).cloud_time
+        reply = self._stream.receive(asked.kind)
+        there = getattr(reply.message, asked.kind).cloud_time
         self.traffic.waited(
             time.perf_counter() - begin,
             exchange=reply.arrived - asked.sent,
@@ -230,5 +239,5 @@ class GrpcSession:
     def _ask(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
         self._stream.send(request)
         while self._under_way:  # of a step that was given up
-            self._end("step_result")
+            self._end()
         return self._stream.receive(kind).message

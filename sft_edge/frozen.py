@@ -43,8 +43,11 @@ def train_frozen(job: Job) -> bool:
     session = open_session(job)
     try:
         job.folder.create()
-        edge_seconds, wire_seconds = _send_all(job, session)
+        begin = time.perf_counter()
+        _send_all(job, session)
         total = session.run(job.plan)
+        wire_seconds = session.traffic.wire_seconds
+        edge_seconds = time.perf_counter() - begin - wire_seconds
         facts = job_facts(job, session)
         facts["frozen"] = {
             "edge_seconds": edge_seconds,
@@ -122,9 +125,7 @@ def _usual(path: Path) -> argparse.Namespace:
 
 
 @torch.no_grad()
-def _send_all(job: Job, session: GrpcSession) -> tuple[float, float]:
-    """Send all examples; returns the seconds of the edge's own work, and those on the wire."""
-    begin, wire = time.perf_counter(), 0.0
+def _send_all(job: Job, session: GrpcSession) -> None:
     net1 = job.net1.to(job.device).eval()
     labelled = HEAD_TABLE[job.spec.head].next_token
     parts: list[tuple[int, Dataset, bool]] = [
@@ -141,12 +142,9 @@ def _send_all(job: Job, session: GrpcSession) -> tuple[float, float]:
             for batch in data.in_order(job.plan.batch_size):
                 activation = net1({n: t.to(job.device) for n, t in batch.inputs.items()})
                 labels = batch.labels if with_labels else []
-                packed, handed_over = pack(activation, batch.mask), time.perf_counter()
-                session.store(number, packed, batch.lengths, labels)
-                wire += time.perf_counter() - handed_over
+                session.store(number, pack(activation, batch.mask), batch.lengths, labels)
                 done += 1
                 screen.advance(done, None, session.traffic.bytes_up / done / 1e3)
-    return time.perf_counter() - begin - wire, wire
 
 
 def _padded_tokens(job: Job) -> int:

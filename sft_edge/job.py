@@ -123,6 +123,10 @@ def prepare(options: argparse.Namespace) -> Job:
 
 def _check_edge(options: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
+    if options.edge == "frozen" and options.micro_batches != 1:
+        raise ConfigError("--micro-batches is for a trained edge: a frozen one sends and goes on")
+    if options.edge == "frozen" and options.grad_encoding:
+        raise ConfigError("--grad-encoding is for a trained edge: a frozen one gets none")
     if options.detach and options.edge != "frozen":
         raise ConfigError("--detach goes with --edge frozen: a trained edge is needed to the end")
     if options.detach and options.unsplit:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sft_common.config import OptimizerSpec
+from sft_common.errors import DataError
 from sft_common.model.adamw import adamw, set_learning_rate
 from sft_common.model.heads import Head, logits_of
 from sft_common.model.partition import Net1
@@ -113,6 +114,8 @@ class SplitLearner:
     def _begin(self, step: int, batches: Sequence[Batch]) -> Iterator[Tensor]:
         """Send the micro-batches that have something to learn; yields their activations."""
         weights = [self._head.weight(batch.labels) for batch in batches]
+        if not any(weights):
+            raise DataError(f"no token of the batch of step {step} has a label")
         weighted = [pair for pair in zip(batches, weights, strict=True) if pair[1]]
         for number, (batch, weight) in enumerate(weighted):
             activation_TW = self._activation(batch)

@@ -20,8 +20,8 @@ class Outbox:
         self._closed = False
         self._changed = threading.Condition()
 
-    def put(self, request: bytes) -> None:
-        """Append a request, once there is room for it; after `close` it is dropped."""
+    def put(self, request: bytes) -> bool:
+        """Append a request, once there is room for it; returns False if it was closed before."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or not self._bytes or self._bytes + len(request) <= self._limit
@@ -30,6 +30,7 @@ class Outbox:
                 self._waiting.append(request)
                 self._bytes += len(request)
                 self._changed.notify_all()
+            return not self._closed
 
     def close(self) -> None:
         """End the iteration behind what was put in; safe to repeat."""

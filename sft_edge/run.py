@@ -87,7 +87,7 @@ def train_split(job: Job) -> dict[str, Any]:
         job.folder.save_edge(dict(job.net1.skeleton.named_parameters()))
         spent = seconds_of(session.traffic, seconds)
         metrics = outcome(facts["known"], recorder, evaluation, session.traffic, spent)
-        metrics["micro_batches"] = pacing.count
+        metrics["micro_batches"] = pacing.count if pacing.settled else None
         metrics["breakdown"] = breakdown_of(session.traffic, seconds)
         job.folder.save_metrics(metrics)
         metrics["cloud_saved"] = session.close().saved

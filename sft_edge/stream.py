@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from sft_common.errors import LimitError, MismatchError, ProtocolError, UnreachableError
+from sft_common.errors import (
+    InternalError,
+    LimitError,
+    MismatchError,
+    ProtocolError,
+    SftError,
+    UnreachableError,
+    first_line,
+)
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.status import error_of
@@ -22,8 +30,11 @@ from sft_edge.channel import connect
 from sft_edge.outbox import Outbox
 from sft_edge.traffic import Traffic
 
-_Reply = tuple[bytes | grpc.RpcError | None, float]
-"""What came and when; at the end of the stream its error, or None."""
+UNANSWERED = ("apply", "store")
+"""Kinds of requests that get no reply."""
+
+_Reply = tuple[bytes | Exception, float]
+"""What came and when; at the end of the stream what ended it."""
 
 
 class Reply(NamedTuple):
@@ -57,13 +68,17 @@ class Stream:
         self._channel = connect(server, connect_seconds)
         self._outgoing = Outbox(MAX_MESSAGE_BYTES)
         self._replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
+        self._expected = 0
+        self._end: Exception = UnreachableError("the connection was closed here")
         # Without serializers: gRPC hands on the bytes that framing.py writes and reads.
         train: Any = self._channel.stream_stream(f"/{SERVICE}/Train")
         incoming = train(self._outgoing)
         threading.Thread(target=self._read, args=[incoming], name="replies", daemon=True).start()
 
-    def send(self, request: pb.TrainRequest, numbers: Numbers = b"") -> None:
+    def send(self, request: pb.TrainRequest, numbers: Numbers = b"") -> float:
         """Queue a request; waits only while the connection has too many bytes to send already.
+
+        Returns when it was written, by `time.perf_counter`, before any waiting.
 
         Args:
             request: may lack the numbers of its tensor.
@@ -71,6 +86,7 @@ class Stream:
 
         Raises:
             LimitError: it is larger than the cloud takes.
+            SftError: the stream has ended; what ended it.
         """
         raw = written(request, numbers)
         size = len(raw)
@@ -79,8 +95,13 @@ class Stream:
                 f"a message of {size:,} bytes is over the limit of {self.limit_bytes:,}; "
                 "choose a smaller --batch-size, --max-length or --rank"
             )
+        self._expected += request.WhichOneof("request") not in UNANSWERED
+        begin = time.perf_counter()
+        if not self._outgoing.put(raw):
+            raise self._end
+        self._traffic.blocked(time.perf_counter() - begin)
         self._traffic.sent(size)
-        self._outgoing.put(raw)
+        return begin
 
     def receive(self, kind: str) -> Reply:
         """Wait for the next reply.
@@ -95,7 +116,7 @@ class Stream:
         raw, arrived = self._replies.get()
         if not isinstance(raw, bytes):
             self._replies.put((raw, arrived))  # nothing follows: for whoever asks again
-            raise self._explain(raw) from raw
+            raise raw
         self._traffic.received(len(raw))
         response, numbers = read(raw, pb.TrainResponse)
         if response.WhichOneof("response") != kind:
@@ -110,20 +131,25 @@ class Stream:
         self._channel.close()
 
     def _read(self, incoming: Iterator[bytes]) -> None:
+        """Take replies until the stream ends: never more than were asked for."""
         try:
-            for raw in incoming:
+            for count, raw in enumerate(incoming, start=1):
+                if count > self._expected:
+                    raise ProtocolError(f"the cloud at {self._server} said more than it was asked")
                 self._replies.put((raw, time.perf_counter()))
-            self._replies.put((None, 0.0))
-        except grpc.RpcError as error:
-            self._replies.put((error, 0.0))
-        finally:
-            self._outgoing.close()
-
-    def _explain(self, call: grpc.RpcError | None) -> Exception:
-        if call is None:
-            return UnreachableError(
+            self._end = UnreachableError(
                 f"the cloud at {self._server} ended the session without a reply"
             )
+        except grpc.RpcError as error:
+            self._end = self._explain(error)
+        except SftError as error:
+            self._end = error
+        except Exception as error:
+            self._end = InternalError(f"reading from the cloud failed: {first_line(error)}")
+        self._replies.put((self._end, 0.0))
+        self._outgoing.close()
+
+    def _explain(self, call: grpc.RpcError) -> Exception:
         error = error_of(call)
         assert isinstance(call, grpc.Call)
         if isinstance(error, UnreachableError):

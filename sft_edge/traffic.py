@@ -93,6 +93,10 @@ class Traffic:
         self.compute_seconds += cloud.compute
         self.cloud_codec_seconds += cloud.total - cloud.queue - cloud.compute
 
+    def blocked(self, seconds: float) -> None:
+        """Count a wait for a link that has too much to send already."""
+        self.wire_seconds += seconds
+
     def sent(self, message_bytes: int) -> None:
         """Count a message that went up."""
         self.bytes_up += framed_bytes(message_bytes)

@@ -83,7 +83,8 @@ class Floating(Encoding):
         """Return the distance of neighbouring numbers, (T, W)."""
         if self._dtype == torch.float32:
             return torch.zeros_like(rows_TW)
-        least = round(math.log2(self._facts.smallest_normal))
+        eps = round(math.log2(self._facts.eps))
+        least = max(round(math.log2(self._facts.smallest_normal)), round(math.log2(TINY)) - eps)
         exponent = torch.frexp(rows_TW).exponent.sub(1).clamp(min=least)
         exponent = exponent.where(rows_TW != 0, least)
         return torch.ldexp(torch.full_like(rows_TW, self._facts.eps), exponent)

@@ -176,7 +176,8 @@ def test_micro_batches_change_no_loss(
         breakdown = metrics["breakdown"]
         own = sum(breakdown[name] for name in ("edge", "encode", "decode", "idle"))
         assert own == pytest.approx(seconds["total"], abs=0.01)
-        assert min(breakdown.values()) > 0
+        assert min(breakdown.values()) >= 0
+        assert min(breakdown["edge"], breakdown["cloud"]) > 0
         assert metrics["micro_batches"] == count
     assert len(found[0]) == 14
     assert found[1] == pytest.approx(found[0], abs=1e-5)

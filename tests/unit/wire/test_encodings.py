@@ -94,6 +94,51 @@ def test_what_was_rounded_once_stays(name: str, rows: list[list[float]]) -> None
         assert torch.equal(there_and_back(encoding, once), once)
 
 
+@pytest.mark.parametrize(("name", "bits", "least"), [("float16", 10, -14), ("bfloat16", 7, -119)])
+def test_the_spacing_of_floating_numbers_is_that_of_the_format(
+    name: str, bits: int, least: int
+) -> None:
+    """numerics.md, and next to it what torch itself says comes after a number."""
+    for number, exponent in (
+        (1.0, 0),
+        (1.99, 0),
+        (-2.0, 1),
+        (0.3, -2),
+        (2.0**-20, -20),
+        (0.0, -999),
+    ):
+        found = ENCODING_TABLE[name].spacing(torch.tensor([[number]]))
+        assert found.item() == 2.0 ** (max(exponent, least) - bits)
+    dtype = getattr(torch, name)
+    numbers = torch.tensor([[1.0, 5.5, 300.0, 0.01]], dtype=dtype)
+    following = torch.nextafter(numbers, torch.full_like(numbers, torch.inf))
+    apart = following.float() - numbers.float()
+    assert torch.equal(ENCODING_TABLE[name].spacing(numbers.float()), apart)
+
+
+@pytest.mark.parametrize(("name", "levels"), [("int8", 127), ("int4", 7)])
+def test_the_spacing_of_scaled_numbers_is_the_largest_one_s_share(name: str, levels: int) -> None:
+    largest = torch.tensor([[3.7], [1e-6], [2.0 * levels]])
+    share = largest / levels
+    found = ENCODING_TABLE[name].spacing(torch.cat([largest, -largest / 2], dim=1))
+    assert torch.equal(found, found.bfloat16().float())
+    assert ((share <= found) & (found <= share * (1 + 2**-7))).all()
+    assert found[2].item() == 2.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_zero_stays_zero_where_denormals_are_flushed(name: str) -> None:
+    rows = torch.tensor([[0.0, 1e-3], [0.0, 0.0]])
+    torch.set_flush_denormal(True)
+    try:
+        for generator in (None, Generator().manual_seed(0)):
+            back = there_and_back(ENCODING_TABLE[name], rows, generator)
+            assert back.isfinite().all()
+            assert torch.equal(back == 0, rows == 0)
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_does_not_depend_on_the_others(name: str) -> None:
     encoding, rows = ENCODING_TABLE[name], ROWS["ordinary"]
