@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sft_cloud.session import Labels
 from sft_common.errors import CapacityError
+from sft_common.labels import FlatLabels
 
 PART_BYTES, EXAMPLE_BYTES, LABEL_BYTES = 1000, 20, 8
 """About what the index of a part, an example in it and a label take in memory, at most."""
@@ -30,18 +31,12 @@ class _Part:
     def __init__(self, numbers: bool) -> None:
         self.offsets = array("q")  # rows of the file at which each example begins
         self.lengths = array("i")
-        self.labels: array[float] | array[int] = array("d") if numbers else array("i")
-        self.label_starts = array("q", [0])
+        self.labels = FlatLabels(numbers=numbers)
 
     def add(self, row: int, length: int, labels: Labels) -> None:
         self.offsets.append(row)
         self.lengths.append(length)
-        self.labels.extend(labels)  # type: ignore[arg-type]
-        self.label_starts.append(len(self.labels))
-
-    def labels_of(self, example: int) -> Labels:
-        start, end = self.label_starts[example : example + 2]
-        return self.labels[start:end].tolist()
+        self.labels.add(labels)
 
 
 class ActivationCache:
@@ -69,13 +64,9 @@ class ActivationCache:
         self._file = tempfile.SpooledTemporaryFile(
             max_size=memory_bytes, dir=str(folder) if folder else None
         )
-        self._rows = self._size = 0
+        self.size_bytes = 0  # of everything that is kept, labels and index included
+        self._rows = 0
         self._parts: dict[int, _Part] = {}
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of everything that is kept, labels and index included."""
-        return self._size
 
     @property
     def parts(self) -> list[int]:
@@ -114,7 +105,7 @@ class ActivationCache:
             + sum(map(len, labels)) * LABEL_BYTES
             + (part not in self._parts) * PART_BYTES
         )
-        if self._size + size > self._limit:
+        if self.size_bytes + size > self._limit:
             raise CapacityError(
                 f"the examples take more than the {self._limit / 1e9:,.2f} GB that this cloud "
                 "keeps for a session; choose a smaller --rank, or train with --edge trained"
@@ -129,15 +120,14 @@ class ActivationCache:
             kept.add(row, length, known)
             row += length
         self._rows = row
-        self._size += size
+        self.size_bytes += size
 
     def batch(self, part: int, rows: Sequence[int]) -> tuple[Tensor, list[int], Labels]:
         """Return examples of a part: activations (T, W), lengths, labels in a row."""
         kept = self._parts[part]
         lengths = [kept.lengths[row] for row in rows]
         pieces = [self._read(kept.offsets[row], kept.lengths[row]) for row in rows]
-        labels = [label for row in rows for label in kept.labels_of(row)]
-        return torch.cat(pieces), lengths, labels
+        return torch.cat(pieces), lengths, kept.labels.of(rows)
 
     def close(self) -> None:
         """Delete everything."""
