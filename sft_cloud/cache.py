@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sft_cloud.bounds import Labels
 from sft_common.errors import CapacityError
+from sft_common.labels import FlatLabels
 from sft_common.wire.codec import numbers_of
 from sft_common.wire.encodings import ENCODING_TABLE
 from sft_common.wire.framing import Numbers
@@ -31,18 +32,12 @@ class _Part:
     def __init__(self, numbers: bool) -> None:
         self.offsets = array("q")  # rows of the file at which each example begins
         self.lengths = array("i")
-        self.labels: array[float] | array[int] = array("d") if numbers else array("i")
-        self.label_starts = array("q", [0])
+        self.labels = FlatLabels(numbers=numbers)
 
     def add(self, row: int, length: int, labels: Labels) -> None:
         self.offsets.append(row)
         self.lengths.append(length)
-        self.labels.extend(labels)  # type: ignore[arg-type]
-        self.label_starts.append(len(self.labels))
-
-    def labels_of(self, example: int) -> Labels:
-        start, end = self.label_starts[example : example + 2]
-        return self.labels[start:end].tolist()
+        self.labels.add(labels)
 
 
 class ActivationCache:
@@ -73,13 +68,9 @@ class ActivationCache:
         self._file = tempfile.SpooledTemporaryFile(
             max_size=memory_bytes, dir=str(folder) if folder else None
         )
-        self._rows = self._size = 0
+        self.size_bytes = 0  # of everything that is kept, labels and index included
+        self._rows = 0
         self._parts: dict[int, _Part] = {}
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of everything that is kept, labels and index included."""
-        return self._size
 
     @property
     def parts(self) -> list[int]:
@@ -118,7 +109,7 @@ class ActivationCache:
             + sum(map(len, labels)) * LABEL_BYTES
             + (part not in self._parts) * PART_BYTES
         )
-        if self._size + size > self._limit:
+        if self.size_bytes + size > self._limit:
             raise CapacityError(
                 f"the examples take more than the {self._limit / 1e9:,.2f} GB that this cloud "
                 "keeps for a session; choose a smaller --rank, or train with --edge trained"
@@ -133,15 +124,15 @@ class ActivationCache:
             kept.add(row, length, known)
             row += length
         self._rows = row
-        self._size += size
+        self.size_bytes += size
 
     def batch(self, part: int, rows: Sequence[int]) -> tuple[Tensor, list[int], Labels]:
         """Return examples of a part: activations (T, W), lengths, labels in a row."""
         kept = self._parts[part]
         lengths = [kept.lengths[row] for row in rows]
         data = bytearray().join(self._read(kept.offsets[row], kept.lengths[row]) for row in rows)
-        labels = [label for row in rows for label in kept.labels_of(row)]
-        return numbers_of(data, (sum(lengths), self._width), self._encoding), lengths, labels
+        activation_TW = numbers_of(data, (sum(lengths), self._width), self._encoding)
+        return activation_TW, lengths, kept.labels.of(rows)
 
     def close(self) -> None:
         """Delete everything."""

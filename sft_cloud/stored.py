@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sft_cloud.bounds import Labels
 from sft_cloud.cache import ActivationCache
 from sft_cloud.session import Session
 from sft_common.errors import SftError, TrainingError
@@ -59,9 +60,7 @@ def train_stored(session: Session, cache: ActivationCache, plan: Plan) -> Iterat
         TrainingError: a loss is not a finite number; its step is not applied.
     """
     for step, epoch, rows, rate, evaluates in planned_steps(plan, cache.lengths(0)):
-        # Checked before anything is read: a plan's batch may be as large as the whole cache.
-        session.bounds.activation_shape([cache.lengths(0)[row] for row in rows])
-        activation_TW, lengths, labels = cache.batch(0, rows)
+        activation_TW, lengths, labels = _batch(session, cache, 0, rows)
         loss, _ = session.step(step, activation_TW, lengths, labels)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -80,10 +79,18 @@ def _evaluated(
         examples = cache.examples(part)
         for start in range(0, examples if part else 0, batch_size):
             rows = range(start, min(start + batch_size, examples))
-            session.bounds.activation_shape([cache.lengths(part)[row] for row in rows])
-            activation_TW, lengths, labels = cache.batch(part, rows)
+            activation_TW, lengths, labels = _batch(session, cache, part, rows)
             known: Sequence[int] = [int(label) for label in labels]
             yield Judged(step, part, session.evaluate(activation_TW, lengths, known))
+
+
+def _batch(
+    session: Session, cache: ActivationCache, part: int, rows: Sequence[int]
+) -> tuple[Tensor, list[int], Labels]:
+    """Read a batch, checked before: a plan's batch may be as large as the whole cache."""
+    kept = cache.lengths(part)
+    session.bounds.activation_shape([kept[row] for row in rows])
+    return cache.batch(part, rows)
 
 
 class Progress:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sft_common.labels import FlatLabels
 from sft_common.plan import epoch_order
 from sft_common.wire.packing import mask_of
 
@@ -89,8 +90,7 @@ class TokenRows(Dataset):
     def __init__(self, names: Sequence[str], *, padding: int, numbers: bool = False) -> None:
         self._columns: dict[str, array[int]] = {name: array("i") for name in names}
         self._starts = array("q", [0])
-        self._labels: array[float] | array[int] = array("d") if numbers else array("i")
-        self._label_starts = array("q", [0])
+        self._labels = FlatLabels(numbers=numbers)
         self._padding = {"input_ids": padding}
 
     def add(self, columns: Mapping[str, Sequence[int]], labels: Sequence[float]) -> None:
@@ -98,8 +98,7 @@ class TokenRows(Dataset):
         for name, column in self._columns.items():
             column.extend(columns[name])
         self._starts.append(self._starts[-1] + len(columns["input_ids"]))
-        self._labels.extend(labels)  # type: ignore[arg-type]
-        self._label_starts.append(len(self._labels))
+        self._labels.add(labels)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -121,9 +120,4 @@ class TokenRows(Dataset):
             for name, column in self._columns.items()
         }
         inputs["attention_mask"] = mask_of(lengths, max(lengths)).long()
-        labels = [
-            label
-            for row in rows
-            for label in self._labels[self._label_starts[row] : self._label_starts[row + 1]]
-        ]
-        return Batch(inputs=inputs, lengths=lengths, labels=labels)
+        return Batch(inputs=inputs, lengths=lengths, labels=self._labels.of(rows))

@@ -76,6 +76,18 @@ def test_more_than_the_limit_is_refused_and_nothing_is_lost(cache: ActivationCac
     assert torch.equal(cache.batch(0, [0])[0], torch.ones(4, 2))
 
 
+def test_the_limit_holds_to_the_byte() -> None:
+    one_more = 8 + EXAMPLE_BYTES + LABEL_BYTES
+    limit = PART_BYTES + 2 * one_more
+    with closing(ActivationCache(2, "float32", memory_bytes=8, limit_bytes=limit)) as cache:
+        cache.add(0, rows(torch.ones(1, 2)), [1], [[0]])
+        for tokens, labels, part in ((2, [0], 0), (1, [0, 0], 0), (1, [0], 1)):
+            with pytest.raises(CapacityError):
+                cache.add(part, rows(torch.ones(tokens, 2)), [tokens], [labels])
+        cache.add(0, rows(torch.ones(1, 2)), [1], [[0]])
+        assert cache.size_bytes == limit
+
+
 def test_numbers_stay_numbers() -> None:
     with closing(
         ActivationCache(1, "float32", memory_bytes=0, limit_bytes=9999, numbers=True)
