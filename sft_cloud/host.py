@@ -1,29 +1,21 @@
-"""Opens and ends sessions: admission, loading net2, keeping what was trained. It knows no RPC."""
+"""Opens and ends sessions: admission, keeping what was trained. It knows no models and no RPC."""
 
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sft_cloud.bounds import Bounds
-from sft_cloud.catalog import ModelCatalog
-from sft_cloud.device import memory_bytes
-from sft_cloud.engine import Engine
+from sft_cloud.builder import Basis, Builder
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.store import Store
 from sft_cloud.trainings import Trainings
 from sft_common.config import SessionSpec
 from sft_common.errors import CapacityError, ConfigError, ForbiddenError, first_line
-from sft_common.model.families import shape_of
-from sft_common.model.heads import HEAD_TABLE
-from sft_common.model.loading import Pretrained
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +24,7 @@ class Host:
     """All sessions of one cloud on one device.
 
     Args:
-        catalog: the models that edges may ask for.
-        device: where every net2 runs.
+        builder: makes a session out of what the edge asked for.
         scheduler: who gets the device next.
         max_sessions: sessions open at once; one more is refused.
         store: where trained halves are kept; None keeps nothing.
@@ -45,8 +36,7 @@ class Host:
     def __init__(
         self,
         *,
-        catalog: ModelCatalog,
-        device: torch.device,
+        builder: Builder,
         scheduler: Scheduler,
         max_sessions: int,
         store: Store | None = None,
@@ -54,9 +44,8 @@ class Host:
         cache_memory_bytes: int = 256 * 2**20,
         cache_limit_bytes: int = 16 * 2**30,
     ) -> None:
-        self.device = device
         self.scheduler = scheduler
-        self._catalog = catalog
+        self._builder = builder
         self._max_sessions = max_sessions
         self._store = store
         self._allow_export = allow_export
@@ -72,7 +61,7 @@ class Host:
     async def session(
         self,
         spec: SessionSpec,
-        basis: tuple[Tensor, Tensor] | None = None,
+        basis: Basis | None = None,
         trained_session: str = "",
     ) -> AsyncIterator[tuple[Session, Tensor | None]]:
         """Open a session; yields it with the factor u for the edge, if the cut has one.
@@ -155,28 +144,7 @@ class Host:
         return self._store
 
     def _build(
-        self, spec: SessionSpec, basis: tuple[Tensor, Tensor] | None, trained_session: str
+        self, spec: SessionSpec, basis: Basis | None, trained_session: str
     ) -> tuple[Session, Tensor | None]:
         trained = self._kept().load(trained_session, spec) if trained_session else None
-        source = self._catalog.find(spec.model.name, spec.model.revision)
-        pretrained = Pretrained(
-            source.folder,
-            num_labels=spec.num_labels,
-            head=spec.head,
-            dropout=spec.dropout,
-            weights=source.weights,
-        )
-        pretrained.check_same(spec.model, source.revision)
-        pretrained.check_classes(spec.num_labels)
-        net2, u = pretrained.net2(
-            spec.split, seed=spec.seed, device=self.device, basis=basis, trained=trained
-        )
-        head = HEAD_TABLE[spec.head]
-        engine = Engine(net2, head, spec.optimizer, seed=spec.seed, device=self.device)
-        bounds = Bounds(
-            spec,
-            shape_of(pretrained.config),
-            memory_bytes=memory_bytes(self.device) // 2,
-            logits_per_token=head.per_token or pretrained.family.causal,
-        )
-        return Session(secrets.token_hex(8), spec, bounds, engine), u
+        return self._builder(spec, basis, trained)

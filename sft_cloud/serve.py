@@ -9,6 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
+from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.device import choose_device, describe
 from sft_cloud.host import Host
@@ -39,8 +40,7 @@ def run_server(options: argparse.Namespace) -> None:
         raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
     scheduler = Scheduler(options.max_sessions)
     host = Host(
-        catalog=ModelCatalog(_existing(options.model), trust_paths=local),
-        device=device,
+        builder=ModelBuilder(ModelCatalog(_existing(options.model), trust_paths=local), device),
         scheduler=scheduler,
         max_sessions=options.max_sessions,
         store=Store(options.save_dir) if options.save_dir else None,
