@@ -25,12 +25,13 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.accuracy_results import Line, ResultsFile
-from benchmarks.accuracy_runs import LocalCloud, Place, execute, machine
+from benchmarks.accuracy_runs import Place, execute
 from benchmarks.accuracy_summary import summary
 from benchmarks.accuracy_table import table
 from benchmarks.grid import Cut, Limit, Run, cheap_first, limits_of, plan
 from benchmarks.grid_healed import healed_models
 from benchmarks.grid_options import cut_from, extra_from, limit_from, task_from
+from benchmarks.programs import LocalCloud, machine
 from sft_common.commandline import OneLineParser, number_in, run_command
 from sft_common.config import ModelShape
 from sft_common.errors import SftError

@@ -14,14 +14,16 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import accuracy, accuracy_runs, draw_accuracy
+from benchmarks import programs as started
 from benchmarks.accuracy_figures import FIGURES, _labels, _panel
 from benchmarks.accuracy_results import Line, ResultsFile, latest, read_results
-from benchmarks.accuracy_runs import LocalCloud, Place, execute
+from benchmarks.accuracy_runs import Place, execute
 from benchmarks.accuracy_summary import Row, rows_from, summary
 from benchmarks.accuracy_table import table
 from benchmarks.grid import KEY_FIELDS, Cut, Limit, Run, cheap_first, key_of, limits_of, plan
 from benchmarks.grid_healed import healed_models
 from benchmarks.grid_options import cut_from
+from benchmarks.programs import LocalCloud, machine
 from sft_common.config import ModelShape
 from sft_common.errors import ConfigError, DataError, ModelError, UnreachableError
 
@@ -467,7 +469,8 @@ class Programs:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.scripts = {"sft_cloud": CLOUD, "sft_edge": ""}
-        monkeypatch.setattr(accuracy_runs, "command", self.command)
+        for module in (accuracy_runs, started):
+            monkeypatch.setattr(module, "command", self.command)
 
     def command(self, module: str, *arguments: object) -> list[str]:
         return [sys.executable, "-S", "-c", self.scripts[module], *map(str, arguments)]
@@ -564,7 +567,7 @@ class TestRuns:
         assert _process(cloud).poll() is not None
 
     def test_the_machine_has_no_name(self) -> None:
-        told = accuracy_runs.machine()
+        told = machine()
         assert told.keys() == {"cores", "cpu", "torch_threads"}
         assert os.uname().nodename not in json.dumps(told).split('"')
 
