@@ -60,6 +60,12 @@ class LocalCloud:
             self._process = self._start()
         return f"127.0.0.1:{self._port(self._process)}"
 
+    @property
+    def pid(self) -> int:
+        """Number of the process, which `address` has started."""
+        assert self._process is not None
+        return self._process.pid
+
     def _start(self) -> subprocess.Popen[bytes]:
         self._port_file.unlink(missing_ok=True)
         serve = [*self._serve, "--port", "0", "--port-file", str(self._port_file)]

@@ -1,0 +1,142 @@
+"""A cloud whose model computes nothing: everything of `sft-cloud serve` but the work on the device.
+
+    python -m benchmarks.null_cloud --port 0 --port-file FILE
+
+The gradient of an activation is the activation, every loss is 0. A session may ask for the time
+that a device would have needed: the null device sleeps it, and this machine's cores stay free.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.programs import LocalCloud
+from sft_cloud.bounds import Bounds
+from sft_cloud.builder import Basis
+from sft_cloud.engine import Engine
+from sft_cloud.host import Host
+from sft_cloud.scheduler import Scheduler
+from sft_cloud.server import serve
+from sft_cloud.servicer import SplitTrainingServicer
+from sft_cloud.session import Session
+from sft_common.config import ModelIdentity, ModelShape, SessionSpec, SplitSpec
+from sft_common.files import written_aside
+
+MAX_SESSIONS = 1000
+
+ANY_POSITIONS = 2**31
+
+
+def null_spec(
+    width: int, *, encoding: str = "float32", gradient_encoding: str = "float32", seconds: float = 0
+) -> SessionSpec:
+    """Return what to open a session with.
+
+    Args:
+        width: W, the numbers of a token.
+        encoding: of activations.
+        gradient_encoding: of gradients.
+        seconds: that the device needs for each token of a training step.
+    """
+    return SessionSpec(
+        model=ModelIdentity(name=f"{seconds!r}"),
+        split=SplitSpec(cut="stream", split_layer=1, rank=width),
+        num_labels=2,
+        encoding=encoding,
+        gradient_encoding=gradient_encoding,
+    )
+
+
+def null_shape(width: int) -> ModelShape:
+    """Return the sizes of a model with activations of any width W."""
+    return ModelShape(blocks=1, hidden=width, feed_forward=width, positions=ANY_POSITIONS, heads=1)
+
+
+class NullEngine(Engine):
+    """Computes nothing, in a given time.
+
+    Args:
+        seconds: for each token of a training step; of an evaluation a third of it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.device = torch.device("cpu")
+        self._seconds = seconds
+
+    def step(
+        self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor, share: float = 1.0
+    ) -> tuple[float, Tensor]:
+        """Return the activation as its own gradient."""
+        self._sleep(mask_BM, 1.0)
+        return 0.0, activation_BMW
+
+    def apply(self, learning_rate: float) -> None:
+        """Do nothing."""
+
+    def evaluate(
+        self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        """Return logits that favour no class."""
+        self._sleep(mask_BM, 1 / 3)
+        return torch.zeros(len(activation_BMW), 2)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return none."""
+        return {}
+
+    def _sleep(self, mask_BM: Tensor, part: float) -> None:
+        if self._seconds:
+            time.sleep(self._seconds * part * int(mask_BM.sum()))
+
+
+def null_session(
+    spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
+) -> tuple[Session, Tensor | None]:
+    """Return a session with a null engine; a `Builder`."""
+    bounds = Bounds(spec, null_shape(spec.split.rank), memory_bytes=2**60, logits_per_token=False)
+    engine = NullEngine(float(spec.model.name))
+    return Session(secrets.token_hex(8), spec, bounds, engine), None
+
+
+@contextmanager
+def null_cloud() -> Iterator[tuple[int, int]]:
+    """Run a null cloud in a process of its own; yields its port and its process number."""
+    serve = [sys.executable, "-m", "benchmarks.null_cloud"]
+    with tempfile.TemporaryDirectory(prefix="sft-null-") as place:
+        with LocalCloud(Path(place), serve) as cloud:
+            port = int(cloud.address().rpartition(":")[2])
+            yield port, cloud.pid
+
+
+def main() -> None:
+    """Serve until a signal."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--port-file", type=Path, required=True)
+    options = parser.parse_args()
+
+    def ready(port: int) -> None:
+        with written_aside(options.port_file) as aside:
+            aside.write_text(f"{port}\n")
+
+    torch.set_num_threads(1)
+    scheduler = Scheduler(MAX_SESSIONS)
+    host = Host(builder=null_session, scheduler=scheduler, max_sessions=MAX_SESSIONS)
+    servicer = SplitTrainingServicer(host, "nothing")
+    asyncio.run(serve(servicer, host="127.0.0.1", port=options.port, grace_seconds=1, ready=ready))
+    scheduler.close()
+
+
+if __name__ == "__main__":
+    main()
