@@ -1,6 +1,6 @@
 """A cloud whose model computes nothing: everything of `sft-cloud serve` but the work on the device.
 
-    python -m benchmarks.null_cloud --port 0 --port-file FILE
+    python -m benchmarks.null_cloud --port-file FILE
 
 The gradient of an activation is the activation, every loss is 0. A session may ask for the time
 that a device would have needed: the null device sleeps it, and this machine's cores stay free.
@@ -67,7 +67,7 @@ class NullEngine(Engine):
     """Computes nothing, in a given time.
 
     Args:
-        seconds: for each token of a training step; of an evaluation a third of it.
+        seconds: for each token of a training step, padding included; a third in an evaluation.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -97,7 +97,7 @@ class NullEngine(Engine):
 
     def _sleep(self, mask_BM: Tensor, part: float) -> None:
         if self._seconds:
-            time.sleep(self._seconds * part * int(mask_BM.sum()))
+            time.sleep(self._seconds * part * mask_BM.numel())
 
 
 def null_session(
@@ -115,13 +115,13 @@ def null_cloud() -> Iterator[tuple[int, int]]:
     serve = [sys.executable, "-m", "benchmarks.null_cloud"]
     with tempfile.TemporaryDirectory(prefix="sft-null-") as place:
         with LocalCloud(Path(place), serve) as cloud:
-            port = int(cloud.address().rpartition(":")[2])
-            yield port, cloud.pid
+            yield cloud.port(), cloud.pid
 
 
 def main() -> None:
     """Serve until a signal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--port-file", type=Path, required=True)
     options = parser.parse_args()
@@ -134,7 +134,7 @@ def main() -> None:
     scheduler = Scheduler(MAX_SESSIONS)
     host = Host(builder=null_session, scheduler=scheduler, max_sessions=MAX_SESSIONS)
     servicer = SplitTrainingServicer(host, "nothing")
-    asyncio.run(serve(servicer, host="127.0.0.1", port=options.port, grace_seconds=1, ready=ready))
+    asyncio.run(serve(servicer, host=options.host, port=options.port, grace_seconds=1, ready=ready))
     scheduler.close()
 
 

@@ -51,14 +51,24 @@ class LocalCloud:
             self._process.wait()
 
     def address(self) -> str:
-        """Return host:port of the cloud, starting it first if it does not run, or no more.
+        """Return host:port of the cloud on loopback; as `port`."""
+        return f"127.0.0.1:{self.port()}"
+
+    def port(self) -> int:
+        """Return the port of the cloud, starting it first if it does not run, or no more.
 
         Raises:
             UnreachableError: it does not start.
         """
         if self._process is None or self._process.poll() is not None:
             self._process = self._start()
-        return f"127.0.0.1:{self._port(self._process)}"
+        deadline = time.monotonic() + START_SECONDS
+        while not self._port_file.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = last_line(self._log.read_text(errors="replace"))
+                raise UnreachableError(f"the cloud did not start: {said or 'it said nothing'}")
+            time.sleep(POLL_SECONDS)
+        return int(self._port_file.read_text())
 
     @property
     def pid(self) -> int:
@@ -71,15 +81,6 @@ class LocalCloud:
         serve = [*self._serve, "--port", "0", "--port-file", str(self._port_file)]
         with open(self._log, "ab") as log:
             return subprocess.Popen(serve, stdout=log, stderr=log)
-
-    def _port(self, process: subprocess.Popen[bytes]) -> int:
-        deadline = time.monotonic() + START_SECONDS
-        while not self._port_file.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = last_line(self._log.read_text(errors="replace"))
-                raise UnreachableError(f"the cloud did not start: {said or 'it said nothing'}")
-            time.sleep(POLL_SECONDS)
-        return int(self._port_file.read_text())
 
 
 def command(module: str, *arguments: object) -> list[str]:
