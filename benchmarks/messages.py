@@ -7,7 +7,6 @@ Cloud and raw peer are processes of their own on loopback; each ratio is of roun
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -15,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import torch
 
 from benchmarks.link import Link, linked
 from benchmarks.null_cloud import null_cloud, null_shape, null_spec
+from benchmarks.processes import peak_bytes, processor_seconds
 from benchmarks.report import Figure, benchmark_parser, in_turn, median_ratio, show
 from sft_edge.client import GrpcSession
 
@@ -185,18 +184,6 @@ def side_by_side(port: int, streams: int, size: int, steps: int) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-
-
-def processor_seconds(pid: int) -> float:
-    """Return the seconds of processor time that a process has taken."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_bytes(pid: int) -> int:
-    """Return the largest resident memory that a process has had."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
 def many(port: int, pid: int, rounds: int) -> Iterator[Figure]:
