@@ -20,7 +20,7 @@ from benchmarks.null_cloud import null_cloud
 from benchmarks.processes import peak_bytes
 from benchmarks.report import Figure, benchmark_parser, show
 from benchmarks.step import BATCH_SIZE
-from benchmarks.step_edges import PADDED
+from benchmarks.step_edges import PADDED, write_bert_base
 
 STEPS = 3
 
@@ -49,19 +49,12 @@ def peak_of(command: Sequence[str], steps: int) -> int:
         process.communicate()
 
 
-def write_model(folder: Path) -> None:
-    """Write a BERT-base with random numbers."""
-    from transformers import BertConfig, BertModel
-
-    BertModel(BertConfig()).save_pretrained(folder)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = benchmark_parser("memory", __doc__).parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="sft-memory-") as place, null_cloud() as (port, _):
         model, lengths = Path(place) / "model", Path(place) / "lengths.json"
-        write_model(model)
+        write_bert_base(model)
         lengths.write_text(json.dumps([[PADDED] * BATCH_SIZE]))
         where = ["--model", str(model), "--lengths", str(lengths), "--rank", "8"]
 

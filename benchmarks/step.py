@@ -32,6 +32,7 @@ from benchmarks.bytes import sst2_lengths
 from benchmarks.link import LINKS, Link
 from benchmarks.programs import LocalCloud, last_line
 from benchmarks.report import Figure, benchmark_parser, in_turn, median_ratio, show
+from benchmarks.step_edges import write_bert_base
 from benchmarks.tunnel import CLOUD_IP, Tunnel, tunnel
 from sft_common.errors import ConfigError, SftError
 from sft_common.plan import Plan, epoch_batches
@@ -96,11 +97,9 @@ class Arena:
 
     def model(self) -> Path:
         """Write a BERT-base with random numbers, once; returns its folder."""
-        from transformers import BertConfig, BertModel
-
         folder = self.folder / "bert-base"
         if not folder.is_dir():
-            BertModel(BertConfig()).save_pretrained(folder)
+            write_bert_base(folder)
         return folder
 
     def lengths(self, batches: Sequence[Sequence[int]]) -> Path:

@@ -131,6 +131,13 @@ class Setting:
         return Batch(inputs=inputs, lengths=lengths, labels=[0] * len(lengths))
 
 
+def write_bert_base(folder: Path) -> None:
+    """Write a BERT-base with random numbers."""
+    from transformers import BertConfig, BertModel
+
+    BertModel(BertConfig()).save_pretrained(folder)
+
+
 def local(setting: Setting) -> Step:
     """Fine-tune the whole model here."""
     model = setting.pretrained.whole(seed=0)
