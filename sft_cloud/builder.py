@@ -47,10 +47,17 @@ class ModelBuilder:
     Args:
         catalog: the models that edges may ask for.
         device: where every net2 runs.
+        precision: of its matrix products.
     """
 
-    def __init__(self, catalog: ModelCatalog, device: torch.device) -> None:
-        self._catalog, self._device = catalog, device
+    def __init__(
+        self,
+        catalog: ModelCatalog,
+        device: torch.device,
+        *,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self._catalog, self._device, self._precision = catalog, device, precision
 
     def __call__(
         self, spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
@@ -70,7 +77,14 @@ class ModelBuilder:
             spec.split, seed=spec.seed, device=self._device, basis=basis, trained=trained
         )
         head = HEAD_TABLE[spec.head]
-        engine = Engine(net2, head, spec.optimizer, seed=spec.seed, device=self._device)
+        engine = Engine(
+            net2,
+            head,
+            spec.optimizer,
+            seed=spec.seed,
+            device=self._device,
+            precision=self._precision,
+        )
         bounds = Bounds(
             spec,
             shape_of(pretrained.config),

@@ -50,6 +50,7 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     device = serve.add_mutually_exclusive_group()
     device.add_argument("--gpu", type=number_in(0, 1023), metavar="N", help="run on CUDA device N")
     device.add_argument("--cpu", action="store_true", help="run on the CPU")
+    _add_precision(serve)
     serve.add_argument(
         "--max-sessions",
         type=number_in(1, 10_000),
@@ -158,12 +159,7 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         metavar="RATE",
         help="default %(default)g",
     )
-    prepare.add_argument(
-        "--precision",
-        choices=["float32", "bfloat16"],
-        default="float32",
-        help="of matrix products; bfloat16 is faster where the device has it (default %(default)s)",
-    )
+    _add_precision(prepare)
     prepare.add_argument(
         "--seed", type=number_in(0, 2**31), default=0, metavar="N", help="default %(default)s"
     )
@@ -171,6 +167,15 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     device.add_argument("--gpu", type=number_in(0, 1023), metavar="N", help="run on CUDA device N")
     device.add_argument("--cpu", action="store_true", help="run on the CPU")
     prepare.set_defaults(run_command=_prepare)
+
+
+def _add_precision(command: OneLineParser) -> None:
+    command.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of matrix products; bfloat16 is faster where the device has it (default %(default)s)",
+    )
 
 
 def _add_health(commands: argparse._SubParsersAction[OneLineParser]) -> None:

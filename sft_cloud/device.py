@@ -1,4 +1,4 @@
-"""Which device net2 runs on, out of --gpu N or --cpu."""
+"""Which device net2 runs on, out of --gpu N or --cpu, and in what precision."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import torch
 
 from sft_common.errors import DeviceError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Name of a precision -> what matrix products are computed in."""
 
 
 def choose_device(gpu: int | None, *, cpu: bool) -> torch.device:

@@ -25,12 +25,28 @@ class Engine:
 
     Dropout draws from the engine's own random state, so that sessions side by side do not disturb
     each other's numbers.
+
+    Args:
+        net2: with its numbers, on the device.
+        head: what it ends in.
+        optimizer: how it is trained.
+        seed: of dropout.
+        device: where it runs.
+        precision: of the matrix products; weights, their update and the loss are float32.
     """
 
     def __init__(
-        self, net2: Net2, head: Head, optimizer: OptimizerSpec, *, seed: int, device: torch.device
+        self,
+        net2: Net2,
+        head: Head,
+        optimizer: OptimizerSpec,
+        *,
+        seed: int,
+        device: torch.device,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self.device = device
+        self._precision = precision
         self.net2 = net2
         self._optimizer = adamw(net2, optimizer)
         self._head = head
@@ -60,7 +76,7 @@ class Engine:
         self.net2.train()
         with self._own_randomness():
             mask_BM = mask_BM.to(self.device)
-            logits = self.net2(activation, mask_BM)
+            logits = self._logits(activation, mask_BM)
             loss = share * self._head.loss(logits, labels.to(self.device), mask_BM)
             loss.backward()
         assert activation.grad is not None
@@ -79,12 +95,18 @@ class Engine:
         """Return what the head says in evaluation mode (`Head.verdict`)."""
         self.net2.eval()
         mask_BM = mask_BM.to(self.device)
-        logits = self.net2(activation_BMW.to(self.device), mask_BM)
+        logits = self._logits(activation_BMW.to(self.device), mask_BM)
         return self._head.verdict(logits, mask_BM, labels)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the parameters of net2 on the CPU, by their stock names."""
         return {name: p.detach().cpu() for name, p in self.net2.skeleton.named_parameters()}
+
+    def _logits(self, activation_BMW: Tensor, mask_BM: Tensor) -> Tensor:
+        reduced = self._precision != torch.float32
+        with torch.autocast(self.device.type, self._precision, enabled=reduced):
+            logits: Tensor = self.net2(activation_BMW, mask_BM)
+        return logits.float()
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:

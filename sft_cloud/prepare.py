@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from sft_cloud.device import choose_device, describe
+from sft_cloud.device import PRECISIONS, choose_device, describe
 from sft_cloud.healing import Healer, Inputs
 from sft_cloud.texts import Example, encoded, read_texts
 from sft_common.config import BASIS_CUTS, DECODER_LAYERS, SplitSpec
@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 
 HEAD = "sequence-classification"
 """Any head will do: none is trained, and a fresh one is not stored."""
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Name of a precision -> what matrix products are computed in."""
 
 REPORTS = 20
 """Lines about the error on the way."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
-from sft_cloud.device import choose_device, describe
+from sft_cloud.device import PRECISIONS, choose_device, describe
 from sft_cloud.host import Host
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.server import serve
@@ -40,7 +40,11 @@ def run_server(options: argparse.Namespace) -> None:
         raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
     scheduler = Scheduler(options.max_sessions)
     host = Host(
-        builder=ModelBuilder(ModelCatalog(_existing(options.model), trust_paths=local), device),
+        builder=ModelBuilder(
+            ModelCatalog(_existing(options.model), trust_paths=local),
+            device,
+            precision=PRECISIONS[options.precision],
+        ),
         scheduler=scheduler,
         max_sessions=options.max_sessions,
         store=Store(options.save_dir) if options.save_dir else None,

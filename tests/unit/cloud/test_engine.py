@@ -100,3 +100,22 @@ def test_the_gradient_is_that_of_the_loss(tiny_model: Path) -> None:
     slope = (ends[0] - ends[1]) / (2 * h)
     expected = (gradient * direction).sum().item()
     assert abs(slope - expected) < 2e-3 * max(1.0, abs(expected)), (slope, expected)
+
+
+def test_half_precision_is_near_and_leaves_weights_and_gradients_in_float32(
+    tiny_model: Path,
+) -> None:
+    torch.manual_seed(3)
+    activation = torch.randn(8, 4)
+    found = []
+    for precision in (torch.float32, torch.bfloat16):
+        session = open_session(tiny_model, SPLIT, dropout=0.0, precision=precision)[0]
+        loss, gradient = session.step(1, activation, LENGTHS, LABELS)
+        session.apply(1, 1e-3)
+        verdict = session.evaluate(activation, LENGTHS)
+        assert {gradient.dtype, verdict.dtype} == {torch.float32}
+        assert {weight.dtype for weight in session.weights().values()} == {torch.float32}
+        found.append((torch.tensor(loss), gradient, verdict))
+    for exact, near in zip(*found, strict=True):
+        assert not torch.equal(near, exact)
+        torch.testing.assert_close(near, exact, rtol=0.05, atol=0.05 * exact.abs().max().item())
