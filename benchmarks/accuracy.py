@@ -16,13 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from benchmarks.accuracy_results import Line, ResultsFile
 from benchmarks.accuracy_runs import Place, execute
@@ -31,7 +28,7 @@ from benchmarks.accuracy_table import table
 from benchmarks.grid import Cut, Limit, Run, cheap_first, limits_of, plan
 from benchmarks.grid_healed import healed_models
 from benchmarks.grid_options import cut_from, extra_from, limit_from, task_from
-from benchmarks.programs import LocalCloud, machine
+from benchmarks.programs import LocalCloud, ended_by_signals, machine
 from sft_common.commandline import OneLineParser, number_in, run_command
 from sft_common.config import ModelShape
 from sft_common.errors import SftError
@@ -172,7 +169,7 @@ def run_all(
     Whatever ends this also ends the cloud, and nothing but the results stays.
     """
     failed = 0
-    with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="sft-accuracy-") as scratch:
+    with ended_by_signals(), tempfile.TemporaryDirectory(prefix="sft-accuracy-") as scratch:
         place = Place(
             model=options.model,
             healed=healed,
@@ -215,24 +212,6 @@ def shape_of_model(source: Source) -> ModelShape:
     from sft_common.model.loading import Pretrained
 
     return shape_of(Pretrained(source.folder, num_labels=2).config)
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signals = [signal.SIGTERM, signal.SIGHUP]
-    before = {s: signal.getsignal(s) for s in signals if signal.getsignal(s) is signal.SIG_DFL}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ the lengths and the framing.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from benchmarks.link import LOOPBACK, linked
 from benchmarks.null_cloud import null_cloud, null_shape, null_spec
-from benchmarks.report import Figure, benchmark_parser, show
+from benchmarks.report import Benchmark, Figure, Found
 from sft_common.config import ENCODINGS
 from sft_common.model.sources import DEMO_MODEL, find_model
 from sft_common.model.tokenizer import load_tokenizer
@@ -136,16 +137,15 @@ def figures_of(found: Sequence[Counted]) -> Iterator[Figure]:
         yield Figure(name=f"{one.name}: times fewer an epoch", value=plain.both / one.both)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    parser = benchmark_parser("bytes", __doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="of sst2")
-    options = parser.parse_args(arguments)
+def measure(options: argparse.Namespace) -> Found:
+    """Count the bytes of every way."""
     torch.set_num_threads(1)
     batches = epoch_of(sst2_lengths(options.data))
     found = [count(way, batches[: QUICK_BATCHES if options.quick else None]) for way in ways()]
-    show("bytes", list(figures_of(found)), options, epoch=[asdict(one) for one in found])
+    return Found(list(figures_of(found)), {"epoch": [asdict(one) for one in found]})
 
 
 if __name__ == "__main__":
-    main()
+    benchmark = Benchmark("bytes", __doc__)
+    benchmark.parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="of sst2")
+    benchmark.run(measure)

@@ -9,16 +9,17 @@ transformers take before there is a model.
 
 from __future__ import annotations
 
+import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.driven import Driven
 from benchmarks.null_cloud import null_cloud
 from benchmarks.processes import peak_bytes
-from benchmarks.report import Figure, benchmark_parser, show
+from benchmarks.report import Benchmark, Figure, Found
 from benchmarks.step import BATCH_SIZE
 from benchmarks.step_edges import PADDED, write_bert_base
 
@@ -31,52 +32,43 @@ QUICK_LAYERS = (2, 11)
 EMPTY = "import sys, benchmarks.step_edges; print('ready', flush=True); sys.stdin.read()"
 
 
-def peak_of(command: Sequence[str], steps: int) -> int:
+def peak_of(command: Sequence[str], steps: int, folder: Path) -> int:
     """Return the largest memory of a process that has taken some steps."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        process.stdout.readline()
+    with Driven(command, folder / "edge.log") as process:
         for _ in range(steps):
-            process.stdin.write("0\n")
-            process.stdin.flush()
-            if not process.stdout.readline():
-                raise RuntimeError(f"it died: {' '.join(command)}")
+            process.ask("0")
         return peak_bytes(process.pid)
-    finally:
-        process.communicate()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    options = benchmark_parser("memory", __doc__).parse_args(arguments)
+def measure(options: argparse.Namespace) -> Found:
+    """Measure the whole model, and the edge at every split layer."""
     with tempfile.TemporaryDirectory(prefix="sft-memory-") as place, null_cloud() as (port, _):
-        model, lengths = Path(place) / "model", Path(place) / "lengths.json"
+        folder = Path(place)
+        model, lengths = folder / "model", folder / "lengths.json"
         write_bert_base(model)
         lengths.write_text(json.dumps([[PADDED] * BATCH_SIZE]))
         where = ["--model", str(model), "--lengths", str(lengths), "--rank", "8"]
 
-        def edge(name: str, layer: int) -> list[str]:
+        def edge(name: str, layer: int) -> int:
             words = [*where, "--server", f"127.0.0.1:{port}", "--split-layer", str(layer)]
-            return [sys.executable, "-m", "benchmarks.step_edges", name, *words]
+            program = [sys.executable, "-m", "benchmarks.step_edges", name]
+            return peak_of([*program, *words], STEPS, folder)
 
-        empty = peak_of([sys.executable, "-c", EMPTY], 0)
-        whole = peak_of(edge("local", 1), STEPS)
+        empty = peak_of([sys.executable, "-c", EMPTY], 0, folder)
+        whole = edge("local", 1)
         figures = [
             Figure(name="empty, MB", value=empty / 1e6),
             Figure(name="whole model on the edge, MB", value=whole / 1e6),
         ]
         for layer in QUICK_LAYERS if options.quick else LAYERS:
-            peak = peak_of(edge("defaults", layer), STEPS)
+            peak = edge("defaults", layer)
             ratio = (whole - empty) / (peak - empty)
             figures += [
                 Figure(name=f"split layer {layer}, MB", value=peak / 1e6),
                 Figure(name=f"split layer {layer}, times less beyond empty", value=ratio),
             ]
-    show("memory", figures, options)
+    return Found(figures)
 
 
 if __name__ == "__main__":
-    main()
+    Benchmark("memory", __doc__).run(measure)

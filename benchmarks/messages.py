@@ -7,20 +7,23 @@ Cloud and raw peer are processes of their own on loopback; each ratio is of roun
 
 from __future__ import annotations
 
+import argparse
 import socket
-import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 import torch
 
+from benchmarks.driven import Driven
 from benchmarks.link import Link, linked
 from benchmarks.null_cloud import null_cloud, null_shape, null_spec
 from benchmarks.processes import peak_bytes, processor_seconds
-from benchmarks.report import Figure, benchmark_parser, in_turn, median_ratio, show
+from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio
 from sft_edge.client import GrpcSession
 
 SIZES = {"8 kB": 8_000, "270 kB": 270_000, "6.5 MB": 6_500_000, "25 MB": 25_000_000}
@@ -28,9 +31,11 @@ SIZES = {"8 kB": 8_000, "270 kB": 270_000, "6.5 MB": 6_500_000, "25 MB": 25_000_
 
 BARS = {"8 kB": 14.0, "270 kB": 4.0, "6.5 MB": 2.3, "25 MB": 2.3}
 
-WIDTH = 100
+WIDTH = 50
 
-EXAMPLES = 20
+TOKEN_BYTES = 4 * WIDTH
+
+EXAMPLES = 10
 
 STREAMS = 64
 
@@ -40,14 +45,16 @@ FAR = Link("20 ms", 20, 0)
 
 RAW_PEER = """
 import socket, sys
-listener = socket.create_server(("127.0.0.1", 0))
-print(listener.getsockname()[1], flush=True)
+listener = socket.create_server((sys.argv[1], 0))
+print("ready", listener.getsockname()[1], flush=True)
+data = bytearray()
 while True:
     near, _ = listener.accept()
     near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with near:
         while head := near.recv(8, socket.MSG_WAITALL):
-            data = bytearray(int.from_bytes(head, "big"))
+            if len(data) != int.from_bytes(head, "big"):
+                data = bytearray(int.from_bytes(head, "big"))
             near.recv_into(data, len(data), socket.MSG_WAITALL)
             near.sendall(data)
 """
@@ -65,9 +72,10 @@ class Raw:
         """Return the seconds of one round trip."""
         if len(self._data) != size:
             self._data = bytearray(size)
+        head = size.to_bytes(8, "big")
         begin = time.perf_counter()
-        self._socket.sendall(size.to_bytes(8, "big"))
-        self._socket.sendall(self._data)
+        sent = self._socket.sendmsg([head, self._data]) - len(head)
+        self._socket.sendall(memoryview(self._data)[sent:])
         self._socket.recv_into(self._data, size, socket.MSG_WAITALL)
         return time.perf_counter() - begin
 
@@ -88,7 +96,7 @@ class Edge:
 
     def exchange(self, size: int, *, in_flight: int = 1) -> float:
         """Return the seconds of one step that is sent in equal parts of `size` bytes each."""
-        lengths = [size // 4 // WIDTH // EXAMPLES] * EXAMPLES
+        lengths = [size // TOKEN_BYTES // EXAMPLES] * EXAMPLES
         if len(self._activation_TW) != sum(lengths):
             self._activation_TW = torch.randn(sum(lengths), WIDTH)
         self._step += 1
@@ -114,42 +122,40 @@ class Edge:
 
 
 @contextmanager
-def raw_peer() -> Iterator[int]:
+def raw_peer(folder: Path) -> Iterator[int]:
     """Run the other end of `Raw`; yields its port."""
-    process = subprocess.Popen(
-        [sys.executable, "-S", "-c", RAW_PEER], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.communicate()
+    command = [sys.executable, "-S", "-c", RAW_PEER, "127.0.0.1"]
+    with Driven(command, folder / "raw peer.log") as peer:
+        yield int(peer.ready)
 
 
 def lockstep(raw_port: int, port: int, rounds: int) -> Iterator[Figure]:
     """Yield the ratio to the raw socket at each size."""
-    raw, edge = Raw(raw_port), Edge(port)
-    for name, size in SIZES.items():
-        repeats = max(1, min(50, 2_000_000 // size))
+    with closing(Raw(raw_port)) as raw, closing(Edge(port)) as edge:
+        for name, size in SIZES.items():
+            repeats = max(1, min(50, 2_000_000 // size))
 
-        def mean(exchange: Callable[[int], float], size: int = size, n: int = repeats) -> float:
-            return sum(exchange(size) for _ in range(n)) / n
+            def mean(
+                exchange: Callable[[int], float], size: int = size, repeats: int = repeats
+            ) -> float:
+                return sum(exchange(size) for _ in range(repeats)) / repeats
 
-        found = in_turn(
-            {"raw": lambda: mean(raw.exchange), "sft": lambda: mean(edge.exchange)}, rounds
-        )
-        ratio = median_ratio(found["sft"], found["raw"])
-        yield Figure(name=f"{name} in lockstep, times raw", value=ratio, at_most=BARS[name])
-    raw.close()
-    edge.close()
+            found = in_turn(
+                {"raw": lambda: mean(raw.exchange), "sft": lambda: mean(edge.exchange)}, rounds
+            )
+            ratio = median_ratio(found["sft"], found["raw"])
+            yield Figure(name=f"{name} in lockstep, times raw", value=ratio, at_most=BARS[name])
 
 
 def far(raw_port: int, port: int, rounds: int) -> Iterator[Figure]:
     """Yield the ratios over a link with delay."""
     size = SIZES["270 kB"]
-    with linked(FAR, raw_port) as raw_link, linked(FAR, port) as link:
-        raw, edge = Raw(raw_link.port), Edge(link.port)
+    with (
+        linked(FAR, raw_port) as raw_link,
+        linked(FAR, port) as link,
+        closing(Raw(raw_link.port)) as raw,
+        closing(Edge(link.port)) as edge,
+    ):
         found = in_turn(
             {
                 "raw": lambda: raw.exchange(size),
@@ -159,8 +165,6 @@ def far(raw_port: int, port: int, rounds: int) -> Iterator[Figure]:
             rounds,
             warm_up=5,
         )
-        raw.close()
-        edge.close()
     what = f"270 kB at {FAR.name} round trip"
     ratio = median_ratio(found["one"], found["raw"])
     yield Figure(name=f"{what}, times raw", value=ratio, at_most=1.1)
@@ -168,66 +172,78 @@ def far(raw_port: int, port: int, rounds: int) -> Iterator[Figure]:
     yield Figure(name=f"{what}, four in flight over one", value=ratio, at_most=0.4)
 
 
-def side_by_side(port: int, streams: int, size: int, steps: int) -> None:
-    """Run steps on several streams at once."""
+@contextmanager
+def edges_on(port: int, count: int) -> Iterator[list[Edge]]:
+    """Open sessions."""
     with ExitStack() as stack:
-        edges = [Edge(port) for _ in range(streams)]
-        for edge in edges:
-            stack.callback(edge.close)
+        edges = []
+        for _ in range(count):
+            edges.append(Edge(port))
+            stack.callback(edges[-1].close)
+        yield edges
 
-        def train(edge: Edge) -> None:
-            for _ in range(steps):
-                edge.exchange(size)
 
-        threads = [threading.Thread(target=train, args=[edge]) for edge in edges]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+def side_by_side(edges: Sequence[Edge], size: int, steps: int, *, in_flight: int = 1) -> None:
+    """Run steps on several streams at once."""
+
+    def train(edge: Edge) -> None:
+        for _ in range(steps):
+            edge.exchange(size, in_flight=in_flight)
+
+    with ThreadPoolExecutor(len(edges)) as pool:
+        for done in [pool.submit(train, edge) for edge in edges]:
+            done.result()
 
 
 def many(port: int, pid: int, rounds: int) -> Iterator[Figure]:
     """Yield the cloud's processor time for a step at many streams over that at one."""
-    size, steps = SIZES["8 kB"], 40
+    size, steps = SIZES["8 kB"], 40 * STREAMS
+    with edges_on(port, 1) as one, edges_on(port, STREAMS) as all_of_them:
 
-    def per_step(streams: int) -> float:
-        each = steps * STREAMS // streams
-        begin = processor_seconds(pid)
-        side_by_side(port, streams, size, each)
-        return (processor_seconds(pid) - begin) / (streams * each)
+        def per_step(edges: Sequence[Edge]) -> float:
+            begin = processor_seconds(pid)
+            side_by_side(edges, size, steps // len(edges))
+            return (processor_seconds(pid) - begin) / steps
 
-    found = in_turn({"one": lambda: per_step(1), "many": lambda: per_step(STREAMS)}, rounds)
+        contenders = {"one": lambda: per_step(one), "many": lambda: per_step(all_of_them)}
+        found = in_turn(contenders, rounds)
     ratio = median_ratio(found["many"], found["one"])
     yield Figure(
         name=f"processor time a step, {STREAMS} streams over one", value=ratio, at_most=1.4
     )
 
 
-def memory() -> Iterator[Figure]:
-    """Yield by how many payloads of each stream a fresh cloud grows."""
+def memory(in_flight: int) -> Figure:
+    """Return by how many payloads of each stream a fresh cloud grows."""
     size = SIZES["6.5 MB"]
-    with null_cloud() as (port, pid):
-        side_by_side(port, LARGE_STREAMS, SIZES["8 kB"], 3)
+    with null_cloud() as (port, pid), edges_on(port, LARGE_STREAMS) as edges:
+        side_by_side(edges, SIZES["8 kB"], 3)
         before = peak_bytes(pid)
-        side_by_side(port, LARGE_STREAMS, size, 5)
+        side_by_side(edges, size, 5, in_flight=in_flight)
         grown = (peak_bytes(pid) - before) / size / LARGE_STREAMS
-    yield Figure(name="growth at 6.5 MB, payloads a stream", value=grown, at_most=4)
+    what = "in lockstep" if in_flight == 1 else f"{in_flight} in flight"
+    return Figure(
+        name=f"growth at 6.5 MB {what}, payloads a stream",
+        value=grown,
+        at_most=4 if in_flight == 1 else None,
+    )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    options = benchmark_parser("messages", __doc__).parse_args(arguments)
+def measure(options: argparse.Namespace) -> Found:
+    """Measure everything, each part with a cloud of its own."""
     torch.set_num_threads(1)
     rounds = 5 if options.quick else 15
     figures: list[Figure] = []
-    with raw_peer() as raw_port, null_cloud() as (port, pid):
-        figures += lockstep(raw_port, port, rounds)
-    with raw_peer() as raw_port, null_cloud() as (port, pid):
-        figures += far(raw_port, port, rounds)
-        figures += many(port, pid, min(rounds, 5))
-    figures += memory()
-    show("messages", figures, options)
+    with tempfile.TemporaryDirectory(prefix="sft-messages-") as place:
+        with raw_peer(Path(place)) as raw_port:
+            with null_cloud() as (port, _):
+                figures += lockstep(raw_port, port, rounds)
+            with null_cloud() as (port, pid):
+                figures += far(raw_port, port, rounds)
+                figures += many(port, pid, min(rounds, 5))
+    figures += [memory(1), memory(4)]
+    return Found(figures)
 
 
 if __name__ == "__main__":
-    main()
+    Benchmark("messages", __doc__).run(measure)

@@ -3,13 +3,14 @@
     python -m benchmarks.null_cloud --port-file FILE
 
 The gradient of an activation is the activation, every loss is 0. A session may ask for the time
-that a device would have needed: the null device sleeps it, and this machine's cores stay free.
+that a device would have needed: it is slept, and this machine's cores stay free.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import secrets
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,8 +40,35 @@ MAX_SESSIONS = 1000
 ANY_POSITIONS = 2**31
 
 
+class Device(NamedTuple):
+    """How long an emulated device takes, in seconds."""
+
+    step: float = 0.0
+    """For a micro-batch of a training step, however small."""
+
+    token: float = 0.0
+    """For each of its tokens, padding included."""
+
+    update: float = 0.0
+    """For a step of the optimizer."""
+
+    def work(self, tokens: int) -> None:
+        """Take the time of a micro-batch."""
+        if seconds := self.step + self.token * tokens:
+            time.sleep(seconds)
+
+    def apply(self) -> None:
+        """Take the time of an update."""
+        if self.update:
+            time.sleep(self.update)
+
+
 def null_spec(
-    width: int, *, encoding: str = "float32", gradient_encoding: str = "float32", seconds: float = 0
+    width: int,
+    *,
+    encoding: str = "float32",
+    gradient_encoding: str = "float32",
+    device: Device = Device(),  # noqa: B008 - it is frozen
 ) -> SessionSpec:
     """Return what to open a session with.
 
@@ -47,10 +76,10 @@ def null_spec(
         width: W, the numbers of a token.
         encoding: of activations.
         gradient_encoding: of gradients.
-        seconds: that the device needs for each token of a training step.
+        device: how long the cloud is to take.
     """
     return SessionSpec(
-        model=ModelIdentity(name=f"{seconds!r}"),
+        model=ModelIdentity(name=json.dumps(device)),
         split=SplitSpec(cut="stream", split_layer=1, rank=width),
         num_labels=2,
         encoding=encoding,
@@ -64,40 +93,36 @@ def null_shape(width: int) -> ModelShape:
 
 
 class NullEngine(Engine):
-    """Computes nothing, in a given time.
+    """Computes nothing, in a given time; an evaluation takes none.
 
     Args:
-        seconds: for each token of a training step, padding included; a third in an evaluation.
+        emulated: how long the rest takes.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, emulated: Device) -> None:
         self.device = torch.device("cpu")
-        self._seconds = seconds
+        self._emulated = emulated
 
     def step(
         self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor, share: float = 1.0
     ) -> tuple[float, Tensor]:
         """Return the activation as its own gradient."""
-        self._sleep(mask_BM, 1.0)
+        self._emulated.work(mask_BM.numel())
         return 0.0, activation_BMW
 
     def apply(self, learning_rate: float) -> None:
-        """Do nothing."""
+        """Update nothing."""
+        self._emulated.apply()
 
     def evaluate(
         self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor | None = None
     ) -> Tensor:
         """Return logits that favour no class."""
-        self._sleep(mask_BM, 1 / 3)
         return torch.zeros(len(activation_BMW), 2)
 
     def weights(self) -> dict[str, Tensor]:
         """Return none."""
         return {}
-
-    def _sleep(self, mask_BM: Tensor, part: float) -> None:
-        if self._seconds:
-            time.sleep(self._seconds * part * mask_BM.numel())
 
 
 def null_session(
@@ -105,7 +130,7 @@ def null_session(
 ) -> tuple[Session, Tensor | None]:
     """Return a session with a null engine; a `Builder`."""
     bounds = Bounds(spec, null_shape(spec.split.rank), memory_bytes=2**60, logits_per_token=False)
-    engine = NullEngine(float(spec.model.name))
+    engine = NullEngine(Device(*json.loads(spec.model.name)))
     return Session(secrets.token_hex(8), spec, bounds, engine), None
 
 

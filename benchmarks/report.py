@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.programs import machine
+from benchmarks.programs import ended_by_signals, machine
 from sft_common import __version__
-from sft_common.commandline import OneLineParser
+from sft_common.commandline import OneLineParser, run_command
+from sft_common.errors import ConfigError
 from sft_common.files import written_aside
 
 
@@ -47,39 +52,84 @@ class Figure:
         return self.name, f"{self.value:,.4g}", f"{sign} {bound:g} {'' if self.met else 'MISSED'}"
 
 
-def benchmark_parser(program: str, doc: str) -> OneLineParser:
-    """Return a parser with the options that all benchmarks have."""
-    parser = OneLineParser(prog=f"python -m benchmarks.{program}", description=doc.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="at most 5 minutes, fewer rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
-    return parser
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a benchmark found."""
+
+    figures: Sequence[Figure]
+
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else belongs to the results."""
 
 
-def show(program: str, figures: Sequence[Figure], options: argparse.Namespace, **more: Any) -> None:
-    """Print the figures, and write them to the file of `--json`.
+class Benchmark:
+    """One benchmark's command line and its results.
 
     Args:
-        program: name of the benchmark.
-        figures: what it found.
-        options: as given.
-        more: whatever else belongs to the results.
+        name: of its module.
+        doc: its docstring.
     """
+
+    def __init__(self, name: str, doc: str) -> None:
+        self.name = name
+        self.parser = OneLineParser(
+            prog=f"python -m benchmarks.{name}", description=doc.splitlines()[0]
+        )
+        self.parser.add_argument(
+            "--quick", action="store_true", help="at most 5 minutes, fewer rounds"
+        )
+        self.parser.add_argument(
+            "--json", type=Path, metavar="FILE", help="also write the figures there"
+        )
+
+    def run(
+        self,
+        measure: Callable[[argparse.Namespace], Found],
+        arguments: Sequence[str] | None = None,
+    ) -> None:
+        """Measure, print and write; exits with 0, 1 (it could not) or 2 (wrong usage).
+
+        Args:
+            measure: options -> what it found.
+            arguments: of the command line; None: the process's own.
+        """
+        options = self.parser.parse_args(arguments)
+        sys.exit(run_command(self.name, lambda: self._run(measure, options)))
+
+    def _run(
+        self, measure: Callable[[argparse.Namespace], Found], options: argparse.Namespace
+    ) -> None:
+        if options.json and not options.json.absolute().parent.is_dir():
+            raise ConfigError(f"--json {options.json}: there is no such folder")
+        where = {**machine(), **_software(), "load": os.getloadavg()[0]}
+        with ended_by_signals():
+            found = measure(options)
+        show(found.figures)
+        if options.json:
+            result = {
+                "benchmark": self.name,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "options": {name: str(value) for name, value in vars(options).items()},
+                "machine": where,
+                "figures": [{**asdict(figure), "met": figure.met} for figure in found.figures],
+                **found.more,
+            }
+            with written_aside(options.json) as aside:
+                aside.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def show(figures: Sequence[Figure]) -> None:
+    """Print figures beside their goals."""
     rows = [figure.words() for figure in figures]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, goal in rows:
         print(f"{name:<{widths[0]}}  {value:>{widths[1]}}  {goal}".rstrip())
-    if options.json:
-        found = {
-            "benchmark": program,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "options": {name: str(value) for name, value in vars(options).items()},
-            "machine": machine(),
-            "version": __version__,
-            "figures": [{**asdict(figure), "met": figure.met} for figure in figures],
-            **more,
-        }
-        with written_aside(options.json) as aside:
-            aside.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _software() -> dict[str, str]:
+    """Return the versions that speed hangs on."""
+    packages = {name: version(name) for name in ("torch", "grpcio", "protobuf")}
+    return {"sft": __version__, **packages, "kernel": platform.release()}
 
 
 def in_turn(
@@ -96,11 +146,13 @@ def in_turn(
         Name -> what its rounds took.
     """
     found: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders)
     for number in range(-warm_up, rounds):
-        for name, measure in contenders.items():
-            seconds = measure()
+        for name in order:
+            seconds = contenders[name]()
             if number >= 0:
                 found[name].append(seconds)
+        order.append(order.pop(0))  # nobody always comes behind the same one
     return found
 
 

@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
 
+from benchmarks.driven import Driven
 from benchmarks.processes import resident_bytes
 from benchmarks.programs import LocalCloud, command
-from benchmarks.report import Figure, benchmark_parser, in_turn, median_ratio, show
+from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio
 from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
@@ -36,8 +38,10 @@ from sft_edge.client import GrpcSession
 
 EDGES = (1, 4, 16, 64)
 
-WINDOW = 8.0
-"""Seconds in which steps are counted."""
+QUICK_EDGES = (1, 16)
+
+WINDOW = 10.0
+"""Seconds in which steps are counted, at least, and at least one for each edge."""
 
 LENGTHS = [8, 9, 10, 11, 12, 13, 14, 15] * 4
 """Of one batch: about SST-2's mean."""
@@ -62,7 +66,7 @@ def spec_of(model: Pretrained, split_layer: int) -> SessionSpec:
 
 
 class Edges:
-    """Some sessions that train side by side.
+    """Some sessions that train side by side; use as a context.
 
     Args:
         address: of the cloud.
@@ -72,40 +76,43 @@ class Edges:
     """
 
     def __init__(self, address: str, spec: SessionSpec, shape: ModelShape, count: int) -> None:
+        self._open = partial(GrpcSession, address, spec, shape, connect_seconds=60)
         self._activation_TW = torch.randn(sum(LENGTHS), spec.split.wire_width(shape))
-        self._sessions = [
-            GrpcSession(address, spec, shape, connect_seconds=60) for _ in range(count)
-        ]
-        self._steps = [0] * count
-        self.window: list[int] = []
+        self._count, self._sessions = count, list[GrpcSession]()
+        self.steps = [0] * count
+        """Of each edge."""
+
+    def __enter__(self) -> Edges:
+        with ExitStack() as stack:
+            for _ in range(self._count):
+                self._sessions.append(self._open())
+                stack.callback(self._sessions[-1].close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
     def run(self) -> float:
-        """Train for a while; returns the seconds of one step of any of them."""
-        before, end = list(self._steps), time.monotonic() + WINDOW
-        begin = time.perf_counter()
-        threads = [
-            threading.Thread(target=self._train, args=[number, end])
-            for number in range(len(self._sessions))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.window = [now - then for now, then in zip(self._steps, before, strict=True)]
-        return (time.perf_counter() - begin) / sum(self.window)
-
-    def close(self) -> None:
-        """End the sessions."""
-        for session in self._sessions:
-            session.close()
+        """Train for a while; returns the seconds that one step of any of them took."""
+        before = sum(self.steps)
+        begin, end = time.perf_counter(), time.monotonic() + max(WINDOW, self._count)
+        with ThreadPoolExecutor(self._count) as pool:
+            numbers = range(self._count)
+            for done in [pool.submit(self._train, number, end) for number in numbers]:
+                done.result()
+        return (time.perf_counter() - begin) / (sum(self.steps) - before)
 
     def _train(self, number: int, end: float) -> None:
         session = self._sessions[number]
         while time.monotonic() < end:
-            step = self._steps[number] = self._steps[number] + 1
+            step = self.steps[number] = self.steps[number] + 1
             session.begin_step(step, self._activation_TW, LENGTHS, LABELS)
             session.end_step()
             session.apply(step, 1e-5)
+        # Answered behind the last apply, so that its time counts, and here.
+        session.begin_evaluation(self._activation_TW[:1], [1])
+        session.end_evaluation()
 
 
 def run_bare(split_layer: int) -> None:
@@ -127,87 +134,64 @@ def run_bare(split_layer: int) -> None:
         print((time.perf_counter() - begin) / (steps - first), flush=True)
 
 
-class Bare:
-    """The process of `run_bare`."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._line()
-
-    def run(self) -> float:
-        """Return the seconds of one step."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return float(self._line())
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
-
-
 @contextmanager
-def bare(core: int, split_layer: int) -> Iterator[Bare]:
-    """Run the bare compute on a core."""
-    words = ["--bare", "--split-layer", str(split_layer)]
-    process = subprocess.Popen(
-        ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.scale", *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        yield Bare(process)
-    finally:
-        process.communicate()
+def bare(core: int, split_layer: int, folder: Path) -> Iterator[Callable[[], float]]:
+    """Run the bare compute on a core; yields what measures the seconds of a step."""
+    program = [sys.executable, "-m", "benchmarks.scale", "--bare"]
+    command = ["taskset", "-c", str(core), *program, "--split-layer", str(split_layer)]
+    with Driven(command, folder / "bare.log", {"OMP_NUM_THREADS": "1"}) as process:
+        yield lambda: float(process.ask("go"))
 
 
 def figures_at(
-    count: int, options: argparse.Namespace, beside: Bare, core: int
+    count: int, options: argparse.Namespace, beside: Callable[[], float], core: int
 ) -> Iterator[Figure]:
     """Yield what so many edges find on a cloud of their own."""
     model = pretrained()
     spec, shape = spec_of(model, options.split_layer), shape_of(model.config)
-    serve = command("sft_cloud", "serve", "--cpu", "--max-sessions", count)
-    with tempfile.TemporaryDirectory(prefix="sft-scale-") as place, ExitStack() as stack:
-        pinned = ["env", "OMP_NUM_THREADS=1", "taskset", "-c", str(core)]
-        cloud = stack.enter_context(LocalCloud(Path(place), [*pinned, *serve]))
-        address = cloud.address()
+    serve = command("sft_cloud", "serve", "--cpu", "--max-sessions", count + 1)
+    pinned = ["env", "OMP_NUM_THREADS=1", "taskset", "-c", str(core), *serve]
+    with (
+        tempfile.TemporaryDirectory(prefix="sft-scale-") as place,
+        LocalCloud(Path(place), pinned) as cloud,
+    ):
+        with Edges(cloud.address(), spec, shape, 1) as first:  # what is loaded once
+            first.run()
         before = resident_bytes(cloud.pid)
-        edges = Edges(address, spec, shape, count)
-        stack.callback(edges.close)
-        found = in_turn({"edges": edges.run, "bare": beside.run}, 1 if options.quick else 5)
-        grown = (resident_bytes(cloud.pid) - before) / count
-        goal = {"at_least": 0.9} if count == 16 else {}
-        rate = median_ratio(found["bare"], found["edges"])
-        yield Figure(name=f"{count} edges: rate over bare compute", value=rate, **goal)
-        yield Figure(
-            name=f"{count} edges: slowest over fastest",
-            value=min(edges.window) / max(edges.window),
-        )
-        yield Figure(name=f"{count} edges: MB of the cloud for each", value=grown / 1e6)
+        with Edges(cloud.address(), spec, shape, count) as edges:
+            rounds = 1 if options.quick else 5
+            found = in_turn({"edges": edges.run, "bare": beside}, rounds)
+            grown = (resident_bytes(cloud.pid) - before) / count
+    goal = {"at_least": 0.9} if count == 16 else {}
+    rate = median_ratio(found["bare"], found["edges"])
+    yield Figure(name=f"{count} edges: steps a second", value=1 / median(found["edges"]))
+    yield Figure(name=f"{count} edges: rate over bare compute", value=rate, **goal)
+    slowest, fastest = min(edges.steps), max(edges.steps)
+    yield Figure(name=f"{count} edges: slowest over fastest", value=slowest / fastest)
+    yield Figure(name=f"{count} edges: steps of the slowest", value=slowest)
+    yield Figure(name=f"{count} edges: MB of the cloud for each", value=grown / 1e6)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    parser = benchmark_parser("scale", __doc__)
-    parser.add_argument("--split-layer", type=int, default=2)
-    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.bare:
-        return run_bare(options.split_layer)
+def measure(options: argparse.Namespace) -> Found:
+    """Measure every number of edges."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise ConfigError("edges and cloud need a core each; this process may use one")
     os.sched_setaffinity(0, cores[:-1])
     torch.set_num_threads(1)
     figures: list[Figure] = []
-    with bare(cores[-1], options.split_layer) as beside:
-        for count in EDGES:
-            figures += figures_at(count, options, beside, cores[-1])
-    show("scale", figures, options)
+    with tempfile.TemporaryDirectory(prefix="sft-bare-") as place:
+        with bare(cores[-1], options.split_layer, Path(place)) as beside:
+            for count in QUICK_EDGES if options.quick else EDGES:
+                figures += figures_at(count, options, beside, cores[-1])
+    return Found(figures)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark = Benchmark("scale", __doc__)
+    benchmark.parser.add_argument("--split-layer", type=int, default=2)
+    benchmark.parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    if "--bare" in sys.argv:
+        run_bare(benchmark.parser.parse_args().split_layer)
+    else:
+        benchmark.run(measure)

@@ -4,14 +4,14 @@
 
 Contenders are processes that take their steps in turn, over a link between two network namespaces
 (tunnel.py; Linux, root): "local" fine-tunes the whole model on the edge, "edge alone" is the edge's
-own share of the work, "plain" is plain split learning and "paper" SFT as published, both in
-lockstep, in float32 and padded to 66; "rpc" (torch.distributed.rpc) and "hivemind" (its
-RemoteExpert, in 8 bits) do what "paper" does. Sentences have the lengths of SST-2, numbers are
-random.
+own share of the work; "plain" is plain split learning and "paper" SFT as published, both in
+lockstep, in float32 and padded to 66. "rpc" is the paper's cut over torch.distributed.rpc,
+"hivemind" over its RemoteExpert in 8 bits, both on the batches of "defaults", padded to the
+longest. Sentences have the lengths of SST-2, in batches of about one length; numbers are random.
 
-Edge and tunnel have a core each. The cloud's device is emulated: it sleeps as long as this edge
-would take for the cloud's share, divided by `--factor`, and not at all for factor 0, which stands
-for a cloud that is infinitely fast.
+Edge and tunnel have a core each. The cloud's device is emulated: it sleeps as long as the cloud's
+share of a step and of the update was measured to take on the edge's core, divided by `--factor`,
+and not at all for factor 0, which stands for a cloud that is infinitely fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,58 +27,34 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.bytes import sst2_lengths
+from benchmarks.driven import Driven
 from benchmarks.link import LINKS, Link
-from benchmarks.programs import LocalCloud, last_line
-from benchmarks.report import Figure, benchmark_parser, in_turn, median_ratio, show
+from benchmarks.null_cloud import Device
+from benchmarks.programs import LocalCloud
+from benchmarks.report import Benchmark, Figure, Found, in_turn
 from benchmarks.step_edges import write_bert_base
 from benchmarks.tunnel import CLOUD_IP, Tunnel, tunnel
-from sft_common.errors import ConfigError, SftError
+from sft_common.errors import ConfigError
 from sft_common.plan import Plan, epoch_batches
 
 BATCH_SIZE = 32
+
+BATCHES, REPEATS = 5, 3
+"""How many batches, from short to long; how often each is taken on each link."""
 
 RPC_PORT, HIVEMIND_PORT = 29_500, 29_501
 
 PAPER_RANK = 8
 
-OWN = ("local", "edge alone", "plain", "paper", "defaults")
+STEPS_LINKS = (Link("no limit", 0, 0), *LINKS[1:])
 
-QUICK_LINKS = (LINKS[0], LINKS[2], LINKS[3])
+QUICK_LINKS = (LINKS[2], LINKS[3])
 
-WARM_UP = 20
-"""Steps of the defaults before anything counts: they find their number of micro-batches."""
-
-
-class Contender:
-    """An edge that takes a step when it is told to.
-
-    Args:
-        process: of step_edges.py.
-        log: what it says besides.
-    """
-
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self._process, self._log = process, log
-
-    def step(self, number: int) -> float:
-        """Take a step with the batch of a number; returns its seconds.
-
-        Raises:
-            SftError: it has died.
-        """
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{number}\n")
-        self._process.stdin.flush()
-        return float(self.line())
-
-    def line(self) -> str:
-        """Return what it says next; raises like `step`."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
-        if not line:
-            raise SftError(f"a contender died: {last_line(self._log.read_text())}")
-        return line
+Taken = dict[str, dict[str, list[float]]]
+"""Link -> contender -> seconds of each step, batch by batch, repeat by repeat."""
 
 
 class Arena:
@@ -87,40 +62,30 @@ class Arena:
 
     Args:
         folder: for everything that is written.
-        tunnel: between edges and clouds.
+        between: edges and clouds.
         options: of the command line.
+        batches: lengths of the examples of each.
     """
 
-    def __init__(self, folder: Path, tunnel: Tunnel, options: argparse.Namespace) -> None:
-        self.folder, self.tunnel, self.options = folder, tunnel, options
-        self._cores = sorted(os.sched_getaffinity(0))
+    def __init__(
+        self,
+        folder: Path,
+        between: Tunnel,
+        options: argparse.Namespace,
+        batches: Sequence[Sequence[int]],
+    ) -> None:
+        self.folder, self.tunnel, self.options = folder, between, options
+        self._model, self._lengths = folder / "bert-base", folder / "lengths.json"
+        write_bert_base(self._model)
+        self._lengths.write_text(json.dumps(batches))
 
-    def model(self) -> Path:
-        """Write a BERT-base with random numbers, once; returns its folder."""
-        folder = self.folder / "bert-base"
-        if not folder.is_dir():
-            write_bert_base(folder)
-        return folder
-
-    def lengths(self, batches: Sequence[Sequence[int]]) -> Path:
-        """Write the lengths of the batches' examples; returns the file."""
-        file = self.folder / "lengths.json"
-        file.write_text(json.dumps(batches))
-        return file
-
-    def pinned(self, end: str, command: list[str]) -> list[str]:
-        """Return a command as it runs at one end of the tunnel, on that end's core."""
-        core = self._cores[0 if end == "edge" else -1]
-        return self.tunnel.at(end, ["taskset", "-c", str(core), *command])
-
-    @contextmanager
-    def edge(self, name: str, *, server: str = "", seconds: float = 0) -> Iterator[Contender]:
-        """Run a contender."""
-        options, log = self.options, self.folder / f"{name}.log"
+    def edge(self, name: str, *, server: str = "", device: Device = Device()) -> Driven:  # noqa: B008
+        """Return a contender that does not run yet."""
+        options = self.options
         ours = name in ("edge alone", "defaults")
         known = {
-            "--model": self.model(),
-            "--lengths": self.folder / "lengths.json",
+            "--model": self._model,
+            "--lengths": self._lengths,
             "--server": server,
             "--cut": options.cut,
             "--split-layer": options.split_layer,
@@ -128,15 +93,11 @@ class Arena:
             "--encoding": options.encoding if ours else "float32",
             "--grad-encoding": options.grad_encoding if ours else "float32",
             "--micro-batches": options.micro_batches,
-            "--seconds": repr(seconds),
         }
         python = options.hivemind if name == "hivemind" else sys.executable
         words = [str(word) for pair in known.items() for word in pair]
         command = [python, "-m", "benchmarks.step_edges", name, *words]
-        with self._running(self.pinned("edge", command), log, "edge") as process:
-            contender = Contender(process, log)
-            contender.line()
-            yield contender
+        return self._driven("edge", name, [*command, "--device", *map(repr, device)])
 
     @contextmanager
     def null_cloud(self) -> Iterator[str]:
@@ -144,42 +105,39 @@ class Arena:
         serve = [sys.executable, "-m", "benchmarks.null_cloud", "--host", CLOUD_IP]
         place = self.folder / "null"
         place.mkdir(exist_ok=True)
-        with LocalCloud(place, self.pinned("cloud", serve)) as cloud:
+        with LocalCloud(place, self._at("cloud", serve)) as cloud:
             yield f"{CLOUD_IP}:{cloud.port()}"
 
-    @contextmanager
-    def other_cloud(self, system: str, port: int, seconds: float) -> Iterator[str]:
-        """Run the cloud of another system; yields the last word it says when it is ready."""
+    def other_cloud(self, system: str, port: int, device: Device) -> Driven:
+        """Return the cloud of another system, which does not run yet."""
         python = self.options.hivemind if system == "hivemind" else sys.executable
-        words = ["--ip", CLOUD_IP, "--port", str(port), "--seconds", repr(seconds)]
+        words = ["--ip", CLOUD_IP, "--port", str(port), "--device", *map(repr, device)]
         command = [python, "-m", "benchmarks.step_clouds", system, *words]
-        log = self.folder / f"{system}-cloud.log"
-        with self._running(self.pinned("cloud", command), log, "cloud") as process:
-            yield Contender(process, log).line().split()[-1]
+        return self._driven("cloud", f"{system} cloud", command)
 
-    @contextmanager
-    def _running(self, command: list[str], log: Path, end: str) -> Iterator[subprocess.Popen[str]]:
+    def _at(self, end: str, command: list[str]) -> list[str]:
+        """Return a command as it runs at one end of the tunnel, on that end's core."""
+        edge, cloud = both_cores()
+        core = edge if end == "edge" else cloud
+        return self.tunnel.at(end, ["taskset", "-c", str(core), *command])
+
+    def _driven(self, end: str, name: str, command: list[str]) -> Driven:
         # torch would look for its own address by the name of the machine.
         ways = dict.fromkeys(("TP_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), self.tunnel.device(end))
-        with open(log, "wb") as said:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                text=True,
-                env={**os.environ, **ways, "OMP_NUM_THREADS": "1"},
-            )
-        try:
-            yield process
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        environment = {**ways, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder)}
+        return Driven(self._at(end, command), self.folder / f"{name}.log", environment)
+
+
+def both_cores() -> tuple[int, int]:
+    """Return the core of the edge and that of everything else.
+
+    Raises:
+        ConfigError: this process may use one core only.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise ConfigError("edge and tunnel need a core each; this process may use one")
+    return cores[0], cores[-1]
 
 
 def chosen_batches(lengths: Sequence[int], count: int) -> list[list[int]]:
@@ -190,117 +148,130 @@ def chosen_batches(lengths: Sequence[int], count: int) -> list[list[int]]:
     return [ordered[(2 * number + 1) * len(ordered) // (2 * count)] for number in range(count)]
 
 
-def device_seconds(arena: Arena, batches: Sequence[Sequence[int]]) -> float:
-    """Return what a token of the cloud's share takes on the edge's core, padding included."""
-    with arena.edge("local") as local, arena.edge("edge alone") as alone:
-        local.step(0), alone.step(0)
-        spent = [local.step(n) - alone.step(n) for n in range(len(batches))]
-    return sum(spent) / sum(len(batch) * max(batch) for batch in batches)
+def device_on_the_edge(arena: Arena) -> Device:
+    """Return how long the cloud's share takes on the edge's core: a line through its batches."""
+    with arena.edge("device") as edge:
+        edge.ask("0")
+        asked = [number for _ in range(REPEATS) for number in range(BATCHES)]
+        found = np.array([json.loads(edge.ask(str(number))) for number in asked])
+    tokens, step, update = found.T
+    token, fixed = np.polyfit(tokens, step, 1)
+    return Device(max(0.0, float(fixed)), float(token), float(np.median(update)))
 
 
 @contextmanager
-def contenders(arena: Arena, seconds: float) -> Iterator[Mapping[str, Contender]]:
-    """Run all contenders with a device that needs so long for a token."""
+def contenders(arena: Arena, device: Device, *, infinite: bool) -> Iterator[Mapping[str, Driven]]:
+    """Run all contenders, or those that the goals for an infinitely fast cloud need."""
+    options = arena.options
     with ExitStack() as stack:
         server = stack.enter_context(arena.null_cloud())
+        names = ["edge alone", "defaults"] + ([] if infinite else ["local", "plain", "paper"])
         found = {
-            name: stack.enter_context(arena.edge(name, server=server, seconds=seconds))
-            for name in OWN
+            name: stack.enter_context(arena.edge(name, server=server, device=device))
+            for name in names
         }
-        if not arena.options.alone:
-            stack.enter_context(arena.other_cloud("rpc", RPC_PORT, seconds))
-            edge = arena.edge("rpc", server=f"{CLOUD_IP}:{RPC_PORT}")
+        if not infinite:
+            stack.enter_context(arena.other_cloud("rpc", RPC_PORT, device))
+            edge = arena.edge("rpc", server=f"{CLOUD_IP}:{RPC_PORT}", device=device)
             found["rpc"] = stack.enter_context(edge)
-        if arena.options.hivemind:
-            address = stack.enter_context(arena.other_cloud("hivemind", HIVEMIND_PORT, seconds))
-            found["hivemind"] = stack.enter_context(arena.edge("hivemind", server=address))
+        if options.hivemind and not infinite:
+            cloud = stack.enter_context(arena.other_cloud("hivemind", HIVEMIND_PORT, device))
+            edge = arena.edge("hivemind", server=cloud.ready, device=device)
+            found["hivemind"] = stack.enter_context(edge)
         yield found
 
 
-def measure(
-    arena: Arena, links: Sequence[Link], rounds: int, seconds: float
-) -> dict[str, dict[str, list[float]]]:
-    """Return link -> contender -> seconds of each round."""
-    found = {}
-    with contenders(arena, seconds) as edges:
+def measure_links(
+    arena: Arena, links: Sequence[Link], device: Device, *, repeats: int, infinite: bool
+) -> tuple[Taken, dict[str, int]]:
+    """Return what all steps took, and the micro-batches that the defaults chose on each link."""
+    found: Taken = {}
+    chosen: dict[str, int] = {}
+    arena.tunnel.become(links[0])
+    with contenders(arena, device, infinite=infinite) as edges:
         for link in links:
             arena.tunnel.become(link)
-            for number in range(WARM_UP if link is links[0] else 2):
-                edges["defaults"].step(number)
-            numbers = {name: iter(range(-1, rounds)) for name in edges}
+            chosen[link.name] = int(edges["defaults"].ask(f"tune {BATCHES}"))
+            found[link.name] = {name: [] for name in edges}
+            for number in [0, *range(BATCHES)]:  # the first is warm-up
+                takes = {
+                    name: (lambda edge=edge, n=number: float(edge.ask(str(n))))
+                    for name, edge in edges.items()
+                }
+                warm_up = not found[link.name]["defaults"]
+                taken = in_turn(takes, 1 if warm_up else repeats, warm_up=0)
+                for name, seconds in taken.items():
+                    found[link.name][name] += seconds
+            for seconds in found[link.name].values():
+                del seconds[0]
+    return found, chosen
 
-            def step(name: str, numbers: Mapping[str, Iterator[int]] = numbers) -> float:
-                return edges[name].step(max(0, next(numbers[name])))
 
-            takes = {name: (lambda name=name: step(name)) for name in edges}
-            found[link.name] = in_turn(takes, rounds)
-    return found
-
-
-GOALS: dict[tuple[str, str, str, bool], Mapping[str, float]] = {
-    ("defaults", "edge alone", "100 Mbit/s, 40 ms", True): {"at_most": 1.10},
-    ("defaults", "edge alone", "5 Mbit/s, 100 ms", True): {"at_most": 1.25},
-    ("paper", "defaults", "10 Mbit/s, 40 ms", False): {"at_least": 1.5},
-    ("plain", "defaults", "10 Mbit/s, 40 ms", False): {"at_least": 20},
-    ("local", "defaults", "100 Mbit/s, 40 ms", False): {"at_least": 3},
+GOALS: dict[tuple[str, str, str, float], Mapping[str, float]] = {
+    ("defaults", "edge alone", "100 Mbit/s, 40 ms", 0): {"at_most": 1.10},
+    ("defaults", "edge alone", "5 Mbit/s, 100 ms", 0): {"at_most": 1.25},
+    ("paper", "defaults", "10 Mbit/s, 40 ms", 6): {"at_least": 1.5},
+    ("plain", "defaults", "10 Mbit/s, 40 ms", 6): {"at_least": 20},
+    ("local", "defaults", "100 Mbit/s, 40 ms", 6): {"at_least": 3},
 }
-"""(above, below, link, whether the cloud is infinitely fast) -> the bound of their ratio."""
+"""(above, below, link, factor) -> the bound of their ratio."""
 
 
-def figures_of(
-    found: Mapping[str, Mapping[str, Sequence[float]]], factor: float
-) -> Iterator[Figure]:
-    """Yield medians, and the ratios of everything to the defaults."""
+def ratio(above: Sequence[float], below: Sequence[float], repeats: int) -> float:
+    """Return the median over repeats of the ratio of what all batches took together."""
+    sums = [np.array(taken).reshape(-1, repeats).sum(axis=0) for taken in (above, below)]
+    return float(np.median(sums[0] / sums[1]))
+
+
+def figures_of(found: Taken, factor: float, repeats: int) -> Iterator[Figure]:
+    """Yield seconds of a step, and the ratios of everything to the defaults."""
     cloud = f"cloud {factor:g} times the edge" if factor else "cloud infinitely fast"
     for link, taken in found.items():
         for name, seconds in taken.items():
-            middle = statistics.median(seconds)
-            yield Figure(name=f"{cloud}, {link}: {name}, s", value=middle)
+            yield Figure(name=f"{cloud}, {link}: {name}, s", value=statistics.mean(seconds))
         pairs = [("defaults", "edge alone")]
         pairs += [(name, "defaults") for name in taken if name not in ("defaults", "edge alone")]
         for above, below in pairs:
-            goal = GOALS.get((above, below, link, not factor), {})
+            goal = GOALS.get((above, below, link, factor), {})
             if above in ("rpc", "hivemind"):
                 goal = {"at_least": 1.0}
-            ratio = median_ratio(taken[above], taken[below])
-            yield Figure(name=f"{cloud}, {link}: {above} over {below}", value=ratio, **goal)
+            value = ratio(taken[above], taken[below], repeats)
+            yield Figure(name=f"{cloud}, {link}: {above} over {below}", value=value, **goal)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser."""
-    top = benchmark_parser("step", __doc__)
-    top.add_argument("--data", type=Path, required=True, metavar="DIR", help="of sst2")
-    top.add_argument("--hivemind", metavar="PYTHON", help="a Python that has hivemind")
-    top.add_argument("--alone", action="store_true", help="leave torch.distributed.rpc out")
-    top.add_argument("--factor", type=float, nargs="+", default=[0, 6], metavar="F")
-    top.add_argument("--split-layer", type=int, default=2)
-    top.add_argument("--cut", default="stream")
-    top.add_argument("--rank", type=int, default=60)
-    top.add_argument("--encoding", default="int4")
-    top.add_argument("--grad-encoding", default="int4")
-    top.add_argument("--micro-batches", default="auto")
-    return top
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    options = parser().parse_args(arguments)
-    if len(os.sched_getaffinity(0)) < 2:
-        raise ConfigError("edge and tunnel need a core each; this process may use one")
-    rounds, links = (3, QUICK_LINKS) if options.quick else (9, LINKS)
-    batches = chosen_batches(sst2_lengths(options.data), rounds)
+def measure(options: argparse.Namespace) -> Found:
+    """Measure every factor on every link."""
+    repeats, links = (1, QUICK_LINKS) if options.quick else (REPEATS, STEPS_LINKS)
+    batches = chosen_batches(sst2_lengths(options.data), BATCHES)
     figures: list[Figure] = []
-    seconds: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="sft-step-") as place, tunnel() as between:
-        arena = Arena(Path(place), between, options)
-        arena.lengths(batches)
-        token = device_seconds(arena, batches)
-        for factor in options.factor:
-            found = measure(arena, links, rounds, token / factor if factor else 0.0)
-            seconds[f"factor {factor:g}"] = found
-            figures += figures_of(found, factor)
-    show("step", figures, options, seconds=seconds, lengths=batches)
+    more: dict[str, Any] = {"lengths": batches}
+    if not options.hivemind:
+        print("hivemind is left out: --hivemind names a Python that has it")
+    with tempfile.TemporaryDirectory(prefix="sft-step-") as place:
+        with tunnel(Path(place), both_cores()[1]) as between:
+            arena = Arena(Path(place), between, options, batches)
+            device = device_on_the_edge(arena)
+            more["device on the edge"] = device._asdict()
+            for factor in options.factor:
+                shared = Device(*(seconds / factor if factor else 0.0 for seconds in device))
+                found, chosen = measure_links(
+                    arena, links, shared, repeats=repeats, infinite=not factor
+                )
+                more[f"factor {factor:g}"] = {"seconds": found, "micro-batches": chosen}
+                figures += figures_of(found, factor, repeats)
+    return Found(figures, more)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark = Benchmark("step", __doc__)
+    add = benchmark.parser.add_argument
+    add("--data", type=Path, required=True, metavar="DIR", help="of sst2")
+    add("--hivemind", metavar="PYTHON", help="a Python that has hivemind 1.1.12 and numpy < 2.4")
+    add("--factor", type=float, nargs="+", default=[0, 6], metavar="F")
+    add("--split-layer", type=int, default=2)
+    add("--cut", default="stream")
+    add("--rank", type=int, default=60)
+    add("--encoding", default="int4")
+    add("--grad-encoding", default="int4")
+    add("--micro-batches", default="auto")
+    benchmark.run(measure)

@@ -1,9 +1,8 @@
 """Clouds of two other systems, with a model that computes nothing, for step.py.
 
-    python -m benchmarks.step_clouds {rpc,hivemind} --ip IP --port P --seconds S
+    python -m benchmarks.step_clouds {rpc,hivemind} --ip IP --port P --device S S S
 
-Each says "ready" and serves until its input ends. The device is emulated as in null_cloud.py: it
-sleeps S for each token of a training step, padding included.
+Each says "ready" and serves until its input ends. The device is emulated as in null_cloud.py.
 """
 
 from __future__ import annotations
@@ -11,23 +10,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.null_cloud import Device
+
 EXPERT = "net2.0"
 
-FORWARD = 1 / 3
-"""Share of a training step that its forward pass takes; backward takes the rest."""
-
-_seconds = 0.0
+RPC_OPTIONS: dict[str, Any] = {"_transports": ["uv"], "_channels": ["mpt_uv", "basic"]}
+"""Two processes of one machine would else hand tensors over in memory, past the link."""
 
 
-def rpc_step(activation_BMW: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-    """Return loss and gradient of a step; called by the edge."""
-    time.sleep(_seconds * activation_BMW.shape[0] * activation_BMW.shape[1])
+def rpc_step(activation_BMW: Tensor, labels: Tensor, device: Device) -> tuple[float, Tensor]:
+    """Return loss and gradient of a step; called by the edge, runs on the cloud."""
+    device.work(activation_BMW.shape[0] * activation_BMW.shape[1])
+    device.apply()
     return 0.0, activation_BMW
 
 
@@ -35,9 +34,9 @@ def serve_rpc(options: argparse.Namespace) -> None:
     """Serve torch.distributed.rpc."""
     from torch.distributed import rpc
 
-    global _seconds
-    _seconds = options.seconds
-    where = rpc.TensorPipeRpcBackendOptions(init_method=f"tcp://{options.ip}:{options.port}")
+    where = rpc.TensorPipeRpcBackendOptions(
+        init_method=f"tcp://{options.ip}:{options.port}", **RPC_OPTIONS
+    )
     print("ready", flush=True)  # init_rpc waits for the edge
     rpc.init_rpc("cloud", rank=0, world_size=2, rpc_backend_options=where)
     sys.stdin.read()
@@ -47,30 +46,34 @@ def serve_rpc(options: argparse.Namespace) -> None:
 class Sleeper(nn.Module):
     """What hivemind calls an expert: logits of two classes for each example."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, device: Device) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(2))
-        self._seconds = seconds
+        self._device = device
 
     def forward(self, activation_BMW: Tensor) -> Tensor:
         """Return logits, (B, 2)."""
         apply: Any = _Sleep.apply
-        logits: Tensor = apply(activation_BMW, self._seconds)
+        logits: Tensor = apply(activation_BMW, self._device)
         return logits + self.bias
 
 
 class _Sleep(torch.autograd.Function):
+    """A third of a step's time forward, the rest and the update backward."""
+
     @staticmethod
-    def forward(ctx: Any, activation_BMW: Tensor, seconds: float) -> Tensor:
+    def forward(ctx: Any, activation_BMW: Tensor, device: Device) -> Tensor:
         ctx.save_for_backward(activation_BMW)
-        ctx.seconds = seconds * activation_BMW.shape[0] * activation_BMW.shape[1]
-        time.sleep(ctx.seconds * FORWARD)
+        ctx.device = device
+        Device(device.step / 3, device.token / 3).work(activation_BMW[..., 0].numel())
         return activation_BMW[:, 0, :2].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (activation_BMW,) = ctx.saved_tensors
-        time.sleep(ctx.seconds * (1 - FORWARD))
+        device = ctx.device
+        Device(device.step * 2 / 3, device.token * 2 / 3).work(activation_BMW[..., 0].numel())
+        device.apply()
         return activation_BMW, None
 
 
@@ -82,7 +85,7 @@ def serve_hivemind(options: argparse.Namespace) -> None:
     from hivemind.utils.tensor_descr import BatchTensorDescriptor
 
     dht = hivemind.DHT(host_maddrs=[f"/ip4/{options.ip}/tcp/{options.port}"], start=True)
-    module, eight = Sleeper(options.seconds), CompressionType.UNIFORM_8BIT
+    module, eight = Sleeper(Device(*options.device)), CompressionType.UNIFORM_8BIT
     schema = BatchTensorDescriptor(options.tokens, options.width, compression=eight)
     backend = ModuleBackend(
         EXPERT,
@@ -105,7 +108,7 @@ def main() -> None:
     parser.add_argument("system", choices=("rpc", "hivemind"))
     parser.add_argument("--ip", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--seconds", type=float, default=0.0, help="of the device, for a token")
+    parser.add_argument("--device", type=float, nargs=3, default=Device(), metavar="SECONDS")
     parser.add_argument("--tokens", type=int, default=66, help="M, for hivemind")
     parser.add_argument("--width", type=int, default=8, help="W, for hivemind")
     options = parser.parse_args()

@@ -17,8 +17,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
+from benchmarks.driven import Driven
 from benchmarks.link import Link
 from sft_common.errors import SftError
 
@@ -26,6 +28,8 @@ EDGE_IP, CLOUD_IP = "10.77.0.1", "10.77.0.2"
 
 QUEUE_BYTES = 2 * 2**20
 """What waits for the link at most; more is dropped, and TCP slows down."""
+
+LARGE_PACKET = 60_000
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
@@ -38,7 +42,7 @@ class Tunnel:
         process: carries the packets.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
+    def __init__(self, name: str, process: Driven) -> None:
         self._name, self._process = name, process
 
     def at(self, end: str, command: list[str]) -> list[str]:
@@ -50,24 +54,29 @@ class Tunnel:
         return f"{self._name}-{end[0]}"
 
     def become(self, link: Link) -> None:
-        """Make it like a link; what is on its way keeps its time."""
+        """Make it like a link; what is on its way keeps its time.
+
+        Raises:
+            SftError: it has died.
+        """
         for end in ("edge", "cloud"):
             namespace, mtu = f"{self._name}-{end}", str(mtu_of(link))
             _run("ip", "-n", namespace, "link", "set", self.device(end), "mtu", mtu)
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(f"{link.round_trip_ms / 2e3} {link.mbit * 1e6 / 8}\n")
-        self._process.stdin.flush()
-        self._process.stdout.readline()
+        self._process.ask(f"{link.round_trip_ms / 2e3} {link.mbit * 1e6 / 8}")
 
 
 def mtu_of(link: Link) -> int:
     """Return the largest packet: of Ethernet, but on fast links what this process keeps up with."""
-    return 1500 if 0 < link.mbit <= 100 else 60_000
+    return 1500 if 0 < link.mbit <= 100 else LARGE_PACKET
 
 
 @contextmanager
-def tunnel() -> Iterator[Tunnel]:
+def tunnel(folder: Path, core: int) -> Iterator[Tunnel]:
     """Open a tunnel as fast as it can be; it and its namespaces end with the block.
+
+    Args:
+        folder: gets its log.
+        core: where it runs.
 
     Raises:
         SftError: this system, or this user, cannot make one.
@@ -75,27 +84,16 @@ def tunnel() -> Iterator[Tunnel]:
     name = f"sft{os.getpid() % 100_000}"
     if os.geteuid() or not os.path.exists("/dev/net/tun"):
         raise SftError("a link between network namespaces needs root and /dev/net/tun")
-    with_namespaces = [f"{name}-{end}" for end in ("edge", "cloud")]
+    namespaces = [f"{name}-{end}" for end in ("edge", "cloud")]
     try:
-        for namespace in with_namespaces:
+        for namespace in namespaces:
             _run("ip", "netns", "add", namespace)
             _run("ip", "-n", namespace, "link", "set", "lo", "up")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.tunnel", name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert process.stdout is not None
-            if process.stdout.readline() != "ready\n":
-                raise SftError("the link between the network namespaces did not start")
+        command = ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.tunnel", name]
+        with Driven(command, folder / "tunnel.log") as process:
             yield Tunnel(name, process)
-        finally:
-            process.terminate()
-            process.communicate()
     finally:
-        for namespace in with_namespaces:
+        for namespace in namespaces:
             subprocess.run(["ip", "netns", "del", namespace], stderr=subprocess.DEVNULL)
 
 
@@ -111,7 +109,9 @@ def _device(name: str, namespace: str, address: str) -> int:
     fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
     _run("ip", "link", "set", name, "netns", namespace)
     _run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", name)
-    _run("ip", "-n", namespace, "link", "set", name, "txqueuelen", "5000", "up")
+    # Connections find their largest packet when they open; they take smaller ones later.
+    words = ("mtu", str(LARGE_PACKET), "txqueuelen", "5000", "up")
+    _run("ip", "-n", namespace, "link", "set", name, *words)
     return end
 
 
@@ -160,18 +160,18 @@ def carry(name: str, orders: IO[str]) -> None:
     ]
     ways = [_Way(ends[0], ends[1]), _Way(ends[1], ends[0])]
     print("ready", flush=True)
-    poll, delay, rate = select.poll(), 0.0, 0.0
-    for source in (*ends, orders.fileno()):
-        poll.register(source, select.POLLIN)
+    delay = rate = 0.0
     while True:
         left = [seconds for way in ways if (seconds := way.deliver()) is not None]
-        for source, _ in poll.poll(min(left) * 1e3 if left else None):
-            if source == orders.fileno():
-                order = orders.readline()
-                if not order:
-                    return
-                delay, rate = map(float, order.split())
-                print("changed", flush=True)
+        # Not poll, which knows whole milliseconds only.
+        sources = [*ends, orders.fileno()]
+        ready, _, _ = select.select(sources, [], [], min(left) if left else None)
+        if orders.fileno() in ready:
+            order = orders.readline()
+            if not order:
+                return
+            delay, rate = map(float, order.split())
+            print("changed", flush=True)
         for way in ways:
             way.take(delay, rate)
 

@@ -173,11 +173,11 @@ class WholeLearner:
         """Run one ordinary step of fine-tuning."""
         (batch,) = batches
         self.model.train()
+        self._optimizer.zero_grad()
         labels = torch.tensor(batch.labels, device=self._device)
         labels = labels.float() if self._head.labels == "number" else labels
         loss = self._head.loss(self._logits(batch), labels, batch.mask.to(self._device))
         if math.isfinite(loss.item()):
-            self._optimizer.zero_grad()
             loss.backward()
             _update(self._optimizer, learning_rate)
         return float(loss.item())
