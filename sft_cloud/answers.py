@@ -1,4 +1,4 @@
-"""Messages <-> the session: what each request of a stream asks of it, and the answer as bytes.
+"""Messages <-> the session: what each request of a stream asks of it, and the answer.
 
 All of it runs on the device's thread, or on one for files. `numbers` are those of the request's
 tensor, which its message lacks.
@@ -15,10 +15,13 @@ from sft_cloud.session import Session
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.wire.codec import check_parts, tensor_from_parts, tensor_to_parts
-from sft_common.wire.framing import Numbers, written
+from sft_common.wire.framing import Numbers
+
+Answer = tuple[pb.TrainResponse, Numbers]
+"""A message, and the numbers of its tensor, which it lacks."""
 
 
-def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -> bytes:
+def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -> Answer:
     """Run a micro-batch; raises as `Session.step`.
 
     Args:
@@ -48,7 +51,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
         step=message.step, loss=loss, gradient=gradient, micro_batch=message.micro_batch
     )
     result.cloud_time.CopyFrom(watch.time())
-    return written(pb.TrainResponse(step_result=result), data)
+    return pb.TrainResponse(step_result=result), data
 
 
 def apply(session: Session, message: pb.Apply) -> None:
@@ -56,7 +59,7 @@ def apply(session: Session, message: pb.Apply) -> None:
     session.apply(message.step, message.learning_rate, micro_batches=message.micro_batches)
 
 
-def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> bytes:
+def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> Answer:
     """Evaluate a batch; arguments as of `step`, raises as `Session.evaluate`."""
     watch = _Watch(arrived)
     spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
@@ -68,7 +71,7 @@ def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: 
         verdict = session.evaluate(activation_TW, message.lengths, list(message.labels)).cpu()
     logits, data = tensor_to_parts(verdict)
     evaluation = pb.Evaluation(logits=logits, cloud_time=watch.time())
-    return written(pb.TrainResponse(evaluation=evaluation), data)
+    return pb.TrainResponse(evaluation=evaluation), data
 
 
 def store(session: Session, cache: ActivationCache, message: pb.Store, numbers: Numbers) -> None:

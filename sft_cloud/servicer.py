@@ -26,13 +26,17 @@ from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.spec import basis_from_proto, plan_from_proto, spec_from_proto
 from sft_common.rpc.status import status_of
 from sft_common.wire.codec import tensor_to_proto
-from sft_common.wire.framing import Numbers, read, written
+from sft_common.wire.framing import Numbers
+from sft_common.wire.pieces import Joiner, pieces
 
 READ_AHEAD = 1
 """Requests of a stream that wait while one is worked on; the reader holds another."""
 
-Arrivals = AsyncIterator[tuple[bytes, float]]
-"""Requests and when they came."""
+Request = tuple[pb.TrainRequest, Numbers]
+"""With the numbers of its tensor, which it may lack."""
+
+Arrivals = AsyncIterator[tuple[Request, float]]
+"""Requests and when they were there."""
 
 
 class SplitTrainingServicer:
@@ -45,7 +49,7 @@ class SplitTrainingServicer:
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what to register with a server.
 
-        `Train` has no serializers: gRPC hands on the bytes that framing.py writes and reads.
+        `Train` has no serializers: gRPC hands on the bytes that pieces.py writes and reads.
         """
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Train": grpc.stream_stream_rpc_method_handler(self.Train),
@@ -69,8 +73,9 @@ class SplitTrainingServicer:
     ) -> AsyncIterator[bytes]:
         """Serve one session; an error ends the stream with its status, never the server."""
         try:
-            async for response in self._serve(requests):
-                yield response
+            async for response, numbers in self._serve(_joined(requests)):
+                for piece in pieces(response, numbers):
+                    yield piece
         except Exception as error:
             await _abort(context, as_sft_error(error))
 
@@ -99,8 +104,8 @@ class SplitTrainingServicer:
         except Exception as error:
             await _abort(context, as_sft_error(error))
 
-    async def _serve(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        first, _ = read(await anext(requests, b""), pb.TrainRequest)
+    async def _serve(self, requests: AsyncIterator[Request]) -> AsyncIterator[answers.Answer]:
+        first, _ = await anext(requests, (pb.TrainRequest(), b""))
         if first.WhichOneof("request") != "open":
             raise ProtocolError(
                 f"the first request of a stream must be open, not {first.WhichOneof('request')}"
@@ -116,20 +121,19 @@ class SplitTrainingServicer:
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 device=self._device_name,
             )
-            yield written(pb.TrainResponse(opened=opened))
+            yield pb.TrainResponse(opened=opened), b""
             async with aclosing(ahead(requests, READ_AHEAD)) as arrivals:
                 async for response in self._run(session, arrivals):
                     yield response
 
-    async def _run(self, session: Session, arrivals: Arrivals) -> AsyncIterator[bytes]:
+    async def _run(self, session: Session, arrivals: Arrivals) -> AsyncIterator[answers.Answer]:
         """Answer requests until close; an apply runs while the next request is on its way."""
         compute = self._host.scheduler.compute
         applying: asyncio.Future[None] | None = None
-        async for raw, arrived in arrivals:
+        async for (request, numbers), arrived in arrivals:
             if applying is not None:
                 await applying
                 applying = None
-            request, numbers = read(raw, pb.TrainRequest)
             match request.WhichOneof("request"):
                 case "step":
                     work = partial(answers.step, session, request.step, numbers, arrived)
@@ -141,12 +145,12 @@ class SplitTrainingServicer:
                     yield await compute(work)
                 case "store":
                     steps = await self._store_and_run(session, request, numbers, arrivals)
-                    yield written(pb.TrainResponse(running=pb.Running(total_steps=steps)))
+                    yield pb.TrainResponse(running=pb.Running(total_steps=steps)), b""
                     return
                 case "close":
                     saved = session.applied > 0 and await self._host.keep(session)
                     closed = pb.Closed(steps=session.applied, saved=saved)
-                    yield written(pb.TrainResponse(closed=closed))
+                    yield pb.TrainResponse(closed=closed), b""
                     return
                 case other:
                     raise ProtocolError(f"request {other} is not expected inside a session")
@@ -161,8 +165,7 @@ class SplitTrainingServicer:
         cache = self._host.trainings.new_cache(session)
         try:
             await files(answers.store, session, cache, request.store, numbers)
-            async for raw, _ in arrivals:
-                request, numbers = read(raw, pb.TrainRequest)
+            async for (request, numbers), _ in arrivals:
                 match request.WhichOneof("request"):
                     case "store":
                         await files(answers.store, session, cache, request.store, numbers)
@@ -176,6 +179,14 @@ class SplitTrainingServicer:
         except BaseException:
             cache.close()
             raise
+
+
+async def _joined(requests: AsyncIterator[bytes]) -> AsyncIterator[Request]:
+    """Yield whole requests."""
+    joiner = Joiner(pb.TrainRequest, MAX_MESSAGE_BYTES)
+    async for raw in requests:
+        if (whole := joiner.add(raw)) is not None:
+            yield whole
 
 
 def _event_to_proto(event: Event) -> pb.FollowResponse:

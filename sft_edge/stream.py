@@ -25,16 +25,14 @@ from sft_common.errors import (
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.status import error_of
-from sft_common.wire.framing import Numbers, read, written
+from sft_common.wire.framing import Numbers
+from sft_common.wire.pieces import Joiner, pieces
 from sft_edge.channel import connect
 from sft_edge.outbox import Outbox
 from sft_edge.traffic import Traffic
 
 UNANSWERED = ("apply", "store")
 """Kinds of requests that get no reply."""
-
-_Reply = tuple[bytes | Exception, float]
-"""What came and when; at the end of the stream what ended it."""
 
 
 class Reply(NamedTuple):
@@ -47,7 +45,10 @@ class Reply(NamedTuple):
     """Of the tensor in a `StepResult` or an `Evaluation`."""
 
     arrived: float
-    """When, by `time.perf_counter`."""
+    """When it was whole, by `time.perf_counter`."""
+
+    sizes: list[int]
+    """Bytes of the messages that it came in."""
 
 
 class Stream:
@@ -67,10 +68,10 @@ class Stream:
         self._server, self._traffic = server, traffic
         self._channel = connect(server, connect_seconds)
         self._outgoing = Outbox(MAX_MESSAGE_BYTES)
-        self._replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
         self._expected = 0
         self._end: Exception = UnreachableError("the connection was closed here")
-        # Without serializers: gRPC hands on the bytes that framing.py writes and reads.
+        # Without serializers: gRPC hands on the bytes that pieces.py writes and reads.
         train: Any = self._channel.stream_stream(f"/{SERVICE}/Train")
         incoming = train(self._outgoing)
         threading.Thread(target=self._read, args=[incoming], name="replies", daemon=True).start()
@@ -78,7 +79,7 @@ class Stream:
     def send(self, request: pb.TrainRequest, numbers: Numbers = b"") -> float:
         """Queue a request; waits only while the connection has too many bytes to send already.
 
-        Returns when it was written, by `time.perf_counter`, before any waiting.
+        Returns when it began to leave, by `time.perf_counter`.
 
         Args:
             request: may lack the numbers of its tensor.
@@ -88,8 +89,7 @@ class Stream:
             LimitError: it is larger than the cloud takes.
             SftError: the stream has ended; what ended it.
         """
-        raw = written(request, numbers)
-        size = len(raw)
+        size = request.ByteSize() + len(numbers)
         if size > self.limit_bytes:
             raise LimitError(
                 f"a message of {size:,} bytes is over the limit of {self.limit_bytes:,}; "
@@ -97,11 +97,16 @@ class Stream:
             )
         self._expected += request.WhichOneof("request") not in UNANSWERED
         begin = time.perf_counter()
-        if not self._outgoing.put(raw):
+        for piece in pieces(request, numbers):
+            self._put(piece)
+        return begin
+
+    def _put(self, piece: bytes) -> None:
+        begin = time.perf_counter()
+        if not self._outgoing.put(piece):
             raise self._end
         self._traffic.blocked(time.perf_counter() - begin)
-        self._traffic.sent(size)
-        return begin
+        self._traffic.sent(len(piece))
 
     def receive(self, kind: str) -> Reply:
         """Wait for the next reply.
@@ -113,17 +118,16 @@ class Stream:
             UnreachableError: the connection was lost.
             SftError: the cloud refused a request.
         """
-        raw, arrived = self._replies.get()
-        if not isinstance(raw, bytes):
-            self._replies.put((raw, arrived))  # nothing follows: for whoever asks again
-            raise raw
-        self._traffic.received(len(raw))
-        response, numbers = read(raw, pb.TrainResponse)
-        if response.WhichOneof("response") != kind:
-            raise ProtocolError(
-                f"the cloud answered {response.WhichOneof('response')}, {kind} was expected"
-            )
-        return Reply(response, numbers, arrived)
+        reply = self._replies.get()
+        if isinstance(reply, Exception):
+            self._replies.put(reply)  # nothing follows: for whoever asks again
+            raise reply
+        for size in reply.sizes:
+            self._traffic.received(size)
+        came = reply.message.WhichOneof("response")
+        if came != kind:
+            raise ProtocolError(f"the cloud answered {came}, {kind} was expected")
+        return reply
 
     def close(self) -> None:
         """Drop the connection; safe to repeat."""
@@ -133,10 +137,10 @@ class Stream:
     def _read(self, incoming: Iterator[bytes]) -> None:
         """Take replies until the stream ends: never more than were asked for."""
         try:
-            for count, raw in enumerate(incoming, start=1):
+            for count, reply in enumerate(_whole(incoming), start=1):
                 if count > self._expected:
                     raise ProtocolError(f"the cloud at {self._server} said more than it was asked")
-                self._replies.put((raw, time.perf_counter()))
+                self._replies.put(reply)
             self._end = UnreachableError(
                 f"the cloud at {self._server} ended the session without a reply"
             )
@@ -146,7 +150,7 @@ class Stream:
             self._end = error
         except Exception as error:
             self._end = InternalError(f"reading from the cloud failed: {first_line(error)}")
-        self._replies.put((self._end, 0.0))
+        self._replies.put(self._end)
         self._outgoing.close()
 
     def _explain(self, call: grpc.RpcError) -> Exception:
@@ -159,3 +163,12 @@ class Stream:
         if call.code() == grpc.StatusCode.UNIMPLEMENTED:
             return MismatchError(f"the server at {self._server} is not an SFT cloud: {error}")
         return error
+
+
+def _whole(incoming: Iterator[bytes]) -> Iterator[Reply]:
+    joiner, sizes = Joiner(pb.TrainResponse, MAX_MESSAGE_BYTES), list[int]()
+    for raw in incoming:
+        sizes.append(len(raw))
+        if (whole := joiner.add(raw)) is not None:
+            yield Reply(*whole, time.perf_counter(), sizes)
+            sizes = []

@@ -69,7 +69,7 @@ def tensor_from_parts(
 
     Args:
         message: as it came from the peer, without the numbers.
-        numbers: the numbers.
+        numbers: the numbers; memory that can be written is taken over.
         expected: the shape that it must have.
         what: its name in error messages.
         encoding: how it must be written.
@@ -78,7 +78,8 @@ def tensor_from_parts(
         ProtocolError: another element type, shape or number of bytes than expected.
     """
     check_parts(message, numbers, expected, what, encoding)
-    return numbers_of(bytearray(numbers), expected, encoding)
+    own = isinstance(numbers, memoryview) and not numbers.readonly
+    return numbers_of(numbers if own else bytearray(numbers), expected, encoding)
 
 
 def check_parts(
@@ -100,7 +101,7 @@ def check_parts(
         )
 
 
-def numbers_of(rows: bytearray, shape: Sequence[int], encoding: str) -> Tensor:
+def numbers_of(rows: bytearray | Numbers, shape: Sequence[int], encoding: str) -> Tensor:
     """Return the numbers of rows, float32; may share their memory, which nobody else uses."""
     width = shape[-1] if shape else 1
     chosen = ENCODING_TABLE[encoding]

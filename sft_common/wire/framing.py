@@ -3,7 +3,8 @@
 Protocol buffers copy a bytes field when it is set, when the message is serialized and when it is
 parsed. Here the message is serialized without the numbers, and they are put behind it as a second
 occurrence of the same field, which the format merges with the first: whoever parses the whole finds
-an ordinary message of the contract. Who knows the form reads the numbers where they lie.
+an ordinary message of the contract. Who knows the form reads the numbers where they lie. pieces.py
+sends those of large tensors in messages of their own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ SLOTS = {
 }
 """Kind of a message -> the field of its large tensor."""
 
+PIECE = "piece"
+"""The kind that is nothing but numbers."""
+
 _DATA = pb.Tensor.DESCRIPTOR.fields_by_name["data"].number
+assert _DATA == pb.Piece.DESCRIPTOR.fields_by_name["data"].number
 _LENGTH_DELIMITED = 2
 
 
@@ -37,21 +42,21 @@ def written(message: pb.TrainRequest | pb.TrainResponse, numbers: Numbers = b"")
     """Return a message as it travels.
 
     Args:
-        message: of the kinds in `SLOTS` if there are numbers; its tensor lacks them.
-        numbers: the data of its tensor.
+        message: a piece, or of the kinds in `SLOTS`, if there are numbers; it lacks them.
+        numbers: the data of the piece, or of its tensor.
     """
     head = message.SerializeToString()
     if not numbers:
         return head
-    kind, slot = _numbers_of_fields(message)
-    data = _prefix(_DATA, len(numbers))
-    tensor = _prefix(slot, len(data) + len(numbers))
-    body = _prefix(kind, len(tensor) + len(data) + len(numbers))
-    return b"".join((head, body, tensor, data, numbers))
+    prefixes, size = [numbers], len(numbers)
+    for field in reversed((*_numbers_of_fields(message), _DATA)):
+        prefixes.append(_prefix(field, size))
+        size += len(prefixes[-1])
+    return b"".join((head, *reversed(prefixes)))
 
 
 def read(raw: bytes, kind: type[M]) -> tuple[M, Numbers]:
-    """Return a message and the numbers of its tensor, which the message itself may lack.
+    """Return a message and the numbers of its tensor or piece, which the message itself may lack.
 
     Args:
         raw: as it came from the peer.
@@ -69,22 +74,11 @@ def read(raw: bytes, kind: type[M]) -> tuple[M, Numbers]:
         message.MergeFromString(raw[at:])
     except (DecodeError, IndexError) as error:
         raise ProtocolError(f"a message of {len(raw):,} bytes cannot be read: {error}") from error
-    return message, _tensor_of(message).data
+    return message, (message.piece if _kind(message) == PIECE else tensor_of(message)).data
 
 
-def _numbers_of_fields(message: pb.TrainRequest | pb.TrainResponse) -> tuple[int, int]:
-    """Return the field numbers of what a message holds, and of the large tensor in that."""
-    name = _kind(message)
-    field = message.DESCRIPTOR.fields_by_name[name]
-    assert field.message_type is not None
-    return field.number, field.message_type.fields_by_name[SLOTS[name]].number
-
-
-def _kind(message: Message) -> str:
-    return str(message.WhichOneof(message.DESCRIPTOR.oneofs[0].name) or "")
-
-
-def _tensor_of(message: pb.TrainRequest | pb.TrainResponse) -> pb.Tensor:
+def tensor_of(message: pb.TrainRequest | pb.TrainResponse) -> pb.Tensor:
+    """Return the large tensor of a message; an empty one, of its own, if it has none."""
     name = _kind(message)
     if name not in SLOTS:
         return pb.Tensor()
@@ -92,11 +86,28 @@ def _tensor_of(message: pb.TrainRequest | pb.TrainResponse) -> pb.Tensor:
     return tensor
 
 
+def _numbers_of_fields(message: pb.TrainRequest | pb.TrainResponse) -> tuple[int, ...]:
+    """Return the field numbers of what a message holds, and of the large tensor in that, if any."""
+    name = _kind(message)
+    field = message.DESCRIPTOR.fields_by_name[name]
+    assert field.message_type is not None
+    if name == PIECE:
+        return (field.number,)
+    return field.number, field.message_type.fields_by_name[SLOTS[name]].number
+
+
+def _kind(message: Message) -> str:
+    return str(message.WhichOneof(message.DESCRIPTOR.oneofs[0].name) or "")
+
+
 def _only_numbers(
     raw: bytes, at: int, message: pb.TrainRequest | pb.TrainResponse
 ) -> memoryview | None:
     """Return the numbers if all that follows is the form that `written` gives them."""
-    if at == len(raw) or _kind(message) not in SLOTS or _tensor_of(message).data:
+    kind = _kind(message)
+    if at == len(raw) or kind not in (*SLOTS, PIECE):
+        return None
+    if (message.piece if kind == PIECE else tensor_of(message)).data:
         return None
     for number in (*_numbers_of_fields(message), _DATA):
         expected = number << 3 | _LENGTH_DELIMITED
