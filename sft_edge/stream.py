@@ -137,10 +137,7 @@ class Stream:
     def _read(self, incoming: Iterator[bytes]) -> None:
         """Take replies until the stream ends: never more than were asked for."""
         try:
-            for count, reply in enumerate(_whole(incoming), start=1):
-                if count > self._expected:
-                    raise ProtocolError(f"the cloud at {self._server} said more than it was asked")
-                self._replies.put(reply)
+            self._join(incoming)
             self._end = UnreachableError(
                 f"the cloud at {self._server} ended the session without a reply"
             )
@@ -153,6 +150,16 @@ class Stream:
         self._replies.put(self._end)
         self._outgoing.close()
 
+    def _join(self, incoming: Iterator[bytes]) -> None:
+        joiner, sizes, whole = Joiner(pb.TrainResponse, MAX_MESSAGE_BYTES), list[int](), 0
+        for raw in incoming:
+            if whole == self._expected:
+                raise ProtocolError(f"the cloud at {self._server} said more than it was asked")
+            sizes.append(len(raw))
+            if (joined := joiner.add(raw)) is not None:
+                self._replies.put(Reply(*joined, time.perf_counter(), sizes))
+                sizes, whole = [], whole + 1
+
     def _explain(self, call: grpc.RpcError) -> Exception:
         error = error_of(call)
         assert isinstance(call, grpc.Call)
@@ -163,12 +170,3 @@ class Stream:
         if call.code() == grpc.StatusCode.UNIMPLEMENTED:
             return MismatchError(f"the server at {self._server} is not an SFT cloud: {error}")
         return error
-
-
-def _whole(incoming: Iterator[bytes]) -> Iterator[Reply]:
-    joiner, sizes = Joiner(pb.TrainResponse, MAX_MESSAGE_BYTES), list[int]()
-    for raw in incoming:
-        sizes.append(len(raw))
-        if (whole := joiner.add(raw)) is not None:
-            yield Reply(*whole, time.perf_counter(), sizes)
-            sizes = []
