@@ -9,7 +9,7 @@ demo: .venv/demo-ready  ## an edge and a cloud, two processes on loopback, fine-
 	@rm -f .venv/port; $(BIN)/sft-cloud serve --cpu --port 0 --port-file .venv/port 2>.venv/cloud.log & \
 	cloud=$$!; trap 'kill $$cloud; wait $$cloud' EXIT; \
 	until [ -f .venv/port ]; do kill -0 $$cloud || { cat .venv/cloud.log; exit 1; }; sleep 0.1; done; \
-	$(BIN)/sft-edge train --task demo --unsplit --server localhost:$$(cat .venv/port)
+	$(BIN)/sft-edge train --task demo --group-by-length --unsplit --server localhost:$$(cat .venv/port)
 
 test: .venv/dev-ready  ## the whole suite, a file of tests at a time on each core
 	$(BIN)/python -m pytest -m "not docker" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -16,7 +16,7 @@ from tests.relay import counting_relay
 def test_the_demo(tmp_path: Path) -> None:
     """The unsplit model reaches 88 %, so what it was pre-trained on matters; the cut keeps it."""
     with running_cloud(tmp_path / "cloud") as cloud, counting_relay(cloud.port) as relay:
-        line = ("--task", "demo", "--server", relay.server, "--unsplit")
+        line = ("--task", "demo", "--group-by-length", "--server", relay.server, "--unsplit")
         metrics = train(tmp_path, *line, timeout=840)
     assert metrics["unsplit"]["value"] >= 0.88
     assert metrics["metric"]["value"] >= metrics["unsplit"]["value"] - 0.05
