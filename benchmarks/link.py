@@ -29,7 +29,7 @@ QUEUED = 0.05
 """Seconds of traffic that a sender may be ahead of the link, as a router's buffer."""
 
 SOCKET_BYTES = 65_536
-"""Of the relay's own socket buffers, which are no part of the link; the kernel doubles them."""
+"""Of the relay's receiving buffers, which are no part of the link; the kernel doubles them."""
 
 
 class Link(NamedTuple):
@@ -132,7 +132,7 @@ async def relay(link: Link, target: int, port_file: Path, counts: Path) -> None:
         finally:
             back.close()
 
-    listener = _buffered(socket.socket())
+    listener = _small(socket.socket())
     listener.bind(("127.0.0.1", 0))
     server = await asyncio.start_server(connected, sock=listener, limit=PIECE)
     stop = asyncio.Event()
@@ -147,15 +147,15 @@ async def relay(link: Link, target: int, port_file: Path, counts: Path) -> None:
 
 
 def _connected(port: int) -> socket.socket:
-    there = _buffered(socket.socket())
+    there = _small(socket.socket())
     there.connect(("127.0.0.1", port))
     there.setblocking(False)
     return there
 
 
-def _buffered(made: socket.socket) -> socket.socket:
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        made.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
+def _small(made: socket.socket) -> socket.socket:
+    """Take little from who sends before it is read; what is on its way out may be much."""
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
     return made
 
 

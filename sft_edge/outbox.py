@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections import deque
 
 
 class Outbox:
@@ -15,7 +15,7 @@ class Outbox:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._waiting: deque[bytes] = deque()
+        self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._bytes = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -23,30 +23,29 @@ class Outbox:
     def put(self, request: bytes) -> bool:
         """Append a request, once there is room for it; returns False if it was closed before."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or not self._bytes or self._bytes + len(request) <= self._limit
-            )
+            while not self._closed and self._bytes and self._bytes + len(request) > self._limit:
+                self._changed.wait()
             if not self._closed:
-                self._waiting.append(request)
                 self._bytes += len(request)
-                self._changed.notify_all()
+                self._waiting.put(request)
             return not self._closed
 
     def close(self) -> None:
         """End the iteration behind what was put in; safe to repeat."""
         with self._changed:
             self._closed = True
+            self._waiting.put(None)
             self._changed.notify_all()
 
     def __iter__(self) -> Outbox:
         return self
 
     def __next__(self) -> bytes:
+        request = self._waiting.get()  # not under the condition: who waits here is woken faster
+        if request is None:
+            self._waiting.put(None)
+            raise StopIteration
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if not self._waiting:
-                raise StopIteration
-            request = self._waiting.popleft()
             self._bytes -= len(request)
             self._changed.notify_all()
-            return request
+        return request

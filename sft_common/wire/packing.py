@@ -21,16 +21,25 @@ def mask_of(lengths: Sequence[int], width: int) -> Tensor:
 def pack(x_BMW: Tensor, mask_BM: Tensor) -> Tensor:
     """Drop the padding rows: (B, M, W) -> (T, W), examples one after another. Differentiable.
 
+    Without padding the memory is shared.
+
     Args:
         x_BMW: any values.
         mask_BM: true for real tokens, wherever they are.
     """
+    if mask_BM.all():
+        return x_BMW.flatten(0, 1)  # no padding: nothing to copy
     return x_BMW[mask_BM.to(x_BMW.device, torch.bool)]
 
 
 def unpack(x_TW: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Put padding rows of zeros back: (T, W) -> (B, M, W) with M the longest example."""
+    """Put padding rows of zeros back: (T, W) -> (B, M, W) with M the longest example.
+
+    Without padding the memory is shared.
+    """
     width = max(lengths)
+    if min(lengths) == width:
+        return x_TW.reshape(len(lengths), width, x_TW.shape[1])  # no padding: nothing to copy
     x_BMW = x_TW.new_zeros(len(lengths), width, x_TW.shape[1])
     x_BMW[mask_of(lengths, width).to(x_TW.device)] = x_TW
     return x_BMW
