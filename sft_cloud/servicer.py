@@ -105,7 +105,10 @@ class SplitTrainingServicer:
             await _abort(context, as_sft_error(error))
 
     async def _serve(self, requests: AsyncIterator[Request]) -> AsyncIterator[answers.Answer]:
-        first, _ = await anext(requests, (pb.TrainRequest(), b""))
+        try:
+            first, _ = await anext(requests)
+        except StopAsyncIteration:
+            first = pb.TrainRequest()
         if first.WhichOneof("request") != "open":
             raise ProtocolError(
                 f"the first request of a stream must be open, not {first.WhichOneof('request')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 
 
 class Outbox:
@@ -20,15 +21,27 @@ class Outbox:
         self._closed = False
         self._changed = threading.Condition()
 
-    def put(self, request: bytes) -> bool:
-        """Append a request, once there is room for it; returns False if it was closed before."""
+    def put(self, request: bytes) -> float | None:
+        """Append a request, once there is room for it.
+
+        Returns:
+            The seconds that it waited for that; None if it was closed before.
+        """
         with self._changed:
-            while not self._closed and self._bytes and self._bytes + len(request) > self._limit:
-                self._changed.wait()
-            if not self._closed:
-                self._bytes += len(request)
-                self._waiting.put(request)
-            return not self._closed
+            waited = 0.0 if self._fits(request) else self._wait(request)
+            if self._closed:
+                return None
+            self._bytes += len(request)
+            self._waiting.put(request)
+            return waited
+
+    def _fits(self, request: bytes) -> bool:
+        return self._closed or not self._bytes or self._bytes + len(request) <= self._limit
+
+    def _wait(self, request: bytes) -> float:
+        begin = time.perf_counter()
+        self._changed.wait_for(lambda: self._fits(request))
+        return time.perf_counter() - begin
 
     def close(self) -> None:
         """End the iteration behind what was put in; safe to repeat."""

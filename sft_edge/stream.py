@@ -102,10 +102,10 @@ class Stream:
         return begin
 
     def _put(self, piece: bytes) -> None:
-        begin = time.perf_counter()
-        if not self._outgoing.put(piece):
+        waited = self._outgoing.put(piece)
+        if waited is None:
             raise self._end
-        self._traffic.blocked(time.perf_counter() - begin)
+        self._traffic.blocked(waited)
         self._traffic.sent(len(piece))
 
     def receive(self, kind: str) -> Reply:
