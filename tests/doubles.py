@@ -12,7 +12,7 @@ from torch import Tensor
 from sft_cloud.bounds import Bounds
 from sft_cloud.engine import Engine
 from sft_cloud.session import Session
-from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
+from sft_common.config import ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
 from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
@@ -31,6 +31,7 @@ def open_session(
     head: str = "sequence-classification",
     num_labels: int = 2,
     precision: torch.dtype = torch.float32,
+    optimizer: OptimizerSpec = OptimizerSpec(),  # noqa: B008
 ) -> tuple[Session, Tensor | None]:
     """Return the cloud's side of a session and the edge's factor."""
     spec = SessionSpec(
@@ -40,6 +41,7 @@ def open_session(
         num_labels=num_labels,
         seed=seed,
         dropout=dropout,
+        optimizer=optimizer,
     )
     pretrained = Pretrained(folder, num_labels=num_labels, head=head, dropout=dropout)
     net2, u = pretrained.net2(split, seed=seed, device=CPU)

@@ -9,7 +9,7 @@ import torch
 
 from sft_cloud.bounds import step_bytes
 from sft_cloud.session import Session
-from sft_common.config import ModelShape, SplitSpec
+from sft_common.config import ModelShape, OptimizerSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.cuts import Decoder
 from sft_common.wire.codec import tensor_from_parts, tensor_to_parts
@@ -61,22 +61,23 @@ def test_a_step_out_of_order_is_refused(session: Session) -> None:
 
 def test_micro_batches_add_up_to_the_whole_step(tiny_model: Path) -> None:
     split = SplitSpec(split_layer=2, rank=4)
-    whole, parted = (open_session(tiny_model, split, dropout=0.0)[0] for _ in range(2))
+    # With its usual eps Adam makes a whole step of what is rounding alone.
+    slow = OptimizerSpec(eps=1.0)
+    whole, parted = (
+        open_session(tiny_model, split, dropout=0.0, optimizer=slow)[0] for _ in range(2)
+    )
     x_T4, lengths, labels = torch.randn(9, 4), [3, 1, 5], [0, 1, 1]
     loss, gradient = whole.step(1, x_T4, lengths, labels)
     first = parted.step(1, x_T4[:4], [3, 1], [0, 1], share=2 / 3)
     second = parted.step(1, x_T4[4:], [5], [1], micro_batch=1, share=1 / 3)
     assert first[0] + second[0] == pytest.approx(loss, abs=1e-6)
     torch.testing.assert_close(torch.cat([first[1], second[1]]), gradient, atol=1e-6, rtol=1e-5)
-    whole.apply(1, 1e-3)
-    parted.apply(1, 1e-3, micro_batches=2)
-    # Adam divides by the gradient's size: where that is rounding alone, so is its step.
-    shown = {
-        name for name, p in whole._engine.net2.skeleton.named_parameters() if "key.bias" not in name
-    }
+    before = {name: weight.clone() for name, weight in whole.weights().items()}
+    whole.apply(1, 1.0)
+    parted.apply(1, 1.0, micro_batches=2)
+    assert any(not torch.equal(before[name], weight) for name, weight in whole.weights().items())
     for name, weight in whole.weights().items():
-        if name in shown:
-            torch.testing.assert_close(parted.weights()[name], weight, atol=1e-6, rtol=0)
+        torch.testing.assert_close(parted.weights()[name], weight, atol=1e-6, rtol=0)
 
 
 def test_micro_batches_come_in_order(session: Session) -> None:
