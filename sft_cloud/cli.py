@@ -15,7 +15,7 @@ from sft_common.commandline import (
     real_in,
     run_command,
 )
-from sft_common.config import DECODER_LAYERS, MAX_DECODER_LAYERS
+from sft_common.config import DECODER_LAYERS, ENCODINGS, MAX_DECODER_LAYERS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -160,6 +160,12 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         help="default %(default)g",
     )
     _add_precision(prepare)
+    prepare.add_argument(
+        "--encoding",
+        choices=ENCODINGS,
+        default="float32",
+        help="how activations will travel: the cut heals behind its rounding (default %(default)s)",
+    )
     prepare.add_argument(
         "--seed", type=number_in(0, 2**31), default=0, metavar="N", help="default %(default)s"
     )

@@ -22,6 +22,7 @@ from sft_common.errors import TrainingError
 from sft_common.model.adamw import adamw, set_learning_rate
 from sft_common.model.families import Family, blocks_of
 from sft_common.model.partition import Net1, Net2, PassOn
+from sft_common.wire.encodings import ENCODING_TABLE, Encoding
 
 Inputs = dict[str, Tensor]
 
@@ -37,6 +38,7 @@ class Healer:
         split_layer: the block that is cut, 1 is the lowest.
         device: where all of it runs.
         precision: of the matrix products; the weights, their update and the loss are float32.
+        encoding: how activations will travel; the student learns behind its rounding.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class Healer:
         split_layer: int,
         device: torch.device,
         precision: torch.dtype = torch.float32,
+        encoding: Encoding = ENCODING_TABLE["float32"],
     ) -> None:
         self._teacher = teacher.eval().requires_grad_(False).to(device)
         self._net1, self._net2 = net1.to(device), net2.to(device)
         self._family, self._at = family, split_layer - 1
-        self._device, self._precision = device, precision
+        self._device, self._precision, self._encoding = device, precision, encoding
         self._optimizers = [adamw(half, OptimizerSpec()) for half in (net1, net2)]
 
     @contextmanager
@@ -109,13 +112,20 @@ class Healer:
             with torch.no_grad(), self._listening(self._teacher) as taught:
                 self._teacher(**inputs)
             with self._listening(self._net2.skeleton) as learned:
-                self._net2(self._net1(inputs), inputs["attention_mask"])
+                activation_BMW = self._travelled(self._net1(inputs))
+                self._net2(activation_BMW, inputs["attention_mask"])
         return torch.stack(
             [
                 _relative_error(mine[real].float(), theirs[real].float())
                 for mine, theirs in zip(learned, taught, strict=True)
             ]
         ).mean()
+
+    def _travelled(self, activation_BMW: Tensor) -> Tensor:
+        """Return an activation as it arrives; its gradient is that of what was sent."""
+        sent_TW = activation_BMW.detach().flatten(0, 1).float()
+        arrived_TW = self._encoding.decode(self._encoding.encode(sent_TW), sent_TW.shape[1])
+        return activation_BMW + (arrived_TW - sent_TW).view_as(activation_BMW)
 
     @contextmanager
     def _listening(self, model: Any) -> Iterator[list[Tensor]]:

@@ -33,6 +33,7 @@ from sft_common.model.partition import Net1, Net2
 from sft_common.model.sources import find_model
 from sft_common.model.tokenizer import check_length, load_tokenizer, padding_of
 from sft_common.plan import Plan, planned_steps
+from sft_common.wire.encodings import ENCODING_TABLE
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ def run_prepare(options: argparse.Namespace) -> None:
         split_layer=split.split_layer,
         device=device,
         precision=PRECISIONS[options.precision],
+        encoding=ENCODING_TABLE[options.encoding],
     )
     log.info("healing %s of %s on %s", split.words(), source.name, describe(device))
     error = _heal(healer, course, options.local_steps)
@@ -118,6 +120,7 @@ def run_prepare(options: argparse.Namespace) -> None:
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
         "precision": options.precision,
+        "encoding": options.encoding,
         "seed": options.seed,
         "relative_error": round(error, 4),
     }

@@ -20,6 +20,7 @@ from sft_common.errors import TrainingError
 from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.partition import Net1, Net2
 from sft_common.model.tokenizer import load_tokenizer
+from sft_common.wire.encodings import ENCODING_TABLE
 from sft_edge.tasks.texts import Example, tokenized
 from tests.models import WORDS, save_tiny_model
 from tests.processes import edge_here, run, running_cloud, train_here, write_rows
@@ -211,6 +212,33 @@ def test_half_precision_heals_as_well(
         }
     assert errors["bfloat16"] != errors["float32"]
     assert errors["bfloat16"] == pytest.approx(errors["float32"], rel=0.05)
+
+
+def test_the_student_learns_behind_the_rounding_of_its_encoding(tiny_model: Path) -> None:
+    pretrained = Pretrained(tiny_model, num_labels=2, dropout=0.0)
+    split = SplitSpec(cut="none", split_layer=2)
+    tokenizer = load_tokenizer(tiny_model, 64)
+    inputs = dict(tokenizer(sentences(16), padding=True, return_tensors="pt"))
+    losses, gradients = {}, {}
+    for name in ("float32", "int8", "int4"):
+        net1 = pretrained.net1(split)
+        pretrained.fill_net1(net1)
+        net2, _ = pretrained.net2(split, seed=0, device=CPU)
+        healer = Healer(
+            pretrained.whole(seed=0),
+            net1.eval(),
+            net2.eval(),
+            pretrained.family,
+            split_layer=2,
+            device=CPU,
+            encoding=ENCODING_TABLE[name],
+        )
+        loss = healer.loss(inputs)
+        loss.backward()
+        losses[name] = loss.item()
+        gradients[name] = [p.grad for p in net1.parameters() if p.grad is not None]
+    assert losses["float32"] < 1e-10 < losses["int8"] < losses["int4"]
+    assert gradients["int4"] and all(g.isfinite().all() and g.any() for g in gradients["int4"])
 
 
 def student(folder: Path, split: SplitSpec) -> tuple[Healer, Net1, Net2]:
