@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sft_cloud.bounds import Bounds
 from sft_cloud.catalog import ModelCatalog
+from sft_cloud.compiling import compile_blocks
 from sft_cloud.device import memory_bytes
 from sft_cloud.engine import Engine
 from sft_cloud.session import Session
@@ -48,6 +49,7 @@ class ModelBuilder:
         catalog: the models that edges may ask for.
         device: where every net2 runs.
         precision: of its matrix products.
+        compiled: whether its blocks are compiled.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class ModelBuilder:
         device: torch.device,
         *,
         precision: torch.dtype = torch.float32,
+        compiled: bool = False,
     ) -> None:
-        self._catalog, self._device, self._precision = catalog, device, precision
+        self._catalog, self._device = catalog, device
+        self._precision, self._compiled = precision, compiled
 
     def __call__(
         self, spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
@@ -76,6 +80,9 @@ class ModelBuilder:
         net2, u_NR = pretrained.net2(
             spec.split, seed=spec.seed, device=self._device, basis=basis, trained=trained
         )
+        bucket = 1
+        if self._compiled:
+            bucket = compile_blocks(net2, pretrained.family, spec.split.split_layer)
         head = HEAD_TABLE[spec.head]
         engine = Engine(
             net2,
@@ -84,6 +91,7 @@ class ModelBuilder:
             seed=spec.seed,
             device=self._device,
             precision=self._precision,
+            bucket=bucket,
         )
         bounds = Bounds(
             spec,

@@ -52,6 +52,11 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     device.add_argument("--cpu", action="store_true", help="run on the CPU")
     _add_precision(serve)
     serve.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile net2's blocks; the first steps of a session take minutes",
+    )
+    serve.add_argument(
         "--max-sessions",
         type=number_in(1, 10_000),
         default=8,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sft_common.config import OptimizerSpec
 from sft_common.model.adamw import adamw, set_learning_rate
@@ -33,6 +34,7 @@ class Engine:
         seed: of dropout.
         device: where it runs.
         precision: of the matrix products; weights, their update and the loss are float32.
+        bucket: net2 sees lengths that are a multiple of it.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Engine:
         seed: int,
         device: torch.device,
         precision: torch.dtype = torch.float32,
+        bucket: int = 1,
     ) -> None:
         self.device = device
-        self._precision = precision
+        self._precision, self._bucket = precision, bucket
         self.net2 = net2
         self._optimizer = adamw(net2, optimizer)
         self._head = head
@@ -75,8 +78,8 @@ class Engine:
         activation = activation_BMW.to(self.device).requires_grad_()
         self.net2.train()
         with self._own_randomness():
-            mask_BM = mask_BM.to(self.device)
-            logits = self._logits(activation, mask_BM)
+            padded_BMW, mask_BM = self._padded(activation, mask_BM.to(self.device))
+            logits = self._logits(padded_BMW, mask_BM)
             loss = share * self._head.loss(logits, labels.to(self.device), mask_BM)
             loss.backward()
         assert activation.grad is not None
@@ -94,8 +97,10 @@ class Engine:
     ) -> Tensor:
         """Return what the head says in evaluation mode (`Head.verdict`)."""
         self.net2.eval()
-        mask_BM = mask_BM.to(self.device)
-        logits = self._logits(activation_BMW.to(self.device), mask_BM)
+        padded_BMW, mask_BM = self._padded(
+            activation_BMW.to(self.device), mask_BM.to(self.device)
+        )
+        logits = self._logits(padded_BMW, mask_BM)
         return self._head.verdict(logits, mask_BM, labels)
 
     def weights(self) -> dict[str, Tensor]:
@@ -107,6 +112,12 @@ class Engine:
         with torch.autocast(self.device.type, self._precision, enabled=reduced):
             logits: Tensor = self.net2(activation_BMW, mask_BM)
         return logits.float()
+
+    def _padded(self, activation_BMW: Tensor, mask_BM: Tensor) -> tuple[Tensor, Tensor]:
+        more = -mask_BM.shape[1] % self._bucket
+        if not more:
+            return activation_BMW, mask_BM
+        return pad(activation_BMW, (0, 0, 0, more)), pad(mask_BM, (0, more))
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
+from sft_cloud.compiling import check_compiler
 from sft_cloud.device import PRECISIONS, choose_device, describe
 from sft_cloud.host import Host
 from sft_cloud.scheduler import Scheduler
@@ -29,12 +30,14 @@ def run_server(options: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: the port is in use, or a folder given is not there.
-        DeviceError: the GPU asked for is not on this machine.
+        DeviceError: the GPU asked for is not on this machine, or nothing can be compiled.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     device = choose_device(options.gpu, cpu=options.cpu)
+    if options.compile:
+        check_compiler(device)
     local = is_loopback(options.host)
     if options.port_file and not options.port_file.parent.is_dir():
         raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
@@ -44,6 +47,7 @@ def run_server(options: argparse.Namespace) -> None:
             ModelCatalog(_existing(options.model), trust_paths=local),
             device,
             precision=PRECISIONS[options.precision],
+            compiled=options.compile,
         ),
         scheduler=scheduler,
         max_sessions=options.max_sessions,

@@ -32,6 +32,7 @@ def open_session(
     num_labels: int = 2,
     precision: torch.dtype = torch.float32,
     optimizer: OptimizerSpec = OptimizerSpec(),  # noqa: B008
+    bucket: int = 1,
 ) -> tuple[Session, Tensor | None]:
     """Return the cloud's side of a session and the edge's factor."""
     spec = SessionSpec(
@@ -46,7 +47,13 @@ def open_session(
     pretrained = Pretrained(folder, num_labels=num_labels, head=head, dropout=dropout)
     net2, u = pretrained.net2(split, seed=seed, device=CPU)
     engine = Engine(
-        net2, HEAD_TABLE[head], spec.optimizer, seed=seed, device=CPU, precision=precision
+        net2,
+        HEAD_TABLE[head],
+        spec.optimizer,
+        seed=seed,
+        device=CPU,
+        precision=precision,
+        bucket=bucket,
     )
     bounds = Bounds(spec, shape_of(pretrained.config), memory_bytes=10**9, logits_per_token=False)
     return Session("ab12", spec, bounds, engine), u

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
 import torch
 
 from sft_cloud.session import Session
 from sft_common.config import SplitSpec
 from tests.doubles import open_session
+from tests.models import save_tiny_model
 
 SPLIT = SplitSpec(split_layer=2, rank=4)
 LENGTHS, LABELS = [5, 3], [0, 1]
@@ -119,3 +121,19 @@ def test_half_precision_is_near_and_leaves_weights_and_gradients_in_float32(
     for exact, near in zip(*found, strict=True):
         assert not torch.equal(near, exact)
         torch.testing.assert_close(near, exact, rtol=0.05, atol=0.05 * exact.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("family", "head"), [("bert", "token-classification"), ("llama", "causal-lm")]
+)
+def test_lengths_in_buckets_change_nothing(family: str, head: str, tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / family, family, head=head)
+    activation, labels = torch.randn(8, 4), [1, 0, -100, 1, 1, 0, 1, 1]
+    found = []
+    for bucket in (1, 7):
+        session = open_session(folder, SPLIT, head=head, dropout=0.0, bucket=bucket)[0]
+        loss, gradient = session.step(1, activation, LENGTHS, labels)
+        session.apply(1, 1e-3)
+        found.append((torch.tensor(loss), gradient, session.evaluate(activation, LENGTHS)))
+    for exact, padded in zip(*found, strict=True):
+        torch.testing.assert_close(padded, exact, rtol=1e-4, atol=1e-6)
