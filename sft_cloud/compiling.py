@@ -1,7 +1,7 @@
 """The blocks of net2 compiled by torch.compile. It knows no sessions.
 
-Compiling takes a minute and serves all blocks alike. The first length gets code of its own, all others
-share one; both want lengths that are a multiple of `BUCKET`.
+Compiling takes a minute and serves all blocks alike. The first length gets code of its own, all
+others share one; both want lengths that are a multiple of `BUCKET`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from sft_cloud.device import PRECISIONS, choose_device, describe
 from sft_cloud.healing import Healer, Inputs
 from sft_cloud.texts import Example, encoded, read_texts
-from sft_common.config import BASIS_CUTS, DECODER_LAYERS, SplitSpec
+from sft_common.config import BASIS_CUTS, DECODER_LAYERS, SCALED_ENCODINGS, SplitSpec
 from sft_common.errors import ConfigError
 from sft_common.files import check_new, written_aside
 from sft_common.model.calibration import calibrate
@@ -98,7 +98,8 @@ def run_prepare(options: argparse.Namespace) -> None:
         max_length=max_length,
         plan=_plan(options),
     )
-    net1, net2 = _halves(pretrained, split, course, shape.hidden, device)
+    balanced = options.encoding in SCALED_ENCODINGS
+    net1, net2 = _halves(pretrained, split, course, shape.hidden, balanced, device)
     whole: Any = pretrained.whole(seed=options.seed)
     healer = Healer(
         whole,
@@ -156,7 +157,12 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _halves(
-    pretrained: Pretrained, split: SplitSpec, course: Course, hidden: int, device: torch.device
+    pretrained: Pretrained,
+    split: SplitSpec,
+    course: Course,
+    hidden: int,
+    balanced: bool,
+    device: torch.device,
 ) -> tuple[Net1, Net2]:
     """Return both halves with the cut as fine-tuning would start from it."""
     net1 = pretrained.net1(split)
@@ -167,7 +173,13 @@ def _halves(
         mixed = dataclasses.replace(course, plan=once)
         pairs = ((inputs, inputs["attention_mask"]) for inputs, _ in mixed)
         found = calibrate(
-            net1, pairs, rank=split.rank, hidden=hidden, device=device, source="the text"
+            net1,
+            pairs,
+            rank=split.rank,
+            hidden=hidden,
+            balanced=balanced,
+            device=device,
+            source="the text",
         )
         basis = (found.mean, found.decoder)
     net2, u = pretrained.net2(split, seed=course.plan.seed, device=device, basis=basis)

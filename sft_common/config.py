@@ -28,6 +28,9 @@ HEADS = (
 ENCODINGS = ("float32", "float16", "bfloat16", "int8", "int4")
 """How a number travels; docs/numerics.md has the error of each."""
 
+SCALED_ENCODINGS = frozenset({"int8", "int4"})
+"""Encodings whose error is the same for all numbers of a token, be they small or large."""
+
 DECODER_LAYERS = 3
 """What `sft-cloud prepare` gives a cut that has a basis, unless told otherwise."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sft_common.config import BASIS_CUTS
+from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS
 from sft_common.model.calibration import calibrate
 from sft_common.model.loading import set_edge_factor
 from sft_edge.client import GrpcSession
@@ -44,6 +44,7 @@ def _basis(job: Job) -> tuple[Tensor, Tensor]:
         ((batch.inputs, batch.mask) for batch in batches),
         rank=job.spec.split.rank,
         hidden=job.shape.hidden,
+        balanced=bool({job.spec.encoding, job.spec.gradient_encoding} & SCALED_ENCODINGS),
         device=job.device,
         source="the training part",
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sft_common.errors import DataError
-from sft_common.model.cuts import Basis, principal_basis
+from sft_common.model.cuts import Basis, balanced_basis, principal_basis
 from sft_common.model.loading import set_basis
 from sft_common.model.partition import Net1
 
@@ -28,6 +28,7 @@ def calibrate(
     *,
     rank: int,
     hidden: int,
+    balanced: bool,
     device: torch.device,
     source: str,
 ) -> Basis:
@@ -38,6 +39,7 @@ def calibrate(
         batches: inputs of the model, and the mask (B, M) of real tokens.
         rank: R.
         hidden: N.
+        balanced: whether all numbers of a code will get the same error (`balanced_basis`).
         device: where net1 runs.
         source: what the batches come from, for messages.
 
@@ -51,7 +53,8 @@ def calibrate(
             f"{source} has {len(rows_TN)} tokens, a basis of rank {rank} needs at least {least}: "
             "with fewer it would give single tokens away; take a smaller --rank or more data"
         )
-    basis = principal_basis(rows_TN, rank)
+    find = balanced_basis if balanced else principal_basis
+    basis = find(rows_TN, rank)
     set_basis(net1, basis)
     return basis
 

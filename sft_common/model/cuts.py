@@ -11,11 +11,11 @@ sft-output    g          g u                   o = a Sigma v + b, residual 0
 stream        h          (h - mu) E            h' = a D + mu, for feed-forward and residual alike
 stream-end    y          (y - mu) E            y' = a D + mu
 
-"sft" is SFT (Shi et al. 2022, Eq. 3) as in the released code, w = u Sigma v the split weight;
-"svd-residual" is the analysis of its Fig. 2. E = V / s and D = s V^T come from the principal
-components V of a calibration batch, s their standard deviations, so all R channels of a have unit
-variance. Sigma is a full trainable (R, R) matrix, diagonal only at the start; u, v, E, D, mu train.
-Models that were prepared with decoder layers pass h' or y' through those too.
+"sft" is SFT (Shi et al. 2022, Eq. 3) as in the released code, w = u Sigma v the split weight; "svd-
+residual" is the analysis of its Fig. 2. E and D come from the principal components V of a
+calibration batch and their standard deviations s (`principal_basis`, `balanced_basis`). Sigma is a
+full trainable (R, R) matrix, diagonal only at the start; u, v, E, D, mu train. Models that were
+prepared with decoder layers pass h' or y' through those too.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def factor(weight: Tensor, rank: int) -> Factors:
 
 
 class Basis(NamedTuple):
-    """Principal components of a stream, whitened: code = (h - mean) encoder."""
+    """The strongest directions of a stream: code = (h - mean) encoder, of unit mean variance."""
 
     mean: Tensor
     """(N,)"""
@@ -160,25 +160,48 @@ class Basis(NamedTuple):
 
 
 def principal_basis(rows: Tensor, rank: int) -> Basis:
-    """Return the whitened principal components of a calibration batch.
+    """Return the whitened principal components of a calibration batch: E = V / s, D = s V^T.
 
     Args:
         rows: one value of the stream for each real token, shape (T, N), T at least 2.
         rank: R, at most N.
     """
+    mean, axes, deviations = _components(rows, rank)
+    return _basis(rows, mean, axes / deviations, (axes * deviations).T)
+
+
+def balanced_basis(rows: Tensor, rank: int) -> Basis:
+    """Return the principal components for a code whose numbers all get the same error.
+
+    With Q a random rotation and c = sqrt(mean s): E = V s^(-1/2) Q / c, D = c Q^T s^(1/2) V^T. Of
+    all scalings the square root makes least of that error in h; the rotation has every number
+    carry an equal share of all components, so that no large one takes the range from the others.
+
+    Args:
+        rows: as above.
+        rank: as above.
+    """
+    mean, axes, deviations = _components(rows, rank)
+    generator = torch.Generator().manual_seed(rank)
+    noise = torch.randn(rank, rank, generator=generator, dtype=torch.float64)
+    rotation, _ = torch.linalg.qr(noise)
+    roots = (deviations * deviations.mean()).sqrt()
+    return _basis(rows, mean, axes / roots @ rotation, rotation.T @ (axes * roots).T)
+
+
+def _components(rows: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (N,), strongest principal components (N, R), deviations (R,), in float64."""
     x = rows.detach().cpu().double()
     mean = x.mean(dim=0)
     variances, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / max(1, len(x) - 1))
     strongest = variances.flip(0)[:rank].clamp(min=0)
     deviations = strongest.sqrt().clamp(min=float(strongest[0].sqrt()) * LEAST_DEVIATION)
     deviations = deviations.clamp(min=torch.finfo(torch.float32).tiny)  # a constant stream
-    axes = vectors.flip(1)[:, :rank]
-    return Basis(
-        *(
-            part.to(rows.dtype).contiguous()
-            for part in (mean, axes / deviations, (axes * deviations).T)
-        )
-    )
+    return mean, vectors.flip(1)[:, :rank], deviations
+
+
+def _basis(rows: Tensor, *parts: Tensor) -> Basis:
+    return Basis(*(part.to(rows.dtype).contiguous() for part in parts))
 
 
 class EdgeFactor(nn.Module):
@@ -207,7 +230,7 @@ class CloudFactors(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The edge's share of a basis: (B, M, N) -> whitened activation (B, M, R)."""
+    """The edge's share of a basis: (B, M, N) -> activation (B, M, R)."""
 
     def __init__(self, hidden: int, rank: int) -> None:
         super().__init__()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from sft_common.model.cuts import factor, principal_basis
+from sft_common.model.cuts import Basis, balanced_basis, factor, principal_basis
 
 
 def test_full_rank_gives_the_weight_back() -> None:
@@ -42,9 +44,29 @@ def test_principal_components_are_the_best_of_their_rank() -> None:
     torch.testing.assert_close(torch.cov(code.T), torch.eye(5), rtol=0, atol=1e-4)
 
 
+def test_a_balanced_basis_keeps_as_much_and_makes_less_of_an_even_error() -> None:
+    """Noise of one size on every number of the code, such as a scale of its row's makes."""
+    rows = torch.randn(400, 24) @ torch.diag(torch.logspace(0, -2, 24)) @ torch.randn(24, 24) + 3
+    white, balanced = principal_basis(rows, 12), balanced_basis(rows, 12)
+    errors = {}
+    for name, (mean, encoder, decoder) in (("white", white), ("balanced", balanced)):
+        code = (rows - mean) @ encoder
+        assert code.square().mean().item() == pytest.approx(1, abs=0.01)
+        torch.testing.assert_close(
+            code @ decoder, (rows - mean) @ white.encoder @ white.decoder, rtol=0, atol=1e-3
+        )
+        errors[name] = (torch.randn(code.shape) @ decoder).square().mean().item()
+    code = (rows - balanced.mean) @ balanced.encoder
+    assert code.std(dim=0).max() < 2 * code.std(dim=0).min()
+    assert errors["balanced"] < 0.7 * errors["white"]
+
+
+@pytest.mark.parametrize("find", [principal_basis, balanced_basis])
 @pytest.mark.parametrize("rows", [torch.ones(9, 6), torch.eye(6)[:2], torch.zeros(2, 6)])
-def test_a_stream_without_variance_gives_finite_numbers(rows: torch.Tensor) -> None:
-    basis = principal_basis(rows, 6)
+def test_a_stream_without_variance_gives_finite_numbers(
+    rows: torch.Tensor, find: Callable[[torch.Tensor, int], Basis]
+) -> None:
+    basis = find(rows, 6)
     assert all(part.isfinite().all() for part in basis)
     again = (rows - basis.mean) @ basis.encoder @ basis.decoder + basis.mean
     torch.testing.assert_close(again, rows, rtol=0, atol=1e-4)
