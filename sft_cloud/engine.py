@@ -97,9 +97,7 @@ class Engine:
     ) -> Tensor:
         """Return what the head says in evaluation mode (`Head.verdict`)."""
         self.net2.eval()
-        padded_BMW, mask_BM = self._padded(
-            activation_BMW.to(self.device), mask_BM.to(self.device)
-        )
+        padded_BMW, mask_BM = self._padded(activation_BMW.to(self.device), mask_BM.to(self.device))
         logits = self._logits(padded_BMW, mask_BM)
         return self._head.verdict(logits, mask_BM, labels)
 
