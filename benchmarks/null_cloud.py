@@ -32,6 +32,7 @@ from sft_cloud.scheduler import Scheduler
 from sft_cloud.server import serve
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_cloud.session import Session
+from sft_cloud.transfers import Transfers
 from sft_common.config import ModelIdentity, ModelShape, SessionSpec, SplitSpec
 from sft_common.files import written_aside
 
@@ -101,14 +102,15 @@ class NullEngine(Engine):
 
     def __init__(self, emulated: Device) -> None:
         self.device = torch.device("cpu")
+        self.transfers = Transfers(self.device)
         self._emulated = emulated
 
     def step(
         self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor, share: float = 1.0
-    ) -> tuple[float, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """Return the activation as its own gradient."""
         self._emulated.work(mask_BM.numel())
-        return 0.0, activation_BMW
+        return torch.zeros(()), activation_BMW
 
     def apply(self, learning_rate: float) -> None:
         """Update nothing."""

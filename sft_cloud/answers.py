@@ -7,8 +7,10 @@ tensor, which its message lacks.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from torch import Tensor
 
 from sft_cloud.cache import ActivationCache
 from sft_cloud.session import Session
@@ -32,9 +34,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
     """
     watch = _Watch(arrived)
     spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
-    activation_TW = tensor_from_parts(
-        message.activation, numbers, shape, "activation", spec.encoding
-    )
+    activation_TW = _activation(session, message, numbers, shape)
     session.bounds.check_gradient(shape[0], MAX_MESSAGE_BYTES)
     labels = message.numbers if spec.head == "regression" else message.labels
     with watch.computing():
@@ -46,9 +46,16 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
             micro_batch=message.micro_batch,
             share=message.share,
         )
-    gradient, data = tensor_to_parts(gradient_TW, spec.gradient_encoding, session.rounding)
+
+    def fetch(rows_TK: Tensor) -> Tensor:
+        with watch.computing():  # a GPU may have come no further than the beginning
+            return session.transfers.down(rows_TK)
+
+    gradient, data = tensor_to_parts(
+        gradient_TW, spec.gradient_encoding, session.rounding, fetch=fetch
+    )
     result = pb.StepResult(
-        step=message.step, loss=loss, gradient=gradient, micro_batch=message.micro_batch
+        step=message.step, loss=loss.item(), gradient=gradient, micro_batch=message.micro_batch
     )
     result.cloud_time.CopyFrom(watch.time())
     return pb.TrainResponse(step_result=result), data
@@ -62,10 +69,8 @@ def apply(session: Session, message: pb.Apply) -> None:
 def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> Answer:
     """Evaluate a batch; arguments as of `step`, raises as `Session.evaluate`."""
     watch = _Watch(arrived)
-    spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
-    activation_TW = tensor_from_parts(
-        message.activation, numbers, shape, "activation", spec.encoding
-    )
+    shape = session.bounds.activation_shape(message.lengths)
+    activation_TW = _activation(session, message, numbers, shape)
     session.bounds.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
     with watch.computing():
         verdict = session.evaluate(activation_TW, message.lengths, list(message.labels)).cpu()
@@ -83,6 +88,20 @@ def store(session: Session, cache: ActivationCache, message: pb.Store, numbers: 
     needed = message.part == 0 or session.spec.head == "causal-lm"
     split = session.bounds.split_labels(message.lengths, labels, needed=needed)
     cache.add(message.part, numbers, message.lengths, split)
+
+
+def _activation(
+    session: Session, message: pb.Step | pb.Evaluate, numbers: Numbers, shape: Sequence[int]
+) -> Tensor:
+    """Return what came, on the session's device; the bytes travel there, not the numbers."""
+    return tensor_from_parts(
+        message.activation,
+        numbers,
+        shape,
+        "activation",
+        session.spec.encoding,
+        place=session.transfers.up,
+    )
 
 
 class _Watch:

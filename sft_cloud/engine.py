@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sft_cloud.transfers import Transfers
 from sft_common.config import OptimizerSpec
 from sft_common.model.adamw import adamw, set_learning_rate
 from sft_common.model.heads import Head
@@ -48,7 +49,7 @@ class Engine:
         precision: torch.dtype = torch.float32,
         bucket: int = 1,
     ) -> None:
-        self.device = device
+        self.device, self.transfers = device, Transfers(device)
         self._precision, self._bucket = precision, bucket
         self.net2 = net2
         self._optimizer = adamw(net2, optimizer)
@@ -62,8 +63,10 @@ class Engine:
     @torch.enable_grad()
     def step(
         self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor, share: float = 1.0
-    ) -> tuple[float, Tensor]:
-        """Run forward, loss and backward; the gradients of net2 add up until `apply`.
+    ) -> tuple[Tensor, Tensor]:
+        """Run forward, loss and backward, without waiting for the device; gradients add up.
+
+        `apply` uses those of net2.
 
         Args:
             activation_BMW: activation of the cut layer, float32, shape (B, M, W).
@@ -72,18 +75,18 @@ class Engine:
             share: what the mean loss is multiplied with.
 
         Returns:
-            The mean loss times the share, and its gradient with respect to the activation,
-            (B, M, W).
+            The mean loss times the share, a scalar, and its gradient with respect to the
+            activation, (B, M, W); both on the device.
         """
-        activation = activation_BMW.to(self.device).requires_grad_()
+        activation = self.transfers.up(activation_BMW).requires_grad_()
         self.net2.train()
         with self._own_randomness():
-            padded_BMW, mask_BM = self._padded(activation, mask_BM.to(self.device))
+            padded_BMW, mask_BM = self._padded(activation, self.transfers.up(mask_BM))
             logits = self._logits(padded_BMW, mask_BM)
-            loss = share * self._head.loss(logits, labels.to(self.device), mask_BM)
+            loss = share * self._head.loss(logits, self.transfers.up(labels), mask_BM)
             loss.backward()
         assert activation.grad is not None
-        return loss.item(), activation.grad
+        return loss.detach(), activation.grad
 
     def apply(self, learning_rate: float) -> None:
         """Step the optimizer with the gradients of every `step` since the last time."""
@@ -97,7 +100,8 @@ class Engine:
     ) -> Tensor:
         """Return what the head says in evaluation mode (`Head.verdict`)."""
         self.net2.eval()
-        padded_BMW, mask_BM = self._padded(activation_BMW.to(self.device), mask_BM.to(self.device))
+        up = self.transfers.up
+        padded_BMW, mask_BM = self._padded(up(activation_BMW), up(mask_BM))
         logits = self._logits(padded_BMW, mask_BM)
         return self._head.verdict(logits, mask_BM, labels)
 

@@ -53,6 +53,7 @@ class Session:
         self._micro_batches, self._shares = 0, 0.0
         self._engine = engine
         self._head = HEAD_TABLE[spec.head]
+        self.transfers = engine.transfers
         self.rounding = torch.Generator(engine.device)
         self.rounding.manual_seed(spec.seed ^ zlib.crc32(b"rounding"))
 
@@ -65,7 +66,7 @@ class Session:
         *,
         micro_batch: int = 0,
         share: float = 1.0,
-    ) -> tuple[float, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """Run forward and backward of training step `step`, or of a micro-batch of it.
 
         Args:
@@ -77,7 +78,8 @@ class Session:
             share: its share of what the loss of the step is the mean of.
 
         Returns:
-            The mean loss times the share, and its gradient with respect to the activation, (T, W).
+            The mean loss times the share, a scalar, and its gradient with respect to the
+            activation, (T, W); both on the device, which may not have computed them yet.
 
         Raises:
             ProtocolError: a step or micro-batch out of order, labels or a share that do not fit.

@@ -61,7 +61,7 @@ def train_stored(session: Session, cache: ActivationCache, plan: Plan) -> Iterat
     """
     for step, epoch, rows, rate, evaluates in planned_steps(plan, cache.lengths(0)):
         activation_TW, lengths, labels = _batch(session, cache, 0, rows)
-        loss, _ = session.step(step, activation_TW, lengths, labels)
+        loss = session.step(step, activation_TW, lengths, labels)[0].item()
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {step}; choose a lower --learning-rate"

@@ -33,6 +33,8 @@ def open_session(
     precision: torch.dtype = torch.float32,
     optimizer: OptimizerSpec = OptimizerSpec(),  # noqa: B008
     bucket: int = 1,
+    encoding: str = "float32",
+    device: torch.device = CPU,
 ) -> tuple[Session, Tensor | None]:
     """Return the cloud's side of a session and the edge's factor."""
     spec = SessionSpec(
@@ -43,15 +45,16 @@ def open_session(
         seed=seed,
         dropout=dropout,
         optimizer=optimizer,
+        encoding=encoding,
     )
     pretrained = Pretrained(folder, num_labels=num_labels, head=head, dropout=dropout)
-    net2, u = pretrained.net2(split, seed=seed, device=CPU)
+    net2, u = pretrained.net2(split, seed=seed, device=device)
     engine = Engine(
         net2,
         HEAD_TABLE[head],
         spec.optimizer,
         seed=seed,
-        device=CPU,
+        device=device,
         precision=precision,
         bucket=bucket,
     )
@@ -78,12 +81,10 @@ class LocalSession:
         micro_batch: int = 0,
         share: float = 1.0,
     ) -> None:
-        activation_TW = activation_TW.clone()
-        self._steps.append(
-            self.session.step(
-                step, activation_TW, lengths, labels, micro_batch=micro_batch, share=share
-            )
+        loss, gradient_TW = self.session.step(
+            step, activation_TW.clone(), lengths, labels, micro_batch=micro_batch, share=share
         )
+        self._steps.append((loss.item(), gradient_TW))
 
     def end_step(self) -> tuple[float, Tensor]:
         return self._steps.popleft()

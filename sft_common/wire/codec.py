@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ _ELEMENT_TYPES = {
 }
 
 
+Move = Callable[[Tensor], Tensor]
+"""Takes a tensor of bytes to another device."""
+
+
 def tensor_to_proto(
     tensor: Tensor, encoding: str = "float32", generator: Generator | None = None
 ) -> pb.Tensor:
@@ -34,7 +38,11 @@ def tensor_to_proto(
 
 
 def tensor_to_parts(
-    tensor: Tensor, encoding: str = "float32", generator: Generator | None = None
+    tensor: Tensor,
+    encoding: str = "float32",
+    generator: Generator | None = None,
+    *,
+    fetch: Move = Tensor.cpu,
 ) -> tuple[pb.Tensor, memoryview]:
     """Return a message that lacks the numbers of a float32 tensor, and the numbers.
 
@@ -42,13 +50,14 @@ def tensor_to_parts(
         tensor: of any shape and device; of two dimensions for the scaled encodings.
         encoding: how to write them, one of `ENCODINGS`.
         generator: rounds stochastically; on the device of the tensor.
+        fetch: brings bytes from that device.
     """
     assert tensor.dtype == torch.float32
     width = tensor.shape[-1] if tensor.ndim else 1
     rows_TW = tensor.detach().reshape(math.prod(tensor.shape[:-1]), width)
     rows_TK = ENCODING_TABLE[encoding].encode(rows_TW, generator)
     message = pb.Tensor(shape=tensor.shape, element_type=encoding_to_proto(encoding))
-    return message, rows_TK.cpu().flatten().numpy().data
+    return message, fetch(rows_TK).flatten().numpy().data
 
 
 def tensor_from_proto(
@@ -64,8 +73,10 @@ def tensor_from_parts(
     expected: Sequence[int],
     what: str,
     encoding: str = "float32",
+    *,
+    place: Move = lambda rows: rows,
 ) -> Tensor:
-    """Return a tensor that came in parts, as float32 on the CPU; it owns its memory.
+    """Return a tensor that came in parts, as float32; it owns its memory.
 
     Args:
         message: as it came from the peer, without the numbers.
@@ -73,13 +84,14 @@ def tensor_from_parts(
         expected: the shape that it must have.
         what: its name in error messages.
         encoding: how it must be written.
+        place: takes bytes to the device where they are read.
 
     Raises:
         ProtocolError: another element type, shape or number of bytes than expected.
     """
     check_parts(message, numbers, expected, what, encoding)
     own = isinstance(numbers, memoryview) and not numbers.readonly
-    return numbers_of(numbers if own else bytearray(numbers), expected, encoding)
+    return numbers_of(numbers if own else bytearray(numbers), expected, encoding, place=place)
 
 
 def check_parts(
@@ -101,11 +113,17 @@ def check_parts(
         )
 
 
-def numbers_of(rows: bytearray | Numbers, shape: Sequence[int], encoding: str) -> Tensor:
+def numbers_of(
+    rows: bytearray | Numbers,
+    shape: Sequence[int],
+    encoding: str,
+    *,
+    place: Move = lambda rows: rows,
+) -> Tensor:
     """Return the numbers of rows, float32; may share their memory, which nobody else uses."""
     width = shape[-1] if shape else 1
     chosen = ENCODING_TABLE[encoding]
-    rows_K = torch.from_numpy(np.frombuffer(rows, np.uint8))
+    rows_K = place(torch.from_numpy(np.frombuffer(rows, np.uint8)))
     rows_TK = rows_K.reshape(math.prod(shape[:-1]), chosen.row_bytes(width))
     return chosen.decode(rows_TK, width).reshape(tuple(shape))
 

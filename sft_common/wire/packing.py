@@ -25,11 +25,11 @@ def pack(x_BMW: Tensor, mask_BM: Tensor) -> Tensor:
 
     Args:
         x_BMW: any values.
-        mask_BM: true for real tokens, wherever they are.
+        mask_BM: true for real tokens, wherever they are; best on the CPU.
     """
     if mask_BM.all():
         return x_BMW.flatten(0, 1)  # no padding: nothing to copy
-    return x_BMW[mask_BM.to(x_BMW.device, torch.bool)]
+    return x_BMW.flatten(0, 1).index_select(0, _real_rows(mask_BM, x_BMW.device))
 
 
 def unpack(x_TW: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -41,5 +41,17 @@ def unpack(x_TW: Tensor, lengths: Sequence[int]) -> Tensor:
     if min(lengths) == width:
         return x_TW.reshape(len(lengths), width, x_TW.shape[1])  # no padding: nothing to copy
     x_BMW = x_TW.new_zeros(len(lengths), width, x_TW.shape[1])
-    x_BMW[mask_of(lengths, width).to(x_TW.device)] = x_TW
+    rows = _real_rows(mask_of(lengths, width), x_TW.device)
+    x_BMW.flatten(0, 1).index_copy_(0, rows, x_TW)
     return x_BMW
+
+
+def _real_rows(mask_BM: Tensor, device: torch.device) -> Tensor:
+    """Return the numbers of the rows that hold real tokens, (T,).
+
+    Out of a mask on the CPU they are found without waiting for the device.
+    """
+    rows = mask_BM.flatten().nonzero().squeeze(1)
+    if device.type == "cuda" and not rows.is_cuda:
+        rows = rows.pin_memory()
+    return rows.to(device, non_blocking=True)

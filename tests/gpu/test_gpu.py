@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from sft_cloud import answers
 from sft_cloud.engine import Engine
-from sft_common.config import OptimizerSpec, SplitSpec
+from sft_common.config import ENCODINGS, OptimizerSpec, SplitSpec
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.wire.codec import numbers_of, tensor_from_parts, tensor_to_parts
+from tests.doubles import open_session
 from tests.models import save_tiny_model
 from tests.processes import running_cloud, train, write_rows
 
@@ -37,7 +41,7 @@ def losses(engines: list[Engine], steps: int = 6) -> list[list[float]]:
     for _ in range(steps):
         activation = torch.randn(2, 3, 4, generator=generator)
         for index, each in enumerate(engines):
-            found[index].append(each.step(activation, MASK, LABELS)[0])
+            found[index].append(each.step(activation, MASK, LABELS)[0].item())
             each.apply(1e-3)
     return found
 
@@ -71,3 +75,29 @@ def test_a_run_with_the_cloud_on_the_gpu(tiny_model: Path, tmp_path: Path) -> No
         )
     assert metrics["cloud_device"].startswith("cuda:0 ")
     assert metrics["metric"]["value"] == 1.0
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_step_over_the_wire_gives_the_cpus_numbers(encoding: str, tiny_model: Path) -> None:
+    """What travels is bytes: decoded and padded there, its gradient packed and encoded there."""
+    lengths, found = [3, 1, 5], []
+    activation = torch.randn(9, 4)
+    for device in ("cpu", "cuda:0"):
+        session, _ = open_session(
+            tiny_model, SPLIT, dropout=0.0, encoding=encoding, device=torch.device(device)
+        )
+        sent, numbers = tensor_to_parts(activation, encoding)
+        losses = []
+        for number in (1, 2, 3):
+            step = pb.Step(step=number, activation=sent, lengths=lengths, labels=[0, 1, 1], share=1)
+            answer, data = answers.step(session, step, numbers, 0.0)
+            gradient = tensor_from_parts(answer.step_result.gradient, data, (9, 4), "gradient")
+            losses.append(answer.step_result.loss)
+            session.apply(number, 1e-3)
+        evaluate = pb.Evaluate(activation=sent, lengths=lengths)
+        _, logits = answers.evaluate(session, evaluate, numbers, 0.0)
+        found.append(
+            (torch.tensor(losses), gradient, numbers_of(bytearray(logits), (3, 2), "float32"))
+        )
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-5)

@@ -24,7 +24,7 @@ def losses(sessions: list[Session], steps: int = 4) -> list[list[float]]:
     found: list[list[float]] = [[] for _ in sessions]
     for number, activation in enumerate(activations, start=1):
         for index, session in enumerate(sessions):
-            found[index].append(session.step(number, activation, LENGTHS, LABELS)[0])
+            found[index].append(session.step(number, activation, LENGTHS, LABELS)[0].item())
             session.apply(number, 1e-3)
     return found
 
@@ -97,7 +97,9 @@ def test_the_gradient_is_that_of_the_loss(tiny_model: Path) -> None:
     session.apply(1, 0.0)
     h, ends = 1e-2, []
     for number, sign in ((2, 1), (3, -1)):
-        ends.append(session.step(number, activation + sign * h * direction, LENGTHS, LABELS)[0])
+        ends.append(
+            session.step(number, activation + sign * h * direction, LENGTHS, LABELS)[0].item()
+        )
         session.apply(number, 0.0)
     slope = (ends[0] - ends[1]) / (2 * h)
     expected = (gradient * direction).sum().item()
@@ -117,7 +119,7 @@ def test_half_precision_is_near_and_leaves_weights_and_gradients_in_float32(
         verdict = session.evaluate(activation, LENGTHS)
         assert {gradient.dtype, verdict.dtype} == {torch.float32}
         assert {weight.dtype for weight in session.weights().values()} == {torch.float32}
-        found.append((torch.tensor(loss), gradient, verdict))
+        found.append((loss, gradient, verdict))
     for exact, near in zip(*found, strict=True):
         assert not torch.equal(near, exact)
         torch.testing.assert_close(near, exact, rtol=0.05, atol=0.05 * exact.abs().max().item())
@@ -134,6 +136,6 @@ def test_lengths_in_buckets_change_nothing(family: str, head: str, tmp_path: Pat
         session = open_session(folder, SPLIT, head=head, dropout=0.0, bucket=bucket)[0]
         loss, gradient = session.step(1, activation, LENGTHS, labels)
         session.apply(1, 1e-3)
-        found.append((torch.tensor(loss), gradient, session.evaluate(activation, LENGTHS)))
+        found.append((loss, gradient, session.evaluate(activation, LENGTHS)))
     for exact, padded in zip(*found, strict=True):
         torch.testing.assert_close(padded, exact, rtol=1e-4, atol=1e-6)
