@@ -60,14 +60,15 @@ def measure(options: argparse.Namespace) -> Found:
             Figure(name="empty, MB", value=empty / 1e6),
             Figure(name="whole model on the edge, MB", value=whole / 1e6),
         ]
+        peaks: dict[int, int] = {}
         for layer in QUICK_LAYERS if options.quick else LAYERS:
-            peak = edge("defaults", layer)
+            peaks[layer] = peak = edge("defaults", layer)
             ratio = (whole - empty) / (peak - empty)
             figures += [
                 Figure(name=f"split layer {layer}, MB", value=peak / 1e6),
                 Figure(name=f"split layer {layer}, times less beyond empty", value=ratio),
             ]
-    return Found(figures)
+    return Found(figures, {"peak bytes": {"empty": empty, "whole": whole, "layers": peaks}})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -143,10 +144,37 @@ def bare(core: int, split_layer: int, folder: Path) -> Iterator[Callable[[], flo
         yield lambda: float(process.ask("go"))
 
 
-def figures_at(
+@dataclass(frozen=True, slots=True)
+class At:
+    """What so many edges found on a cloud of their own."""
+
+    edges: int
+
+    steps_a_second: float
+
+    rate_over_bare: float
+
+    steps: list[int]
+    """Of each edge."""
+
+    bytes_each: float
+    """By how much the cloud grew for each of them."""
+
+    def figures(self) -> Iterator[Figure]:
+        """Yield them beside the goals."""
+        name, goal = f"{self.edges} edges", {"at_least": 0.9} if self.edges == 16 else {}
+        slowest, fastest = min(self.steps), max(self.steps)
+        yield Figure(name=f"{name}: steps a second", value=self.steps_a_second)
+        yield Figure(name=f"{name}: rate over bare compute", value=self.rate_over_bare, **goal)
+        yield Figure(name=f"{name}: slowest over fastest", value=slowest / fastest)
+        yield Figure(name=f"{name}: steps of the slowest", value=slowest)
+        yield Figure(name=f"{name}: MB of the cloud for each", value=self.bytes_each / 1e6)
+
+
+def measure_at(
     count: int, options: argparse.Namespace, beside: Callable[[], float], core: int
-) -> Iterator[Figure]:
-    """Yield what so many edges find on a cloud of their own."""
+) -> At:
+    """Run so many edges on a fresh cloud."""
     model = pretrained()
     spec, shape = spec_of(model, options.split_layer), shape_of(model.config)
     serve = command("sft_cloud", "serve", "--cpu", "--max-sessions", count + 1)
@@ -162,14 +190,8 @@ def figures_at(
             rounds = 1 if options.quick else 5
             found = in_turn({"edges": edges.run, "bare": beside}, rounds)
             grown = (resident_bytes(cloud.pid) - before) / count
-    goal = {"at_least": 0.9} if count == 16 else {}
     rate = median_ratio(found["bare"], found["edges"])
-    yield Figure(name=f"{count} edges: steps a second", value=1 / median(found["edges"]))
-    yield Figure(name=f"{count} edges: rate over bare compute", value=rate, **goal)
-    slowest, fastest = min(edges.steps), max(edges.steps)
-    yield Figure(name=f"{count} edges: slowest over fastest", value=slowest / fastest)
-    yield Figure(name=f"{count} edges: steps of the slowest", value=slowest)
-    yield Figure(name=f"{count} edges: MB of the cloud for each", value=grown / 1e6)
+    return At(count, 1 / median(found["edges"]), rate, edges.steps, grown)
 
 
 def measure(options: argparse.Namespace) -> Found:
@@ -179,12 +201,13 @@ def measure(options: argparse.Namespace) -> Found:
         raise ConfigError("edges and cloud need a core each; this process may use one")
     os.sched_setaffinity(0, cores[:-1])
     torch.set_num_threads(1)
-    figures: list[Figure] = []
+    found: list[At] = []
     with tempfile.TemporaryDirectory(prefix="sft-bare-") as place:
         with bare(cores[-1], options.split_layer, Path(place)) as beside:
             for count in QUICK_EDGES if options.quick else EDGES:
-                figures += figures_at(count, options, beside, cores[-1])
-    return Found(figures)
+                found.append(measure_at(count, options, beside, cores[-1]))
+    figures = [figure for at in found for figure in at.figures()]
+    return Found(figures, {"at": [asdict(at) for at in found]})
 
 
 if __name__ == "__main__":
