@@ -3,11 +3,14 @@
     python -m benchmarks.messages [--quick] [--json FILE]
 
 Cloud and raw peer are processes of their own on loopback; each ratio is of rounds taken in turn.
+"gRPC" is the floor: its own asyncio server sends back the bytes of a stream, in one message up to
+1 MB and in pieces of 512 kB above, and nobody looks at them.
 """
 
 from __future__ import annotations
 
 import argparse
+import queue
 import socket
 import sys
 import tempfile
@@ -15,8 +18,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
+import grpc
 import torch
 
 from benchmarks.driven import Driven
@@ -24,6 +31,7 @@ from benchmarks.link import Link, linked
 from benchmarks.null_cloud import null_cloud, null_shape, null_spec
 from benchmarks.processes import peak_bytes, processor_seconds
 from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio
+from sft_common.wire.pieces import PIECE_BYTES, WHOLE_BYTES
 from sft_edge.client import GrpcSession
 
 SIZES = {"8 kB": 8_000, "270 kB": 270_000, "6.5 MB": 6_500_000, "25 MB": 25_000_000}
@@ -58,6 +66,54 @@ while True:
             near.recv_into(data, len(data), socket.MSG_WAITALL)
             near.sendall(data)
 """
+
+
+GRPC_PEER = """
+import asyncio, sys, grpc
+
+async def echo(requests, context):
+    async for request in requests:
+        yield request
+
+async def main():
+    server = grpc.aio.server()
+    methods = {"echo": grpc.stream_stream_rpc_method_handler(echo)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("peer", methods)])
+    port = server.add_insecure_port(sys.argv[1] + ":0")
+    await server.start()
+    print("ready", port, flush=True)
+    await server.wait_for_termination()
+
+asyncio.run(main())
+"""
+
+
+class Bare:
+    """Sends bytes and takes as many back, over a gRPC stream and through no code of ours."""
+
+    def __init__(self, port: int) -> None:
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        echo: Any = self._channel.stream_stream("/peer/echo")
+        self._replies = echo(iter(self._requests.get, None))
+        self._pieces: list[bytes] = []
+
+    def exchange(self, size: int) -> float:
+        """Return the seconds of one round trip."""
+        if sum(map(len, self._pieces)) != size:
+            most = size if size <= WHOLE_BYTES else PIECE_BYTES
+            self._pieces = [bytes(min(most, size - at)) for at in range(0, size, most)]
+        begin = time.perf_counter()
+        for piece in self._pieces:
+            self._requests.put(piece)
+        for _ in self._pieces:
+            next(self._replies)
+        return time.perf_counter() - begin
+
+    def close(self) -> None:
+        """End it."""
+        self._requests.put(None)
+        self._channel.close()
 
 
 class Raw:
@@ -122,16 +178,20 @@ class Edge:
 
 
 @contextmanager
-def raw_peer(folder: Path) -> Iterator[int]:
-    """Run the other end of `Raw`; yields its port."""
-    command = [sys.executable, "-S", "-c", RAW_PEER, "127.0.0.1"]
-    with Driven(command, folder / "raw peer.log") as peer:
-        yield int(peer.ready)
+def peer(folder: Path, program: str) -> Iterator[int]:
+    """Run the other end of `Raw` or `Bare`; yields its port."""
+    command = [sys.executable, "-c", program, "127.0.0.1"]
+    with Driven(command, folder / "peer.log") as process:
+        yield int(process.ready)
 
 
-def lockstep(raw_port: int, port: int, rounds: int) -> Iterator[Figure]:
+def lockstep(raw_port: int, bare_port: int, port: int, rounds: int) -> Iterator[Figure]:
     """Yield the ratio to the raw socket at each size."""
-    with closing(Raw(raw_port)) as raw, closing(Edge(port)) as edge:
+    with (
+        closing(Raw(raw_port)) as raw,
+        closing(Bare(bare_port)) as bare,
+        closing(Edge(port)) as edge,
+    ):
         for name, size in SIZES.items():
             repeats = max(1, min(50, 2_000_000 // size))
 
@@ -140,9 +200,11 @@ def lockstep(raw_port: int, port: int, rounds: int) -> Iterator[Figure]:
             ) -> float:
                 return sum(exchange(size) for _ in range(repeats)) / repeats
 
-            found = in_turn(
-                {"raw": lambda: mean(raw.exchange), "sft": lambda: mean(edge.exchange)}, rounds
-            )
+            takes = {"raw": raw.exchange, "gRPC": bare.exchange, "sft": edge.exchange}
+            found = in_turn({who: partial(mean, take) for who, take in takes.items()}, rounds)
+            yield Figure(name=f"{name} in lockstep, raw, ms", value=1e3 * median(found["raw"]))
+            floor = median_ratio(found["gRPC"], found["raw"])
+            yield Figure(name=f"{name} in lockstep, gRPC, times raw", value=floor)
             ratio = median_ratio(found["sft"], found["raw"])
             yield Figure(name=f"{name} in lockstep, times raw", value=ratio, at_most=BARS[name])
 
@@ -235,9 +297,9 @@ def measure(options: argparse.Namespace) -> Found:
     rounds = 5 if options.quick else 15
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="sft-messages-") as place:
-        with raw_peer(Path(place)) as raw_port:
-            with null_cloud() as (port, _):
-                figures += lockstep(raw_port, port, rounds)
+        with peer(Path(place), RAW_PEER) as raw_port:
+            with null_cloud() as (port, _), peer(Path(place), GRPC_PEER) as bare_port:
+                figures += lockstep(raw_port, bare_port, port, rounds)
             with null_cloud() as (port, pid):
                 figures += far(raw_port, port, rounds)
                 figures += many(port, pid, min(rounds, 5))
