@@ -131,7 +131,13 @@ def null_session(
     spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
 ) -> tuple[Session, Tensor | None]:
     """Return a session with a null engine; a `Builder`."""
-    bounds = Bounds(spec, null_shape(spec.split.rank), memory_bytes=2**60, logits_per_token=False)
+    bounds = Bounds(
+        spec,
+        null_shape(spec.split.rank),
+        memory_bytes=2**60,
+        message_bytes=2**60,
+        logits_per_token=False,
+    )
     engine = NullEngine(Device(*json.loads(spec.model.name)))
     return Session(secrets.token_hex(8), spec, bounds, engine), None
 

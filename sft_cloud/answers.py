@@ -15,7 +15,6 @@ from torch import Tensor
 from sft_cloud.cache import ActivationCache
 from sft_cloud.session import Session
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
-from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.wire.codec import check_parts, tensor_from_parts, tensor_to_parts
 from sft_common.wire.framing import Numbers
 
@@ -35,7 +34,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
     watch = _Watch(arrived)
     spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
-    session.bounds.check_gradient(shape[0], MAX_MESSAGE_BYTES)
+    session.bounds.check_gradient(shape[0])
     labels = message.numbers if spec.head == "regression" else message.labels
     with watch.computing():
         loss, gradient_TW = session.step(
@@ -71,7 +70,7 @@ def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: 
     watch = _Watch(arrived)
     shape = session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
-    session.bounds.check_verdict(message.lengths, MAX_MESSAGE_BYTES, labelled=bool(message.labels))
+    session.bounds.check_verdict(message.lengths, labelled=bool(message.labels))
     with watch.computing():
         verdict = session.evaluate(activation_TW, message.lengths, list(message.labels)).cpu()
     logits, data = tensor_to_parts(verdict)

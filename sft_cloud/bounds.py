@@ -57,14 +57,22 @@ class Bounds:
         spec: what the edge opened the session with.
         shape: sizes of the model.
         memory_bytes: what the activations of one step may take.
+        message_bytes: largest tensor that a message may carry.
         logits_per_token: whether the head makes logits for every token, if only to choose one.
     """
 
     def __init__(
-        self, spec: SessionSpec, shape: ModelShape, *, memory_bytes: int, logits_per_token: bool
+        self,
+        spec: SessionSpec,
+        shape: ModelShape,
+        *,
+        memory_bytes: int,
+        message_bytes: int,
+        logits_per_token: bool,
     ) -> None:
         self.width = spec.split.wire_width(shape)
-        self._spec, self._shape, self._memory_bytes = spec, shape, memory_bytes
+        self._spec, self._shape = spec, shape
+        self._memory_bytes, self._message_bytes = memory_bytes, message_bytes
         self._head = HEAD_TABLE[spec.head]
         self._logits_per_token = logits_per_token or self._head.per_token
 
@@ -94,7 +102,7 @@ class Bounds:
             )
         return sum(lengths), self.width
 
-    def check_gradient(self, tokens: int, limit: int) -> None:
+    def check_gradient(self, tokens: int) -> None:
         """Refuse a step whose answer would be larger than a message may be.
 
         Raises:
@@ -102,13 +110,14 @@ class Bounds:
         """
         encoding = self._spec.gradient_encoding
         size = tokens * ENCODING_TABLE[encoding].row_bytes(self.width) + ENVELOPE_BYTES
-        if size > limit:
+        if size > self._message_bytes:
             raise LimitError(
                 f"the gradient of {tokens:,} tokens would take {size:,} bytes in {encoding}, over "
-                f"the limit of {limit:,}; choose a smaller --batch-size or --grad-encoding"
+                f"the limit of {self._message_bytes:,}; choose a smaller --batch-size or "
+                "--grad-encoding, or raise --max-message on both sides"
             )
 
-    def check_verdict(self, lengths: Sequence[int], limit: int, *, labelled: bool) -> None:
+    def check_verdict(self, lengths: Sequence[int], *, labelled: bool) -> None:
         """Refuse an evaluation whose answer would be larger than a message may be.
 
         Raises:
@@ -116,10 +125,11 @@ class Bounds:
         """
         classes = self._spec.num_labels
         size = 4 * math.prod(self._head.verdict_shape(lengths, classes, labelled=labelled))
-        if size > limit:
+        if size > self._message_bytes:
             raise LimitError(
                 f"the answer to {len(lengths)} examples with {sum(lengths)} tokens would take "
-                f"{size:,} bytes, over the limit of {limit:,}; choose a smaller --batch-size"
+                f"{size:,} bytes, over the limit of {self._message_bytes:,}; choose a smaller "
+                "--batch-size, or raise --max-message on both sides"
             )
 
     def checked_labels(self, labels: Labels, lengths: Sequence[int]) -> Tensor:

@@ -19,6 +19,7 @@ from sft_common.config import SessionSpec
 from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
+from sft_common.rpc.options import MAX_MESSAGE_BYTES
 
 Basis = tuple[Tensor, Tensor]
 """mu (N,) and D (R, N), for the cuts that have a basis."""
@@ -50,6 +51,7 @@ class ModelBuilder:
         device: where every net2 runs.
         precision: of its matrix products.
         compiled: whether its blocks are compiled.
+        max_message_bytes: largest tensor that a message may carry.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class ModelBuilder:
         *,
         precision: torch.dtype = torch.float32,
         compiled: bool = False,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._catalog, self._device = catalog, device
         self._precision, self._compiled = precision, compiled
+        self._max_message_bytes = max_message_bytes
 
     def __call__(
         self, spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
@@ -97,6 +101,7 @@ class ModelBuilder:
             spec,
             shape_of(pretrained.config),
             memory_bytes=memory_bytes(self._device) // 2,
+            message_bytes=self._max_message_bytes,
             logits_per_token=head.per_token or pretrained.family.causal,
         )
         return Session(secrets.token_hex(8), spec, bounds, engine), u_NR

@@ -16,6 +16,7 @@ from sft_common.commandline import (
     run_command,
 )
 from sft_common.config import DECODER_LAYERS, ENCODINGS, MAX_DECODER_LAYERS
+from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,6 +63,13 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         default=8,
         metavar="N",
         help="sessions open at once (default %(default)s)",
+    )
+    serve.add_argument(
+        "--max-message",
+        type=number_in(1, MOST_MESSAGE_MB),
+        default=MAX_MESSAGE_MB,
+        metavar="MB",
+        help="largest tensor of a request or an answer (default %(default)s)",
     )
     serve.add_argument(
         "--model",

@@ -48,6 +48,7 @@ def run_server(options: argparse.Namespace) -> None:
             device,
             precision=PRECISIONS[options.precision],
             compiled=options.compile,
+            max_message_bytes=options.max_message * 2**20,
         ),
         scheduler=scheduler,
         max_sessions=options.max_sessions,
@@ -71,7 +72,9 @@ def run_server(options: argparse.Namespace) -> None:
             with written_aside(options.port_file) as aside:
                 aside.write_text(f"{port}\n")
 
-    servicer = SplitTrainingServicer(host, describe(device))
+    servicer = SplitTrainingServicer(
+        host, describe(device), max_message_bytes=options.max_message * 2**20
+    )
     try:
         asyncio.run(
             serve(

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_common.errors import ConfigError
-from sft_common.rpc.options import SERVER_OPTIONS, SERVICE
+from sft_common.rpc.options import SERVER_OPTIONS, SERVICE, sized
 
 
 async def serve(
@@ -37,7 +37,7 @@ async def serve(
     Raises:
         ConfigError: the port is in use, or the host is not of this machine.
     """
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=sized(SERVER_OPTIONS, servicer.max_message_bytes))
     server.add_generic_rpc_handlers([servicer.handler()])
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

@@ -40,10 +40,18 @@ Arrivals = AsyncIterator[tuple[Request, float]]
 
 
 class SplitTrainingServicer:
-    """Serves sft.v1.SplitTrainingService out of a host."""
+    """Serves sft.v1.SplitTrainingService out of a host.
 
-    def __init__(self, host: Host, device_name: str) -> None:
-        self._host = host
+    Args:
+        host: opens sessions.
+        device_name: where net2 runs, for people.
+        max_message_bytes: largest message, or tensor in pieces, to take or send.
+    """
+
+    def __init__(
+        self, host: Host, device_name: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
+        self._host, self.max_message_bytes = host, max_message_bytes
         self._device_name = device_name
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -73,7 +81,7 @@ class SplitTrainingServicer:
     ) -> AsyncIterator[bytes]:
         """Serve one session; an error ends the stream with its status, never the server."""
         try:
-            async for response, numbers in self._serve(_joined(requests)):
+            async for response, numbers in self._serve(_joined(requests, self.max_message_bytes)):
                 for piece in pieces(response, numbers):
                     yield piece
         except Exception as error:
@@ -121,7 +129,7 @@ class SplitTrainingServicer:
                 protocol_version=PROTOCOL_VERSION,
                 session_id=session.session_id,
                 edge_factor=factor,
-                max_message_bytes=MAX_MESSAGE_BYTES,
+                max_message_bytes=self.max_message_bytes,
                 device=self._device_name,
             )
             yield pb.TrainResponse(opened=opened), b""
@@ -184,9 +192,9 @@ class SplitTrainingServicer:
             raise
 
 
-async def _joined(requests: AsyncIterator[bytes]) -> AsyncIterator[Request]:
+async def _joined(requests: AsyncIterator[bytes], limit: int) -> AsyncIterator[Request]:
     """Yield whole requests."""
-    joiner = Joiner(pb.TrainRequest, MAX_MESSAGE_BYTES)
+    joiner = Joiner(pb.TrainRequest, limit)
     async for raw in requests:
         if (whole := joiner.add(raw)) is not None:
             yield whole

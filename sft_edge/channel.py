@@ -7,20 +7,23 @@ import socket
 import grpc
 
 from sft_common.errors import UnreachableError
-from sft_common.rpc.options import CHANNEL_OPTIONS
+from sft_common.rpc.options import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, sized
 
 
-def connect(server: str, seconds: float) -> grpc.Channel:
+def connect(
+    server: str, seconds: float, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.Channel:
     """Return a channel that is ready.
 
     Args:
         server: "host:port" of the cloud.
         seconds: how long to try.
+        max_message_bytes: largest message to take or send.
 
     Raises:
         UnreachableError: nobody answers there.
     """
-    channel = grpc.insecure_channel(server, options=CHANNEL_OPTIONS)
+    channel = grpc.insecure_channel(server, options=sized(CHANNEL_OPTIONS, max_message_bytes))
     try:
         grpc.channel_ready_future(channel).result(timeout=seconds)
     except grpc.FutureTimeoutError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from sft_common.errors import ProtocolError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
+from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.spec import (
     CloudBasis,
     basis_to_proto,
@@ -54,7 +55,8 @@ class GrpcSession:
         spec: what the cloud is to build and train.
         shape: sizes of the model.
         connect_seconds: how long to try to reach the server.
-        basis: mu (N,) and D (R, N), for the cuts that have a basis.
+        max_message_bytes: largest message, or tensor in pieces, to take or send.
+        basis: finds mu (N,) and D (R, N), for the cuts that have a basis, once the cloud is there.
         prepared: whether the model holds the factors of its cut itself.
         trained_session: a finished session whose net2 to go on with; empty: the pre-trained one.
 
@@ -71,14 +73,20 @@ class GrpcSession:
         shape: ModelShape,
         *,
         connect_seconds: float,
-        basis: CloudBasis | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        basis: Callable[[], CloudBasis] | None = None,
         prepared: bool = False,
         trained_session: str = "",
     ) -> None:
         self.traffic = Traffic()
         self._spec = spec
         self._under_way: deque[_Asked] = deque()
-        self._stream = Stream(server, self.traffic, connect_seconds=connect_seconds)
+        self._stream = Stream(
+            server,
+            self.traffic,
+            connect_seconds=connect_seconds,
+            max_message_bytes=max_message_bytes,
+        )
         try:
             self._open(shape, basis, trained_session, ready=prepared or bool(trained_session))
         except BaseException:
@@ -86,12 +94,17 @@ class GrpcSession:
             raise
 
     def _open(
-        self, shape: ModelShape, basis: CloudBasis | None, trained_session: str, *, ready: bool
+        self,
+        shape: ModelShape,
+        basis: Callable[[], CloudBasis] | None,
+        trained_session: str,
+        *,
+        ready: bool,
     ) -> None:
         request = spec_to_proto(self._spec)
         request.trained_session = trained_session
         if basis is not None:
-            request.basis.CopyFrom(basis_to_proto(basis))
+            request.basis.CopyFrom(basis_to_proto(basis()))
         opened = self._ask(pb.TrainRequest(open=request), "opened").opened
         check_version(edge=PROTOCOL_VERSION, cloud=opened.protocol_version)
         self.session_id = opened.session_id

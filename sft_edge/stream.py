@@ -26,7 +26,7 @@ from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.status import error_of
 from sft_common.wire.framing import Numbers
-from sft_common.wire.pieces import Joiner, pieces
+from sft_common.wire.pieces import WAY_OUT, Joiner, pieces
 from sft_edge.channel import connect
 from sft_edge.outbox import Outbox
 from sft_edge.traffic import Traffic
@@ -58,16 +58,24 @@ class Stream:
         server: "host:port" of the cloud.
         traffic: counts the messages.
         connect_seconds: how long to try to reach the server.
+        max_message_bytes: largest message, or tensor in pieces, to take or send.
 
     Raises:
         UnreachableError: nobody answers there.
     """
 
-    def __init__(self, server: str, traffic: Traffic, *, connect_seconds: float) -> None:
-        self.limit_bytes = MAX_MESSAGE_BYTES
+    def __init__(
+        self,
+        server: str,
+        traffic: Traffic,
+        *,
+        connect_seconds: float,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self.limit_bytes = self._most = max_message_bytes
         self._server, self._traffic = server, traffic
-        self._channel = connect(server, connect_seconds)
-        self._outgoing = Outbox(MAX_MESSAGE_BYTES)
+        self._channel = connect(server, connect_seconds, max_message_bytes)
+        self._outgoing = Outbox(max_message_bytes)
         self._replies: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
         self._expected = 0
         self._end: Exception = UnreachableError("the connection was closed here")
@@ -92,8 +100,7 @@ class Stream:
         size = request.ByteSize() + len(numbers)
         if size > self.limit_bytes:
             raise LimitError(
-                f"a message of {size:,} bytes is over the limit of {self.limit_bytes:,}; "
-                "choose a smaller --batch-size, --max-length or --rank"
+                f"a message of {size:,} bytes is over the limit of {self.limit_bytes:,}; {WAY_OUT}"
             )
         self._expected += request.WhichOneof("request") not in UNANSWERED
         begin = time.perf_counter()
@@ -151,7 +158,7 @@ class Stream:
         self._outgoing.close()
 
     def _join(self, incoming: Iterator[bytes]) -> None:
-        joiner, sizes, whole = Joiner(pb.TrainResponse, MAX_MESSAGE_BYTES), list[int](), 0
+        joiner, sizes, whole = Joiner(pb.TrainResponse, self._most), list[int](), 0
         for raw in incoming:
             if whole == self._expected:
                 raise ProtocolError(f"the cloud at {self._server} said more than it was asked")

@@ -35,6 +35,7 @@ def open_session(
     bucket: int = 1,
     encoding: str = "float32",
     device: torch.device = CPU,
+    message_bytes: int = 2**26,
 ) -> tuple[Session, Tensor | None]:
     """Return the cloud's side of a session and the edge's factor."""
     spec = SessionSpec(
@@ -58,7 +59,13 @@ def open_session(
         precision=precision,
         bucket=bucket,
     )
-    bounds = Bounds(spec, shape_of(pretrained.config), memory_bytes=10**9, logits_per_token=False)
+    bounds = Bounds(
+        spec,
+        shape_of(pretrained.config),
+        memory_bytes=10**9,
+        message_bytes=message_bytes,
+        logits_per_token=False,
+    )
     return Session("ab12", spec, bounds, engine), u
 
 

@@ -18,6 +18,11 @@ WHOLE_BYTES = 2**20
 
 PIECE_BYTES = 2**19
 
+WAY_OUT = (
+    "choose a smaller --batch-size, --max-length or --rank, or raise --max-message on both sides"
+)
+"""What to do about a message that is too large."""
+
 
 def pieces(message: M, numbers: Numbers = b"") -> Iterator[bytes]:
     """Yield a message as it travels.
@@ -76,8 +81,7 @@ class Joiner(Generic[M]):
             raise ProtocolError(f"a tensor has {len(numbers)} bytes, and {following} follow")
         if following > self._limit:
             raise LimitError(
-                f"a tensor of {following:,} bytes is over the limit of {self._limit:,}; "
-                "choose a smaller --batch-size, --max-length or --rank"
+                f"a tensor of {following:,} bytes is over the limit of {self._limit:,}; {WAY_OUT}"
             )
         self._waiting = message
         self._numbers, self._filled = bytearray(following), 0

@@ -281,6 +281,29 @@ def test_a_message_over_the_limit_is_refused_before_it_is_sent(
     session.abandon()
 
 
+def test_the_limits_of_both_sides_hold(
+    spec: SessionSpec, shape: ModelShape, tmp_path: Path
+) -> None:
+    """The smaller one holds; what is above it does not travel, or ends its session alone."""
+    wide = torch.zeros(40_000, 4)  # 640,000 bytes
+    with running_cloud(tmp_path / "cloud", "--max-message", 1) as small:
+        for own, limit in ((2**30, "1,048,576"), (500_000, "500,000")):
+            session = GrpcSession(
+                small.server, spec, shape, connect_seconds=CONNECT_SECONDS, max_message_bytes=own
+            )
+            rows = wide if own < 2**20 else torch.cat([wide, wide])
+            with pytest.raises(LimitError, match=f"over the limit of {limit}; .* --max-message on"):
+                session.begin_step(1, rows, [len(rows)], [0])
+            session.abandon()
+        session = GrpcSession(small.server, spec, shape, connect_seconds=CONNECT_SECONDS)
+        session._stream.limit_bytes = 2**26  # an edge that does not care
+        session.begin_step(1, torch.cat([wide, wide]), [80_000], [0])
+        with pytest.raises(LimitError, match="1,280,000 bytes is over the limit of 1,048,576"):
+            session.end_step()
+        session.abandon()
+        exchange(opened(small, spec, shape), 1, torch.zeros(4, 4), [3, 1], [0, 1])
+
+
 def test_sessions_at_once_do_not_disturb_each_other(
     cloud: Cloud, tiny_model: Path, tmp_path: Path
 ) -> None:
