@@ -16,6 +16,8 @@ from sft_common.commandline import (
     run_command,
 )
 from sft_common.config import CUTS, ENCODINGS
+from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
+from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
 from sft_edge.pacing import AUTO
 from sft_edge.tasks.table import TASKS
 
@@ -133,8 +135,8 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cut",
         metavar="CUT",
-        help=f"one of: {', '.join(CUTS)} (default: as the model was prepared, else sft; none: "
-        "plain split learning)",
+        help=f"one of: {', '.join(CUTS)} (default: as the model was prepared, else {CUT}; sft: as "
+        "in the paper; none: plain split learning)",
     )
     group.add_argument(
         "--split-layer",
@@ -146,7 +148,8 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
         "--rank",
         type=int,
         metavar="R",
-        help="numbers per token (default: as prepared, else 8); cut none has none",
+        help=f"numbers per token (default: as prepared, else {USUAL[CUT].rank} for {CUT} cuts, "
+        f"{USUAL['sft'].rank} for others); cut none has none",
     )
 
 
@@ -157,18 +160,25 @@ def _micro_batches(text: str) -> int | str:
 def _add_wire(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("how numbers travel")
     group.add_argument(
+        "--max-message",
+        type=number_in(1, MOST_MESSAGE_MB),
+        default=MAX_MESSAGE_MB,
+        metavar="MB",
+        help="largest tensor of a request or an answer; the cloud has its own limit "
+        "(default %(default)s)",
+    )
+    group.add_argument(
         "--micro-batches",
         type=_micro_batches,
-        default=1,
         metavar="N",
-        help=f"cut a batch into N parts: while one travels, the next is computed; {AUTO} tries "
-        "a few numbers (default %(default)s)",
+        help="cut a batch into N parts: while one travels, the next is computed; "
+        f"{AUTO} tries a few numbers (default {MICRO_BATCHES}; frozen: 1)",
     )
     group.add_argument(
         "--encoding",
         choices=ENCODINGS,
-        default="float32",
-        help="of activations (default %(default)s)",
+        help=f"of activations (default: {USUAL[CUT].encoding} for {CUT} cuts, "
+        f"{USUAL['sft'].encoding} for others)",
     )
     group.add_argument(
         "--grad-encoding",

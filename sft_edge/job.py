@@ -17,12 +17,11 @@ from sft_common.model.partition import Net1
 from sft_common.model.prepared import prepared_split
 from sft_common.model.sources import Source, find_model
 from sft_common.plan import Plan
+from sft_edge.defaults import CUT, USUAL
 from sft_edge.run_folder import RunFolder
 from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of
 from sft_edge.tasks.kinds import KINDS, encoder_for
 from sft_edge.tasks.table import TASKS, Task, find_task, takes_own_data
-
-DEFAULT_CUT = "sft"
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 
@@ -85,6 +84,7 @@ def prepare(options: argparse.Namespace) -> Job:
     )
     shape = shape_of(pretrained.config)
     split = _split(options, shape, pretrained.prepared)
+    encoding = options.encoding or USUAL[split.cut].encoding
     if options.unsplit:
         pretrained.check_unsplit()
     net1 = pretrained.net1(split)
@@ -109,8 +109,8 @@ def prepare(options: argparse.Namespace) -> Job:
             num_labels=pretrained.classes or len(task.labels) or 1,
             seed=options.seed,
             dropout=options.dropout,
-            encoding=options.encoding,
-            gradient_encoding=options.grad_encoding or options.encoding,
+            encoding=encoding,
+            gradient_encoding=options.grad_encoding or encoding,
         ),
         net1=net1,
         data=prepare_data(rows, encoder),
@@ -123,7 +123,7 @@ def prepare(options: argparse.Namespace) -> Job:
 
 def _check_edge(options: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
-    if options.edge == "frozen" and options.micro_batches != 1:
+    if options.edge == "frozen" and options.micro_batches not in (None, 1):
         raise ConfigError("--micro-batches is for a trained edge: a frozen one sends and goes on")
     if options.edge == "frozen" and options.grad_encoding:
         raise ConfigError("--grad-encoding is for a trained edge: a frozen one gets none")
@@ -169,8 +169,12 @@ def _task(options: argparse.Namespace) -> Task:
 
 def _split(options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec | None) -> SplitSpec:
     """Return the cut asked for; what was not said is as the model was prepared, else as usual."""
-    usual = prepared or SplitSpec(cut=DEFAULT_CUT, split_layer=max(1, shape.blocks - 1))
-    cut = options.cut or usual.cut
+    cut = options.cut or (prepared.cut if prepared else CUT)
+    usual = prepared or SplitSpec(
+        cut=cut,
+        split_layer=max(1, shape.blocks - 1),
+        rank=min(USUAL[cut].rank, shape.hidden) if cut in USUAL else 1,
+    )
     split = SplitSpec(
         cut=cut,
         split_layer=usual.split_layer if options.split_layer is None else options.split_layer,
@@ -212,7 +216,7 @@ def name_for(server: str, source: Source) -> str:
 
 def _default_name(task: Task, options: argparse.Namespace, source: Source) -> str:
     prepared = prepared_split(source.folder)
-    cut = options.cut or (prepared.cut if prepared else DEFAULT_CUT)
+    cut = options.cut or (prepared.cut if prepared else CUT)
     layer = "" if options.split_layer is None else f"-l{options.split_layer}"
     rank = "" if options.rank is None or cut == "none" else f"-r{options.rank}"
     now = datetime.now().strftime("%Y%m%d-%H%M%S")

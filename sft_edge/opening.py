@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS
@@ -19,12 +21,14 @@ def open_session(job: Job) -> GrpcSession:
     """
     job.pretrained.fill_net1(job.net1)
     prepared = job.pretrained.prepared is not None
+    needs_basis = job.spec.split.cut in BASIS_CUTS and not prepared
     session = GrpcSession(
         job.options.server,
         job.spec,
         job.shape,
         connect_seconds=job.options.connect_timeout,
-        basis=_basis(job) if job.spec.split.cut in BASIS_CUTS and not prepared else None,
+        max_message_bytes=job.options.max_message * 2**20,
+        basis=partial(_basis, job) if needs_basis else None,
         prepared=prepared,
     )
     if session.edge_factor is not None:

@@ -18,6 +18,7 @@ import transformers
 from sft_common.errors import SftError, TrainingError, first_line
 from sft_common.model.heads import HEAD_TABLE
 from sft_edge.client import GrpcSession
+from sft_edge.defaults import MICRO_BATCHES
 from sft_edge.frozen import fetch, train_frozen
 from sft_edge.job import Job, prepare
 from sft_edge.learners import Learner, SplitLearner, WholeLearner
@@ -67,7 +68,7 @@ def train_split(job: Job) -> dict[str, Any]:
         job.folder.create()
         torch.manual_seed(job.spec.seed)
         head = HEAD_TABLE[job.spec.head]
-        pacing = Pacing(job.options.micro_batches)
+        pacing = Pacing(job.options.micro_batches or MICRO_BATCHES)
         learner = SplitLearner(
             job.net1,
             session,

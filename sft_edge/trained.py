@@ -23,6 +23,7 @@ from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
 from sft_common.model.sources import Source, find_model
+from sft_common.rpc.options import MAX_MESSAGE_MB
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job, is_published, name_for
 from sft_edge.outcome import asked
@@ -48,6 +49,7 @@ def job_facts(job: Job, session: GrpcSession) -> dict[str, Any]:
         "data": str(options.data.absolute()) if options.data else None,
         "eval_examples": options.eval_examples,
         "server": options.server,
+        "max_message": options.max_message,
         "session_id": session.session_id,
         "known": {
             **asked(job),
@@ -97,6 +99,7 @@ class TrainedRun:
             self.spec,
             self.shape,
             connect_seconds=connect_seconds,
+            max_message_bytes=self.facts.get("max_message", MAX_MESSAGE_MB) * 2**20,
             trained_session=self.session_id,
         )
 

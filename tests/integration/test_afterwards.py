@@ -61,7 +61,7 @@ def runs(
             folder,
             *("--task", "sst2", "--model", tiny_model, "--data", data, "--server", cloud.server),
             *("--cut", cut, "--split-layer", 2, "--rank", 4, "--max-steps", 3),
-            *("--batch-size", 8, "--learning-rate", 5e-3),
+            *("--batch-size", 8, "--learning-rate", 5e-3, "--encoding", "float32"),
             name=cut,
         )
     return folder
@@ -194,7 +194,7 @@ def test_a_trained_model_can_be_trained_on(
     """An exported folder is a model for both sides, and knows its own cut."""
     edge("export", "--run", runs / "stream", "--to", tmp_path / "model")
     line = ("--task", "sst2", "--model", tmp_path / "model", "--data", data)
-    still = ("--max-steps", 1, "--learning-rate", 0)
+    still = ("--max-steps", 1, "--learning-rate", 0, "--encoding", "float32")
     metrics = train_here(tmp_path, *line, "--server", cloud.server, *still, name="again")
     before = json.loads((runs / "stream" / "metrics.json").read_text())
     assert (metrics["cut"], metrics["split_layer"], metrics["rank"]) == ("stream", 2, 4)
@@ -308,7 +308,8 @@ def test_a_loss_that_is_no_number_at_the_first_step(
     rows = [{"sentence1": GOOD, "sentence2": BAD, "label": 1e30}]
     data = write_rows(tmp_path / "data", rows, rows)
     line = ("--task", "stsb", "--model", tiny_model, "--data", data, "--server", cloud.server)
-    done = edge_here("train", "--quiet", "--runs-dir", tmp_path, "--name", "r", "--rank", 4, *line)
+    where = ("--runs-dir", tmp_path, "--name", "r", "--cut", "sft", "--rank", 4)
+    done = edge_here("train", "--quiet", *where, *line)
     assert done.returncode == 1
     (message,) = done.stderr.splitlines()
     assert "at step 1 of 3: the numbers to learn go up to 1e+30" in message

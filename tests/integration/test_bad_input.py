@@ -19,6 +19,7 @@ from sft_common import PROTOCOL_VERSION
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_edge.cli import main
+from sft_edge.stream import Stream
 from tests.processes import Cloud, run, running_cloud, write_rows
 
 ROWS = [{"sentence": "a lovely room", "label": 1}, {"sentence": "awful tea", "label": 0}]
@@ -40,6 +41,7 @@ def edge(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
             "task": "sst2",
             "model": tiny_model,
             "data": data,
+            "cut": "sft",
             "rank": 4,
             "runs-dir": tmp_path / "runs",
             "server": server,
@@ -151,7 +153,11 @@ def test_somebody_else_listens(edge: Callable[..., str]) -> None:
 def test_a_run_that_fails_at_its_first_step_frees_its_name(
     edge: Callable[..., str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sft_edge.stream.MAX_MESSAGE_BYTES", 500)
+    small = {"max_message_bytes": 500}
+    monkeypatch.setattr(
+        "sft_edge.client.Stream",
+        lambda server, traffic, **how: Stream(server, traffic, **how | small),
+    )
     assert "over the limit of 500; choose a smaller --batch-size" in edge(cloud.server, cut="none")
 
 

@@ -31,7 +31,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         metrics = train(
             place / "runs",
             *("--task", "demo", "--server", cloud.server, "--dropout", 0, "--seed", SEED),
-            *("--split-layer", LAYER, "--rank", RANK, "--batch-size", BATCH),
+            *("--cut", "sft", "--split-layer", LAYER, "--rank", RANK, "--batch-size", BATCH),
+            *("--micro-batches", 1),
             *("--learning-rate", RATE, "--max-steps", STEPS, "--log-every", 1),
             *("--eval-examples", 32),
         )

@@ -116,7 +116,7 @@ def test_its_steps_are_those_of_a_live_edge_that_does_not_move(
             activation = pack(net1(batch.inputs), batch.mask)
         sent = tensor_to_proto(activation, encoding)
         activation = tensor_from_proto(sent, tuple(activation.shape), "activation", encoding)
-        expected.append(session.step(step, activation, batch.lengths, batch.labels)[0])
+        expected.append(session.step(step, activation, batch.lengths, batch.labels)[0].item())
         session.apply(step, rate)
     losses = [entry["loss"] for entry in history(tmp_path) if entry["kind"] == "step"]
     # Padding is another one here and there, so not to the last bit.

@@ -304,6 +304,7 @@ def test_images_as_paths_in_csv(
         tmp_path,
         *(*digit_options(model, data), "--server", cloud.server, "--cut", "stream"),
         *("--rank", 16, "--image-column", "file", "--label-column", "digit"),
+        *("--encoding", "float32"),
     )
     assert_sound(metrics, ["accuracy"])
     assert metrics["labels"] == [f"d{n}" for n in range(10)]

@@ -55,6 +55,12 @@ def arguments(cloud: Cloud, model: Path, data: Path) -> list[object]:
     ]
 
 
+def as_published(cloud: Cloud, model: Path, data: Path) -> list[object]:
+    """In lockstep, float32, the paper's cut."""
+    wire = ("--cut", "sft", "--encoding", "float32", "--micro-batches", 1)
+    return [*arguments(cloud, model, data), *wire]
+
+
 def test_a_run_leaves_metrics_history_and_the_edge_half(
     cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -62,7 +68,7 @@ def test_a_run_leaves_metrics_history_and_the_edge_half(
     assert KEYS[""] <= set(metrics)
     for part in ("metric", "unsplit", "bytes", "seconds", "peak_rss_bytes"):
         assert set(metrics[part]) == KEYS[part]
-    expected = ("sst2", "tiny-bert", "sft", 3, 4, "float32", 12, 2, 48)
+    expected = ("sst2", "tiny-bert", "stream", 3, 4, "int4", 12, 2, 48)
     assert tuple(metrics[key] for key in (
         "task", "model", "cut", "split_layer", "rank", "encoding", "steps", "epochs", "examples"
     )) == expected  # fmt: skip
@@ -82,7 +88,7 @@ def test_a_run_leaves_metrics_history_and_the_edge_half(
     assert [line["step"] for line in lines if line["variant"] == "unsplit"][-1] == 12
 
     edge = load_file(tmp_path / "run" / "edge.safetensors")
-    assert edge["bert.encoder.layer.2.cut.u"].shape == (32, 4)
+    assert edge["bert.encoder.layer.2.cut.encoder"].shape == (32, 4)
     assert not any(".layer.3." in name or "classifier" in name for name in edge)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"metrics.json", "history.jsonl", "job.json", "edge.safetensors"}
@@ -106,7 +112,7 @@ def test_bytes_are_those_on_the_connection(
     cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, cut: str
 ) -> None:
     with counting_relay(cloud.port) as relay:
-        line = [str(a) for a in arguments(cloud, tiny_model, data)]
+        line = [str(a) for a in as_published(cloud, tiny_model, data)]
         line[line.index(cloud.server)] = relay.server
         metrics = train_here(tmp_path, *line, "--cut", cut)
     assert metrics["bytes"]["up"] == pytest.approx(relay.up, rel=0.02)
@@ -118,7 +124,7 @@ def test_a_seed_makes_a_run_repeatable(
     cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, encoding: str
 ) -> None:
     """Dropout and rounding are random; another session in between must not matter either."""
-    line = [*arguments(cloud, tiny_model, data), "--encoding", encoding]
+    line = [*as_published(cloud, tiny_model, data), "--encoding", encoding]
     for name, seed in (("a", 1), ("other", 2), ("b", 1)):
         train_here(tmp_path, *line, "--seed", seed, "--log-every", 1, name=name)
 
@@ -148,7 +154,7 @@ def test_encodings_learn_and_send_what_they_say(
     row_bytes: tuple[int, int],
 ) -> None:
     """Against float32 the messages shrink by exactly the bytes of the rows, here of rank 4."""
-    line = [*arguments(cloud, tiny_model, data), "--dropout", 0]
+    line = [*as_published(cloud, tiny_model, data), "--dropout", 0]
     plain = train_here(tmp_path, *line, name="plain")
     metrics = train_here(tmp_path, *line, *options, name="encoded")
     assert (metrics["encoding"], metrics["gradient_encoding"]) == expected
@@ -165,7 +171,7 @@ def test_encodings_learn_and_send_what_they_say(
 def test_micro_batches_change_no_loss(
     cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:
-    line = [*arguments(cloud, tiny_model, data), "--dropout", 0, "--log-every", 1]
+    line = [*as_published(cloud, tiny_model, data), "--dropout", 0, "--log-every", 1]
     found = []
     for count in (1, 4):
         metrics = train_here(tmp_path, *line, "--micro-batches", count, name=f"{count}")
