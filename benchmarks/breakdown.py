@@ -28,7 +28,7 @@ from sft_common.model.sources import DEMO_MODEL, find_model
 from sft_edge.tasks.sources import TRAIN, rows_of
 from sft_edge.tasks.table import find_task
 
-STEPS, QUICK_STEPS = 12, 3
+STEPS, QUICK_STEPS = 4, 3
 
 ROUNDS, QUICK_ROUNDS = 3, 1
 

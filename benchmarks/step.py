@@ -39,6 +39,7 @@ from benchmarks.step_edges import write_bert_base
 from benchmarks.tunnel import CLOUD_IP, Tunnel, tunnel
 from sft_common.errors import ConfigError
 from sft_common.plan import Plan, epoch_batches
+from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
 
 BATCH_SIZE = 32
 
@@ -241,7 +242,7 @@ def figures_of(found: Taken, factor: float, repeats: int) -> Iterator[Figure]:
 
 def measure(options: argparse.Namespace) -> Found:
     """Measure every factor on every link."""
-    repeats, links = (1, QUICK_LINKS) if options.quick else (REPEATS, STEPS_LINKS)
+    repeats, links = (1, QUICK_LINKS) if options.quick else (options.repeats, STEPS_LINKS)
     batches = chosen_batches(sst2_lengths(options.data), BATCHES)
     figures: list[Figure] = []
     more: dict[str, Any] = {"lengths": batches}
@@ -268,10 +269,11 @@ if __name__ == "__main__":
     add("--data", type=Path, required=True, metavar="DIR", help="of sst2")
     add("--hivemind", metavar="PYTHON", help="a Python that has hivemind 1.1.12 and numpy < 2.4")
     add("--factor", type=float, nargs="+", default=[0, 6], metavar="F")
+    add("--repeats", type=int, default=REPEATS, metavar="N", help="of each batch on each link")
     add("--split-layer", type=int, default=2)
-    add("--cut", default="stream")
-    add("--rank", type=int, default=60)
-    add("--encoding", default="int4")
-    add("--grad-encoding", default="int4")
-    add("--micro-batches", default="auto")
+    add("--cut", default=CUT)
+    add("--rank", type=int, default=60, help="60: 32 bytes a token in int4")
+    add("--encoding", default=USUAL[CUT].encoding)
+    add("--grad-encoding", default=USUAL[CUT].encoding)
+    add("--micro-batches", default=str(MICRO_BATCHES))
     benchmark.run(measure)
