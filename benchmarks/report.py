@@ -109,7 +109,7 @@ class Benchmark:
             result = {
                 "benchmark": self.name,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "options": {name: str(value) for name, value in vars(options).items()},
+                "options": _said(options),
                 "machine": where,
                 "figures": [{**asdict(figure), "met": figure.met} for figure in found.figures],
                 **found.more,
@@ -126,10 +126,15 @@ def show(figures: Sequence[Figure]) -> None:
         print(f"{name:<{widths[0]}}  {value:>{widths[1]}}  {goal}".rstrip())
 
 
+def _said(options: argparse.Namespace) -> dict[str, str]:
+    """Return the options but paths, which say something of this machine only."""
+    return {k: str(v) for k, v in vars(options).items() if not isinstance(v, Path)}
+
+
 def _software() -> dict[str, str]:
     """Return the versions that speed hangs on."""
     packages = {name: version(name) for name in ("torch", "grpcio", "protobuf")}
-    return {"sft": __version__, **packages, "kernel": platform.release()}
+    return {"sft": __version__, **packages, "kernel": platform.release().partition("-")[0]}
 
 
 def in_turn(

@@ -267,7 +267,12 @@ if __name__ == "__main__":
     benchmark = Benchmark("step", __doc__)
     add = benchmark.parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="of sst2")
-    add("--hivemind", metavar="PYTHON", help="a Python that has hivemind 1.1.12 and numpy < 2.4")
+    add(
+        "--hivemind",
+        type=Path,
+        metavar="PYTHON",
+        help="a Python that has hivemind 1.1.12 and numpy < 2.4",
+    )
     add("--factor", type=float, nargs="+", default=[0, 6], metavar="F")
     add("--repeats", type=int, default=REPEATS, metavar="N", help="of each batch on each link")
     add("--split-layer", type=int, default=2)

@@ -22,6 +22,7 @@ from sft_common.model.partition import Net1
 from sft_common.wire.packing import pack
 from sft_edge.pacing import Pacing
 from sft_edge.remote import CloudSession, remote_loss
+from sft_edge.row_tables import RowTables
 from sft_edge.tasks.batches import Batch
 
 AHEAD = 2
@@ -71,6 +72,7 @@ class SplitLearner:
         self.net1 = net1.to(device)
         self._session, self._head = session, head
         self._optimizer = adamw(net1, optimizer)
+        self._tables = RowTables(net1, device)
         self._device = device
 
     @property
@@ -86,6 +88,7 @@ class SplitLearner:
         begin = time.perf_counter()
         self.net1.train()
         self._optimizer.zero_grad()
+        self._tables.gather(several=len(batches) > 1)
         under_way = deque(self._begin(step, batches))
         count, total = len(under_way), 0.0
         while under_way:
@@ -98,6 +101,7 @@ class SplitLearner:
                 self._session.apply(step, learning_rate, micro_batches=count)
             loss.backward()
         if math.isfinite(total):
+            self._tables.fill()
             _update(self._optimizer, learning_rate)
         tokens = sum(sum(batch.lengths) for batch in batches)
         self._pacing.stepped(time.perf_counter() - begin, tokens)
