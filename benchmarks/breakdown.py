@@ -15,16 +15,17 @@ import json
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.programs import LocalCloud, command, last_line
+from benchmarks.programs import LocalCloud, command, last_line, on_core
 from benchmarks.report import Benchmark, Figure, Found
 from benchmarks.step import BATCH_SIZE, both_cores
 from benchmarks.step_edges import PADDED, write_bert_base
 from sft_common.config import ENCODINGS
 from sft_common.errors import SftError
 from sft_common.model.sources import DEMO_MODEL, find_model
+from sft_common.model.tokenizer import load_tokenizer
 from sft_edge.tasks.sources import TRAIN, rows_of
 from sft_edge.tasks.table import find_task
 
@@ -37,16 +38,15 @@ QUICK_ENCODINGS = ("float32", "int4")
 JOINED = 30
 """Sentences of SST-2 that surely have 66 tokens together."""
 
-OVERHEAD = ("encode", "decode", "wire", "queue", "cloud_codec")
+CODEC = ("encode", "decode", "cloud_codec")
+
+OVERHEAD = (*CODEC, "wire", "queue")
 
 
 def write_model(folder: Path) -> None:
     """Write a BERT-base with random numbers and the tokenizer of the demo's model."""
     write_bert_base(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
-        source = find_model(DEMO_MODEL).folder / name
-        if source.exists():
-            (folder / name).write_bytes(source.read_bytes())
+    load_tokenizer(find_model(DEMO_MODEL).folder, 2**31).save_pretrained(folder)
 
 
 def write_rows(source: Path, folder: Path, steps: int) -> None:
@@ -74,11 +74,7 @@ def run(folder: Path, server: str, core: int, cut: str, encoding: str) -> dict[s
     wire = ("--encoding", encoding, "--micro-batches", 1)
     show = ("--runs-dir", folder / "runs", "--quiet", "--json")
     program = command("sft_edge", "train", *where, *what, *how, *wire, *show)
-    done = subprocess.run(
-        ["env", "OMP_NUM_THREADS=1", "taskset", "-c", str(core), *program],
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run(on_core(core, program), capture_output=True, text=True)
     if done.returncode:
         raise SftError(last_line(done.stderr))
     metrics = json.loads(done.stdout)
@@ -92,16 +88,15 @@ def figures_of(name: str, rounds: list[dict[str, float]]) -> Iterator[Figure]:
     for part in rounds[0]:
         milliseconds = 1e3 * statistics.median(found[part] for found in rounds)
         yield Figure(name=f"{name}: {part}, ms a step", value=milliseconds)
-    shares = [sum(found[part] for part in OVERHEAD) / sum(found.values()) for found in rounds]
-    codecs = [
-        sum(found[part] for part in ("encode", "decode", "cloud_codec")) / sum(found.values())
-        for found in rounds
-    ]
-    yield Figure(
-        name=f"{name}: overhead, share of a step", value=statistics.median(shares), at_most=0.03
-    )
+
+    def share(parts: Sequence[str]) -> float:
+        return statistics.median(
+            sum(found[part] for part in parts) / sum(found.values()) for found in rounds
+        )
+
+    yield Figure(name=f"{name}: overhead, share of a step", value=share(OVERHEAD), at_most=0.03)
     goal = {"at_most": 0.05} if "int" in name else {}
-    yield Figure(name=f"{name}: encoding, share of a step", value=statistics.median(codecs), **goal)
+    yield Figure(name=f"{name}: encoding, share of a step", value=share(CODEC), **goal)
 
 
 def measure(options: argparse.Namespace) -> Found:
@@ -116,8 +111,7 @@ def measure(options: argparse.Namespace) -> Found:
         write_model(folder / "model")
         write_rows(options.data, folder / "data", steps)
         serve = command("sft_cloud", "serve", "--cpu", "--grace", 1)
-        pinned = ["env", "OMP_NUM_THREADS=1", "taskset", "-c", str(cloud_core), *serve]
-        with LocalCloud(folder, pinned) as cloud:
+        with LocalCloud(folder, on_core(cloud_core, serve)) as cloud:
             for _ in range(rounds):
                 for encoding in encodings:
                     taken = run(folder, cloud.address(), edge, options.cut, encoding)

@@ -26,14 +26,6 @@ Result = Mapping[str, Any]
 WIDTH, ROW_HEIGHT, FRAME_HEIGHT = 8.0, 0.28, 1.2
 """Inches."""
 
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "sft",
-    "svg.fonttype": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-}
-
 CONTENDERS = {
     "edge alone": "0.75",
     "defaults": "tab:orange",
@@ -156,10 +148,12 @@ def draw(result: Result, folder: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from benchmarks.accuracy_figures import STYLE
+
     name = str(result.get("benchmark"))
     if name not in PICTURES:
         raise DataError(f"benchmark {name!r} has no picture; these have: {', '.join(PICTURES)}")
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"axes.axisbelow": True}):
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()

@@ -91,6 +91,11 @@ def command(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-c", start, *map(str, arguments)]
 
 
+def on_core(core: int, program: Sequence[str]) -> list[str]:
+    """Return a command line with one core, and one thread of torch, to itself."""
+    return ["env", "OMP_NUM_THREADS=1", "taskset", "-c", str(core), *program]
+
+
 def last_line(text: str) -> str:
     """Return the last line that holds something, or nothing."""
     lines = text.strip().splitlines()

@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.driven import Driven
 from benchmarks.processes import resident_bytes
-from benchmarks.programs import LocalCloud, command
+from benchmarks.programs import LocalCloud, command, on_core
 from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio
 from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
@@ -178,10 +178,9 @@ def measure_at(
     model = pretrained()
     spec, shape = spec_of(model, options.split_layer), shape_of(model.config)
     serve = command("sft_cloud", "serve", "--cpu", "--max-sessions", count + 1)
-    pinned = ["env", "OMP_NUM_THREADS=1", "taskset", "-c", str(core), *serve]
     with (
         tempfile.TemporaryDirectory(prefix="sft-scale-") as place,
-        LocalCloud(Path(place), pinned) as cloud,
+        LocalCloud(Path(place), on_core(core, serve)) as cloud,
     ):
         with Edges(cloud.address(), spec, shape, 1) as first:  # what is loaded once
             first.run()

@@ -41,6 +41,7 @@ def run_server(options: argparse.Namespace) -> None:
     local = is_loopback(options.host)
     if options.port_file and not options.port_file.parent.is_dir():
         raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
+    max_message_bytes = options.max_message * 2**20
     scheduler = Scheduler(options.max_sessions)
     host = Host(
         builder=ModelBuilder(
@@ -48,7 +49,7 @@ def run_server(options: argparse.Namespace) -> None:
             device,
             precision=PRECISIONS[options.precision],
             compiled=options.compile,
-            max_message_bytes=options.max_message * 2**20,
+            max_message_bytes=max_message_bytes,
         ),
         scheduler=scheduler,
         max_sessions=options.max_sessions,
@@ -72,9 +73,7 @@ def run_server(options: argparse.Namespace) -> None:
             with written_aside(options.port_file) as aside:
                 aside.write_text(f"{port}\n")
 
-    servicer = SplitTrainingServicer(
-        host, describe(device), max_message_bytes=options.max_message * 2**20
-    )
+    servicer = SplitTrainingServicer(host, describe(device), max_message_bytes=max_message_bytes)
     try:
         asyncio.run(
             serve(

@@ -11,8 +11,8 @@ sft-output    g          g u                   o = a Sigma v + b, residual 0
 stream        h          (h - mu) E            h' = a D + mu, for feed-forward and residual alike
 stream-end    y          (y - mu) E            y' = a D + mu
 
-"sft" is SFT (Shi et al. 2022, Eq. 3) as in the released code, w = u Sigma v the split weight; "svd-
-residual" is the analysis of its Fig. 2. E and D come from the principal components V of a
+"sft" is SFT (Shi et al. 2022, Eq. 3) as in the released code, w = u Sigma v the split weight;
+"svd-residual" is the analysis of its Fig. 2. E and D come from the principal components V of a
 calibration batch and their standard deviations s (`principal_basis`, `balanced_basis`). Sigma is a
 full trainable (R, R) matrix, diagonal only at the start; u, v, E, D, mu train. Models that were
 prepared with decoder layers pass h' or y' through those too.

@@ -1,4 +1,4 @@
-"""Compiled blocks, on the one backend that needs no compiler; the real one where there is g++."""
+"""Compiled blocks, where there is a compiler, and what is said where there is none."""
 
 from __future__ import annotations
 
