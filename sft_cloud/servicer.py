@@ -1,6 +1,7 @@
 """The stream <-> the session: reads requests in order, answers them, turns errors into statuses.
 
-No arithmetic happens here, and none on the event loop.
+No arithmetic happens here, and on the event loop only what takes less than a hop to a thread and
+back.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from sft_cloud import answers
 from sft_cloud.ahead import ahead
 from sft_cloud.failures import as_sft_error
 from sft_cloud.host import Host
+from sft_cloud.scheduler import Turns
 from sft_cloud.session import Session
 from sft_cloud.stored import Event, Finished, Judged, Stepped
 from sft_common import PROTOCOL_VERSION
@@ -139,7 +140,7 @@ class SplitTrainingServicer:
 
     async def _run(self, session: Session, arrivals: Arrivals) -> AsyncIterator[answers.Answer]:
         """Answer requests until close; an apply runs while the next request is on its way."""
-        compute = self._host.scheduler.compute
+        compute = Turns(self._host.scheduler).compute
         applying: asyncio.Future[None] | None = None
         async for (request, numbers), arrived in arrivals:
             if applying is not None:
@@ -147,13 +148,12 @@ class SplitTrainingServicer:
                 applying = None
             match request.WhichOneof("request"):
                 case "step":
-                    work = partial(answers.step, session, request.step, numbers, arrived)
-                    yield await compute(work)
+                    yield await compute(answers.step, session, request.step, numbers, arrived)
                 case "apply":
                     applying = compute(answers.apply, session, request.apply)
                 case "evaluate":
-                    work = partial(answers.evaluate, session, request.evaluate, numbers, arrived)
-                    yield await compute(work)
+                    asked = request.evaluate
+                    yield await compute(answers.evaluate, session, asked, numbers, arrived)
                 case "store":
                     steps = await self._store_and_run(session, request, numbers, arrivals)
                     yield pb.TrainResponse(running=pb.Running(total_steps=steps)), b""

@@ -1,6 +1,7 @@
 """One Train stream: requests go out, replies come in as they come. It knows no tensors.
 
 A thread takes replies off the connection, so that none waits there while this process computes.
+gRPC's own thread hands them to whoever waits, as it reads them: one hop between threads less.
 """
 
 from __future__ import annotations
@@ -72,15 +73,17 @@ class Stream:
         connect_seconds: float,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        self.limit_bytes = self._most = max_message_bytes
+        self.limit_bytes = max_message_bytes
         self._server, self._traffic = server, traffic
         self._channel = connect(server, connect_seconds, max_message_bytes)
         self._outgoing = Outbox(max_message_bytes)
         self._replies: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
-        self._expected = 0
+        self._joiner, self._sizes = Joiner(pb.TrainResponse, max_message_bytes), list[int]()
+        self._expected = self._answered = 0
         self._end: Exception = UnreachableError("the connection was closed here")
-        # Without serializers: gRPC hands on the bytes that pieces.py writes and reads.
-        train: Any = self._channel.stream_stream(f"/{SERVICE}/Train")
+        # Without a serializer: gRPC hands on the bytes that pieces.py writes.
+        path = f"/{SERVICE}/Train"
+        train: Any = self._channel.stream_stream(path, response_deserializer=self._take)
         incoming = train(self._outgoing)
         threading.Thread(target=self._read, args=[incoming], name="replies", daemon=True).start()
 
@@ -141,10 +144,12 @@ class Stream:
         self._outgoing.close()
         self._channel.close()
 
-    def _read(self, incoming: Iterator[bytes]) -> None:
-        """Take replies until the stream ends: never more than were asked for."""
+    def _read(self, taken: Iterator[Exception | bool]) -> None:
+        """Have messages taken until the stream ends."""
         try:
-            self._join(incoming)
+            for outcome in taken:
+                if isinstance(outcome, Exception):
+                    raise outcome
             self._end = UnreachableError(
                 f"the cloud at {self._server} ended the session without a reply"
             )
@@ -157,15 +162,18 @@ class Stream:
         self._replies.put(self._end)
         self._outgoing.close()
 
-    def _join(self, incoming: Iterator[bytes]) -> None:
-        joiner, sizes, whole = Joiner(pb.TrainResponse, self._most), list[int](), 0
-        for raw in incoming:
-            if whole == self._expected:
+    def _take(self, raw: bytes) -> Exception | bool:
+        """Take a message; returns why not, if so: never more replies than were asked for."""
+        try:
+            if self._answered == self._expected:
                 raise ProtocolError(f"the cloud at {self._server} said more than it was asked")
-            sizes.append(len(raw))
-            if (joined := joiner.add(raw)) is not None:
-                self._replies.put(Reply(*joined, time.perf_counter(), sizes))
-                sizes, whole = [], whole + 1
+            self._sizes.append(len(raw))
+            if (joined := self._joiner.add(raw)) is not None:
+                self._replies.put(Reply(*joined, time.perf_counter(), self._sizes))
+                self._sizes, self._answered = [], self._answered + 1
+        except Exception as error:  # gRPC would only log it
+            return error
+        return True
 
     def _explain(self, call: grpc.RpcError) -> Exception:
         error = error_of(call)

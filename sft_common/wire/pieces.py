@@ -13,10 +13,9 @@ from sft_common.errors import LimitError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.wire.framing import PIECE, M, Numbers, read, tensor_of, written
 
-WHOLE_BYTES = 2**20
-"""Numbers up to here travel in the message itself."""
-
-PIECE_BYTES = 2**19
+PIECE_BYTES = 2**20
+"""Numbers up to here travel in the message itself. Half of it takes 1.1 to 1.2 times as long
+(6.5 MB over loopback), a quarter 2 times."""
 
 WAY_OUT = (
     "choose a smaller --batch-size, --max-length or --rank, or raise --max-message on both sides"
@@ -31,7 +30,7 @@ def pieces(message: M, numbers: Numbers = b"") -> Iterator[bytes]:
         message: of the kinds in `SLOTS` if there are numbers; its tensor lacks them.
         numbers: the data of its tensor.
     """
-    if len(numbers) <= WHOLE_BYTES:
+    if len(numbers) <= PIECE_BYTES:
         yield written(message, numbers)
         return
     tensor_of(message).following = len(numbers)

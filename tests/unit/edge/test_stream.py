@@ -150,6 +150,21 @@ def test_a_defect_of_the_reader_is_not_a_silent_wait() -> None:
             stream.receive("running")
 
 
+def test_a_defect_in_taking_a_reply_is_not_a_silent_wait() -> None:
+    def echo(requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
+        for _ in requests:
+            yield RUNNING
+
+    def torn(_: bytes) -> None:
+        raise ValueError("torn reply")
+
+    with stream_to(echo) as stream:
+        stream._joiner.add = torn  # type: ignore[method-assign, assignment]
+        stream.send(RUN)
+        with pytest.raises(InternalError, match="reading from the cloud failed: torn reply"):
+            stream.receive("running")
+
+
 def test_a_message_over_the_limit_is_not_sent() -> None:
     def silent(requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
         yield from ()

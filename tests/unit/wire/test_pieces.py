@@ -9,7 +9,7 @@ from sft_common.errors import LimitError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.wire.codec import tensor_from_parts, tensor_to_parts
 from sft_common.wire.framing import written
-from sft_common.wire.pieces import PIECE_BYTES, WHOLE_BYTES, Joiner, pieces
+from sft_common.wire.pieces import PIECE_BYTES, Joiner, pieces
 
 LIMIT = 2**23
 
@@ -26,15 +26,15 @@ def joiner() -> Joiner[pb.TrainRequest]:
     return Joiner(pb.TrainRequest, LIMIT)
 
 
-SIZES = [1, WHOLE_BYTES, WHOLE_BYTES + 1, 3 * PIECE_BYTES, 3 * PIECE_BYTES + 1, LIMIT]
+SIZES = [1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 3 * PIECE_BYTES + 1, LIMIT]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_tensor_is_whole_again(size: int) -> None:
     data = torch.randint(0, 256, [size], dtype=torch.uint8).numpy().tobytes()
     sent = list(pieces(step(), memoryview(data)))
-    assert len(sent) == (1 if size <= WHOLE_BYTES else 1 + -(-size // PIECE_BYTES))
-    assert max(map(len, sent)) <= WHOLE_BYTES + 100
+    assert len(sent) == (1 if size <= PIECE_BYTES else 1 + -(-size // PIECE_BYTES))
+    assert max(map(len, sent)) <= PIECE_BYTES + 100
     join = joiner()
     for _ in range(2):  # nothing is left over from the first
         *before, last = (join.add(raw) for raw in sent)
@@ -61,14 +61,14 @@ def test_pieces_may_be_written_by_others() -> None:
 
 
 def test_a_tensor_takes_the_memory_of_its_pieces_over() -> None:
-    activation_TW = torch.randn(WHOLE_BYTES // 4, 2)
+    activation_TW = torch.randn(PIECE_BYTES // 4, 2)
     tensor, numbers = tensor_to_parts(activation_TW)
     request = pb.TrainRequest(step=pb.Step(activation=tensor))
     join = joiner()
     *_, whole = (join.add(raw) for raw in pieces(request, numbers))
     assert whole is not None
     message, joined = whole
-    found = tensor_from_parts(message.step.activation, joined, (WHOLE_BYTES // 4, 2), "it")
+    found = tensor_from_parts(message.step.activation, joined, (PIECE_BYTES // 4, 2), "it")
     assert torch.equal(found, activation_TW)
     assert isinstance(joined, memoryview)
     joined[0] = 255 - joined[0]
