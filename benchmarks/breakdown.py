@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.programs import LocalCloud, command, last_line, on_core
-from benchmarks.report import Benchmark, Figure, Found
+from benchmarks.report import Benchmark, Figure, Found, progress
 from benchmarks.step import BATCH_SIZE, both_cores
 from benchmarks.step_edges import PADDED, write_bert_base
 from sft_common.config import ENCODINGS
@@ -112,8 +112,9 @@ def measure(options: argparse.Namespace) -> Found:
         write_rows(options.data, folder / "data", steps)
         serve = command("sft_cloud", "serve", "--cpu", "--grace", 1)
         with LocalCloud(folder, on_core(cloud_core, serve)) as cloud:
-            for _ in range(rounds):
+            for number in range(1, rounds + 1):
                 for encoding in encodings:
+                    progress(f"{encoding}, round {number} of {rounds}")
                     taken = run(folder, cloud.address(), edge, options.cut, encoding)
                     found[encoding].append(taken)
     figures = [figure for name, each in found.items() for figure in figures_of(name, each)]

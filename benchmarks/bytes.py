@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.link import LOOPBACK, linked
 from benchmarks.null_cloud import null_cloud, null_shape, null_spec
-from benchmarks.report import Benchmark, Figure, Found
+from benchmarks.report import Benchmark, Figure, Found, progress
 from sft_common.config import ENCODINGS
 from sft_common.model.sources import DEMO_MODEL, find_model
 from sft_common.model.tokenizer import load_tokenizer
@@ -109,6 +109,7 @@ def epoch_of(lengths: Sequence[int]) -> list[list[int]]:
 
 def count(way: Way, batches: Sequence[Sequence[int]]) -> Counted:
     """Send an epoch through a relay that counts."""
+    progress(way.name)
     sent = [[PADDED] * len(batch) if way.padded else list(batch) for batch in batches]
     most = max(map(sum, sent))
     activation_TW = torch.randn(most, way.width)

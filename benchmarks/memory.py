@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.driven import Driven
 from benchmarks.null_cloud import null_cloud
 from benchmarks.processes import peak_bytes
-from benchmarks.report import Benchmark, Figure, Found
+from benchmarks.report import Benchmark, Figure, Found, progress
 from benchmarks.step import BATCH_SIZE
 from benchmarks.step_edges import PADDED, write_bert_base
 
@@ -50,6 +50,7 @@ def measure(options: argparse.Namespace) -> Found:
         where = ["--model", str(model), "--lengths", str(lengths), "--rank", "8"]
 
         def edge(name: str, layer: int) -> int:
+            progress(f"{name}, split layer {layer}")
             words = [*where, "--server", f"127.0.0.1:{port}", "--split-layer", str(layer)]
             program = [sys.executable, "-m", "benchmarks.step_edges", name]
             return peak_of([*program, *words], STEPS, folder)

@@ -30,7 +30,7 @@ from benchmarks.driven import Driven
 from benchmarks.link import Link, linked
 from benchmarks.null_cloud import null_cloud, null_shape, null_spec
 from benchmarks.processes import peak_bytes, processor_seconds
-from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio
+from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio, progress
 from sft_common.wire.pieces import PIECE_BYTES
 from sft_edge.client import GrpcSession
 
@@ -193,6 +193,7 @@ def lockstep(raw_port: int, bare_port: int, port: int, rounds: int) -> Iterator[
         closing(Edge(port)) as edge,
     ):
         for name, size in SIZES.items():
+            progress(f"{name} in lockstep")
             repeats = max(1, min(50, 2_000_000 // size))
 
             def mean(
@@ -211,6 +212,7 @@ def lockstep(raw_port: int, bare_port: int, port: int, rounds: int) -> Iterator[
 
 def far(raw_port: int, bare_port: int, port: int, rounds: int) -> Iterator[Figure]:
     """Yield the ratios over a link with delay."""
+    progress(f"over {FAR.name}")
     size = SIZES["270 kB"]
     with (
         linked(FAR, raw_port) as raw_link,
@@ -264,6 +266,7 @@ def side_by_side(edges: Sequence[Edge], size: int, steps: int, *, in_flight: int
 
 def many(port: int, pid: int, rounds: int) -> Iterator[Figure]:
     """Yield the cloud's processor time for a step at many streams over that at one."""
+    progress(f"{STREAMS} streams")
     size, steps = SIZES["8 kB"], 40 * STREAMS
     with edges_on(port, 1) as one, edges_on(port, STREAMS) as all_of_them:
 
@@ -282,6 +285,7 @@ def many(port: int, pid: int, rounds: int) -> Iterator[Figure]:
 
 def memory(in_flight: int) -> Figure:
     """Return by how many payloads of each stream a fresh cloud grows."""
+    progress("memory")
     size = SIZES["6.5 MB"]
     with null_cloud() as (port, pid), edges_on(port, LARGE_STREAMS) as edges:
         side_by_side(edges, SIZES["8 kB"], 3)

@@ -118,6 +118,11 @@ class Benchmark:
                 aside.write_text(json.dumps(result, indent=1) + "\n")
 
 
+def progress(text: str) -> None:
+    """Say what is measured now, beside the figures."""
+    print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
 def show(figures: Sequence[Figure]) -> None:
     """Print figures beside their goals."""
     rows = [figure.words() for figure in figures]

@@ -27,7 +27,7 @@ import torch
 from benchmarks.driven import Driven
 from benchmarks.processes import resident_bytes
 from benchmarks.programs import LocalCloud, command, on_core
-from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio
+from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio, progress
 from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
@@ -175,6 +175,7 @@ def measure_at(
     count: int, options: argparse.Namespace, beside: Callable[[], float], core: int
 ) -> At:
     """Run so many edges on a fresh cloud."""
+    progress(f"{count} edges")
     model = pretrained()
     spec, shape = spec_of(model, options.split_layer), shape_of(model.config)
     serve = command("sft_cloud", "serve", "--cpu", "--max-sessions", count + 1)

@@ -34,7 +34,7 @@ from benchmarks.driven import Driven
 from benchmarks.link import LINKS, Link
 from benchmarks.null_cloud import Device
 from benchmarks.programs import LocalCloud
-from benchmarks.report import Benchmark, Figure, Found, in_turn
+from benchmarks.report import Benchmark, Figure, Found, in_turn, progress
 from benchmarks.step_edges import write_bert_base
 from benchmarks.tunnel import CLOUD_IP, Tunnel, tunnel
 from sft_common.errors import ConfigError
@@ -151,6 +151,7 @@ def chosen_batches(lengths: Sequence[int], count: int) -> list[list[int]]:
 
 def device_on_the_edge(arena: Arena) -> Device:
     """Return how long the cloud's share takes on the edge's core: a line through its batches."""
+    progress("the cloud's share on the edge's core")
     with arena.edge("device") as edge:
         edge.ask("0")
         asked = [number for _ in range(REPEATS) for number in range(BATCHES)]
@@ -191,6 +192,7 @@ def measure_links(
     arena.tunnel.become(links[0])
     with contenders(arena, device, infinite=infinite) as edges:
         for link in links:
+            progress(f"cloud {'infinitely fast' if infinite else 'emulated'}, {link.name}")
             arena.tunnel.become(link)
             chosen[link.name] = int(edges["defaults"].ask(f"tune {BATCHES}"))
             found[link.name] = {name: [] for name in edges}
