@@ -125,7 +125,7 @@ class Run:
             "--split-layer": self.split_layer,
             "--rank": self.rank,
             "--edge": None if self.edge == "trained" else self.edge,
-            "--encoding": None if self.encoding == "float32" else encoding,
+            "--encoding": encoding,
             "--grad-encoding": gradient_encoding or None,
             "--seed": self.seed,
             "--epochs": self.epochs,

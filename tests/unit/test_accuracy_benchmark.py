@@ -132,8 +132,8 @@ class TestGrid:
             extra="--batch-size 16",
         )
         assert " ".join(run.arguments()) == (
-            "--task rte --cut none --split-layer 5 --seed 1 --epochs 4 --eval-examples 9 "
-            "--batch-size 16"
+            "--task rte --cut none --split-layer 5 --encoding float32 --seed 1 --epochs 4 "
+            "--eval-examples 9 --batch-size 16"
         )
 
     def test_an_edge_can_be_frozen(self) -> None:
