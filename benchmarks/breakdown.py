@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.programs import LocalCloud, command, last_line, on_core
+from benchmarks.programs import LocalCloud, both_cores, command, last_line, on_core
 from benchmarks.report import Benchmark, Figure, Found, progress
-from benchmarks.step import BATCH_SIZE, both_cores
+from benchmarks.step import BATCH_SIZE
 from benchmarks.step_edges import PADDED, write_bert_base
 from sft_common.config import ENCODINGS
 from sft_common.errors import SftError

@@ -69,7 +69,7 @@ def null_spec(
     *,
     encoding: str = "float32",
     gradient_encoding: str = "float32",
-    device: Device = Device(),  # noqa: B008 - it is frozen
+    device: Device = Device(),
 ) -> SessionSpec:
     """Return what to open a session with.
 

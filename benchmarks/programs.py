@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from sft_common.errors import UnreachableError
+from sft_common.errors import ConfigError, UnreachableError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -94,6 +94,18 @@ def command(module: str, *arguments: object) -> list[str]:
 def on_core(core: int, program: Sequence[str]) -> list[str]:
     """Return a command line with one core, and one thread of torch, to itself."""
     return ["env", "OMP_NUM_THREADS=1", "taskset", "-c", str(core), *program]
+
+
+def both_cores() -> tuple[int, int]:
+    """Return the core of the edge and that of everything else.
+
+    Raises:
+        ConfigError: this process may use one core only.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise ConfigError("edge and cloud need a core each; this process may use one")
+    return cores[0], cores[-1]
 
 
 def last_line(text: str) -> str:

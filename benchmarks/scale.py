@@ -26,12 +26,11 @@ import torch
 
 from benchmarks.driven import Driven
 from benchmarks.processes import resident_bytes
-from benchmarks.programs import LocalCloud, command, on_core
+from benchmarks.programs import LocalCloud, both_cores, command, on_core
 from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio, progress
 from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
-from sft_common.errors import ConfigError
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.sources import DEMO_MODEL, find_model
@@ -196,16 +195,14 @@ def measure_at(
 
 def measure(options: argparse.Namespace) -> Found:
     """Measure every number of edges."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise ConfigError("edges and cloud need a core each; this process may use one")
-    os.sched_setaffinity(0, cores[:-1])
+    edge, core = both_cores()
+    os.sched_setaffinity(0, {edge})
     torch.set_num_threads(1)
     found: list[At] = []
     with tempfile.TemporaryDirectory(prefix="sft-bare-") as place:
-        with bare(cores[-1], options.split_layer, Path(place)) as beside:
+        with bare(core, options.split_layer, Path(place)) as beside:
             for count in QUICK_EDGES if options.quick else EDGES:
-                found.append(measure_at(count, options, beside, cores[-1]))
+                found.append(measure_at(count, options, beside, core))
     figures = [figure for at in found for figure in at.figures()]
     return Found(figures, {"at": [asdict(at) for at in found]})
 

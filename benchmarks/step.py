@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -33,11 +32,10 @@ from benchmarks.bytes import sst2_lengths
 from benchmarks.driven import Driven
 from benchmarks.link import LINKS, Link
 from benchmarks.null_cloud import Device
-from benchmarks.programs import LocalCloud
+from benchmarks.programs import LocalCloud, both_cores
 from benchmarks.report import Benchmark, Figure, Found, in_turn, progress
 from benchmarks.step_edges import write_bert_base
 from benchmarks.tunnel import CLOUD_IP, Tunnel, tunnel
-from sft_common.errors import ConfigError
 from sft_common.plan import Plan, epoch_batches
 from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
 
@@ -80,7 +78,7 @@ class Arena:
         write_bert_base(self._model)
         self._lengths.write_text(json.dumps(batches))
 
-    def edge(self, name: str, *, server: str = "", device: Device = Device()) -> Driven:  # noqa: B008
+    def edge(self, name: str, *, server: str = "", device: Device = Device()) -> Driven:
         """Return a contender that does not run yet."""
         options = self.options
         ours = name in ("edge alone", "defaults")
@@ -127,18 +125,6 @@ class Arena:
         ways = dict.fromkeys(("TP_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), self.tunnel.device(end))
         environment = {**ways, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder)}
         return Driven(self._at(end, command), self.folder / f"{name}.log", environment)
-
-
-def both_cores() -> tuple[int, int]:
-    """Return the core of the edge and that of everything else.
-
-    Raises:
-        ConfigError: this process may use one core only.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise ConfigError("edge and tunnel need a core each; this process may use one")
-    return cores[0], cores[-1]
 
 
 def chosen_batches(lengths: Sequence[int], count: int) -> list[list[int]]:

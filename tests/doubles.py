@@ -31,7 +31,7 @@ def open_session(
     head: str = "sequence-classification",
     num_labels: int = 2,
     precision: torch.dtype = torch.float32,
-    optimizer: OptimizerSpec = OptimizerSpec(),  # noqa: B008
+    optimizer: OptimizerSpec = OptimizerSpec(),
     bucket: int = 1,
     encoding: str = "float32",
     device: torch.device = CPU,
