@@ -41,7 +41,7 @@ from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
 
 BATCH_SIZE = 32
 
-BATCHES, REPEATS = 5, 3
+BATCHES, QUICK_BATCHES, REPEATS = 5, 2, 3
 """How many batches, from short to long; how often each is taken on each link."""
 
 RPC_PORT, HIVEMIND_PORT = 29_500, 29_501
@@ -74,6 +74,7 @@ class Arena:
         batches: Sequence[Sequence[int]],
     ) -> None:
         self.folder, self.tunnel, self.options = folder, between, options
+        self.batches = len(batches)
         self._model, self._lengths = folder / "bert-base", folder / "lengths.json"
         write_bert_base(self._model)
         self._lengths.write_text(json.dumps(batches))
@@ -140,7 +141,7 @@ def device_on_the_edge(arena: Arena) -> Device:
     progress("the cloud's share on the edge's core")
     with arena.edge("device") as edge:
         edge.ask("0")
-        asked = [number for _ in range(REPEATS) for number in range(BATCHES)]
+        asked = [number for _ in range(REPEATS) for number in range(arena.batches)]
         found = np.array([json.loads(edge.ask(str(number))) for number in asked])
     tokens, step, update = found.T
     token, fixed = np.polyfit(tokens, step, 1)
@@ -180,9 +181,9 @@ def measure_links(
         for link in links:
             progress(f"cloud {'infinitely fast' if infinite else 'emulated'}, {link.name}")
             arena.tunnel.become(link)
-            chosen[link.name] = int(edges["defaults"].ask(f"tune {BATCHES}"))
+            chosen[link.name] = int(edges["defaults"].ask(f"tune {arena.batches}"))
             found[link.name] = {name: [] for name in edges}
-            for number in [0, *range(BATCHES)]:  # the first is warm-up
+            for number in [0, *range(arena.batches)]:  # the first is warm-up
                 takes = {
                     name: (lambda edge=edge, n=number: float(edge.ask(str(n))))
                     for name, edge in edges.items()
@@ -231,7 +232,8 @@ def figures_of(found: Taken, factor: float, repeats: int) -> Iterator[Figure]:
 def measure(options: argparse.Namespace) -> Found:
     """Measure every factor on every link."""
     repeats, links = (1, QUICK_LINKS) if options.quick else (options.repeats, STEPS_LINKS)
-    batches = chosen_batches(sst2_lengths(options.data), BATCHES)
+    count = QUICK_BATCHES if options.quick else BATCHES
+    batches = chosen_batches(sst2_lengths(options.data), count)
     figures: list[Figure] = []
     more: dict[str, Any] = {"lengths": batches}
     if not options.hivemind:
