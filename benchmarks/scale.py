@@ -186,7 +186,7 @@ def measure_at(
             first.run()
         before = resident_bytes(cloud.pid)
         with Edges(cloud.address(), spec, shape, count) as edges:
-            rounds = 1 if options.quick else 5
+            rounds = 1 if options.quick else 3
             found = in_turn({"edges": edges.run, "bare": beside}, rounds)
             grown = (resident_bytes(cloud.pid) - before) / count
     rate = median_ratio(found["bare"], found["edges"])
