@@ -1,7 +1,7 @@
 """Messages <-> the session: what each request of a stream asks of it, and the answer.
 
-All of it runs on the device's thread, or on one for files. `numbers` are those of the request's
-tensor, which its message lacks.
+All of it runs on a thread, the device's or one for files, or on the event loop if it is known to be
+short. `numbers` are those of the request's tensor, which its message lacks.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
     )
     result.cloud_time.CopyFrom(watch.time())
     return pb.TrainResponse(step_result=result), data
+
+
+def padded_tokens(message: pb.Step | pb.Evaluate) -> int:
+    """Return how many tokens a batch has with its padding, at least 1; nothing is checked yet."""
+    return max(1, len(message.lengths) * max(message.lengths, default=0))
 
 
 def apply(session: Session, message: pb.Apply) -> None:

@@ -1,7 +1,7 @@
 """Who gets the device next: one worker thread, first come first served. It knows no tensors.
 
-A stream whose work is short does it on the event loop while nobody waits for the device: two hops
-between threads would take longer.
+A stream's work that is known to be short is done on the event loop while no thread is busy: a hop
+to a thread and back would take as long.
 
 Loading and keeping models runs beside it, each session on a thread of its own, so that neither a
 slow hub nor a slow disk holds up anybody else.
@@ -10,19 +10,17 @@ slow hub nor a slow disk holds up anybody else.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 SHORT_SECONDS = 0.002
-"""Work that took less the last time may run on the event loop."""
+"""Work that will take less may run on the event loop."""
 
 
 class Scheduler:
@@ -30,30 +28,33 @@ class Scheduler:
 
     Args:
         max_sessions: sessions that may load or keep a model at once.
+        short_seconds: what `Turns` may do on the event loop; 0: nothing.
     """
 
-    def __init__(self, max_sessions: int) -> None:
+    def __init__(self, max_sessions: int, *, short_seconds: float = SHORT_SECONDS) -> None:
+        self.short_seconds = short_seconds
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._queued: deque[Future[Any]] = deque()
+        self._busy: set[Future[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._files = ThreadPoolExecutor(max_sessions, thread_name_prefix="files")
 
     def compute(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Queue work for the device; the future holds its result."""
-        queued = self._device.submit(work, *args, **kwargs)
-        self._queued.append(queued)
-        return asyncio.wrap_future(queued)
+        return self._followed(self._device.submit(work, *args, **kwargs))
 
     @property
     def idle(self) -> bool:
-        """Whether the device has nothing to do."""
-        while self._queued and self._queued[0].done():
-            self._queued.popleft()
-        return not self._queued
+        """Whether no thread has anything to do, not even a model to load."""
+        return not self._busy
 
     def files(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Start reading or writing of models; the future holds its result."""
-        return asyncio.wrap_future(self._files.submit(work, *args, **kwargs))
+        return self._followed(self._files.submit(work, *args, **kwargs))
+
+    def _followed(self, started: Future[R]) -> asyncio.Future[R]:
+        self._busy.add(started)
+        started.add_done_callback(self._busy.discard)  # before whoever awaits it goes on
+        return asyncio.wrap_future(started)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Let a coroutine run on after the caller has gone."""
@@ -65,6 +66,13 @@ class Scheduler:
         """End the threads; a fetch from a hub that still runs is not waited for."""
         self._device.shutdown()
         self._files.shutdown(wait=False, cancel_futures=True)
+
+
+class Took(NamedTuple):
+    """What a kind of work needed the last time."""
+
+    seconds: float
+    size: int
 
 
 class Turns:
@@ -79,23 +87,42 @@ class Turns:
         self, scheduler: Scheduler, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._scheduler, self._clock = scheduler, clock
-        self._took: dict[Callable[..., Any], float] = {}
+        self._took: dict[Callable[..., Any], Took] = {}
 
-    def compute(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
-        """Do work at once if it is known to be short, else queue it; the future has the result."""
-        timed = partial(self._timed, work, *args, **kwargs)
-        if self._took.get(work, math.inf) >= SHORT_SECONDS or not self._scheduler.idle:
+    def compute(
+        self, size: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[R]:
+        """Do work at once if it is known to be short, else queue it; the future has the result.
+
+        Args:
+            size: of the work; twice of it may take up to four times as long, as attention does.
+            work: what to do.
+            args: what with.
+            kwargs: the same.
+        """
+        timed = partial(self._timed, size, work, *args, **kwargs)
+        if not (self._is_short(size, work) and self._scheduler.idle):
             return self._scheduler.compute(timed)
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         try:
             done.set_result(timed())
         except Exception as error:
             done.set_exception(error)
-        return done
+        try:
+            return done
+        finally:
+            del done  # or an error would hold it, by this frame, and all that it was about
 
-    def _timed(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _is_short(self, size: int, work: Callable[..., Any]) -> bool:
+        took = self._took.get(work)
+        if took is None:
+            return False
+        seconds = took.seconds * max(1.0, size / took.size) ** 2
+        return seconds < self._scheduler.short_seconds
+
+    def _timed(self, size: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         begin = self._clock()
         try:
             return work(*args, **kwargs)
         finally:
-            self._took[work] = self._clock() - begin
+            self._took[work] = Took(self._clock() - begin, size)

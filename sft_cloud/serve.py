@@ -14,7 +14,7 @@ from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import check_compiler
 from sft_cloud.device import PRECISIONS, choose_device, describe
 from sft_cloud.host import Host
-from sft_cloud.scheduler import Scheduler
+from sft_cloud.scheduler import SHORT_SECONDS, Scheduler
 from sft_cloud.server import serve
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_cloud.store import Store
@@ -42,7 +42,9 @@ def run_server(options: argparse.Namespace) -> None:
     if options.port_file and not options.port_file.parent.is_dir():
         raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
     max_message_bytes = options.max_message * 2**20
-    scheduler = Scheduler(options.max_sessions)
+    # A batch of another shape may have to be compiled, which nobody can know before.
+    short_seconds = 0.0 if options.compile else SHORT_SECONDS
+    scheduler = Scheduler(options.max_sessions, short_seconds=short_seconds)
     host = Host(
         builder=ModelBuilder(
             ModelCatalog(_existing(options.model), trust_paths=local),

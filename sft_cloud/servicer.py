@@ -1,7 +1,6 @@
 """The stream <-> the session: reads requests in order, answers them, turns errors into statuses.
 
-No arithmetic happens here, and on the event loop only what takes less than a hop to a thread and
-back.
+No arithmetic is written here; the event loop does some if it is short (scheduler.py).
 """
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ class SplitTrainingServicer:
                     yield response
 
     async def _run(self, session: Session, arrivals: Arrivals) -> AsyncIterator[answers.Answer]:
-        """Answer requests until close; an apply runs while the next request is on its way."""
+        """Answer requests until close; a long apply runs while the next request is on its way."""
         compute = Turns(self._host.scheduler).compute
         applying: asyncio.Future[None] | None = None
         async for (request, numbers), arrived in arrivals:
@@ -148,12 +147,15 @@ class SplitTrainingServicer:
                 applying = None
             match request.WhichOneof("request"):
                 case "step":
-                    yield await compute(answers.step, session, request.step, numbers, arrived)
+                    step = request.step
+                    size = answers.padded_tokens(step)
+                    yield await compute(size, answers.step, session, step, numbers, arrived)
                 case "apply":
-                    applying = compute(answers.apply, session, request.apply)
+                    applying = compute(1, answers.apply, session, request.apply)
                 case "evaluate":
                     asked = request.evaluate
-                    yield await compute(answers.evaluate, session, asked, numbers, arrived)
+                    size = answers.padded_tokens(asked)
+                    yield await compute(size, answers.evaluate, session, asked, numbers, arrived)
                 case "store":
                     steps = await self._store_and_run(session, request, numbers, arrivals)
                     yield pb.TrainResponse(running=pb.Running(total_steps=steps)), b""

@@ -159,8 +159,8 @@ class Stream:
             self._end = error
         except Exception as error:
             self._end = InternalError(f"reading from the cloud failed: {first_line(error)}")
-        self._replies.put(self._end)
         self._outgoing.close()
+        self._replies.put(self._end)
 
     def _take(self, raw: bytes) -> Exception | bool:
         """Take a message; returns why not, if so: never more replies than were asked for."""

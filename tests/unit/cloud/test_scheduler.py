@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from sft_cloud.scheduler import SHORT_SECONDS, Scheduler, Turns
+
+DEVICE = "device_0"
 
 
 class Clock:
@@ -31,12 +35,12 @@ def scheduler() -> Iterator[Scheduler]:
 def taking(clock: Clock, seconds: float) -> str:
     """Work of that length; returns the thread that does it."""
     clock.now += seconds
-    return threading.current_thread().name.split("_")[0]
+    return threading.current_thread().name
 
 
-def run(story: Callable[[], Awaitable[None]]) -> None:
+def run(story: Callable[[str], Awaitable[None]]) -> None:
     async def main() -> None:
-        await story()
+        await story(threading.current_thread().name)
 
     asyncio.run(asyncio.wait_for(main(), 60))
 
@@ -45,23 +49,50 @@ def test_work_that_was_short_the_last_time_stays_on_the_loop(scheduler: Schedule
     clock = Clock()
     turns = Turns(scheduler, clock)
 
-    async def story() -> None:
-        here = threading.current_thread().name
+    async def story(loop: str) -> None:
         threads = []
         for seconds in (0.0, 0.0, 1.0, 0.0, 0.0):
-            threads.append(await turns.compute(taking, clock, seconds))
-        assert threads == ["device", here, here, "device", here]
+            threads.append(await turns.compute(1, taking, clock, seconds))
+        assert threads == [DEVICE, loop, loop, DEVICE, loop]
 
     run(story)
 
 
-def test_what_takes_as_long_as_a_hop_pays_is_long(scheduler: Scheduler) -> None:
+def test_the_limit_itself_is_long(scheduler: Scheduler) -> None:
     clock = Clock()
     turns = Turns(scheduler, clock)
 
-    async def story() -> None:
+    async def story(loop: str) -> None:
         for _ in range(3):
-            assert await turns.compute(taking, clock, SHORT_SECONDS) == "device"
+            assert await turns.compute(1, taking, clock, SHORT_SECONDS) == DEVICE
+
+    run(story)
+
+
+def test_a_scheduler_may_keep_everything_off_the_loop() -> None:
+    """With torch.compile a short step says nothing of the next."""
+    scheduler, clock = Scheduler(1, short_seconds=0), Clock()
+    turns = Turns(scheduler, clock)
+
+    async def story(loop: str) -> None:
+        for _ in range(3):
+            assert await turns.compute(1, taking, clock, 0.0) == DEVICE
+
+    run(story)
+    scheduler.close()
+
+
+def test_a_larger_batch_is_not_taken_for_as_short_as_a_small_one(scheduler: Scheduler) -> None:
+    """One of a single token must not bring the next, of thousands, onto the loop."""
+    clock, small, seconds = Clock(), 10, SHORT_SECONDS / 5
+    turns = Turns(scheduler, clock)
+
+    async def story(loop: str) -> None:
+        assert await turns.compute(small, taking, clock, seconds) == DEVICE
+        assert await turns.compute(small, taking, clock, seconds) == loop
+        assert await turns.compute(2 * small, taking, clock, seconds) == loop
+        assert await turns.compute(1, taking, clock, seconds) == loop
+        assert await turns.compute(3, taking, clock, seconds) == DEVICE
 
     run(story)
 
@@ -74,54 +105,90 @@ def test_each_kind_of_work_is_known_by_itself(scheduler: Scheduler) -> None:
     def update() -> str:
         return taking(clock, 0.0)
 
-    async def story() -> None:
+    async def story(loop: str) -> None:
         for _ in range(3):
-            assert await turns.compute(taking, clock, 1.0) == "device"
-            last = await turns.compute(update)
-        assert last == threading.current_thread().name
+            assert await turns.compute(1, taking, clock, 1.0) == DEVICE
+            last = await turns.compute(1, update)
+        assert last == loop
 
     run(story)
 
 
-def test_short_work_waits_its_turn_behind_what_the_device_has_to_do(scheduler: Scheduler) -> None:
-    clock = Clock()
-    turns = Turns(scheduler, clock)
+@pytest.mark.parametrize("kind", ["compute", "files"])
+def test_short_work_goes_to_the_device_while_a_thread_is_busy(
+    scheduler: Scheduler, kind: str
+) -> None:
+    """Behind what the device has to do; beside a model that is loaded, whose locks it may need."""
+    turns = Turns(scheduler, Clock())
     go, order = threading.Event(), list[str]()
 
     def long() -> None:
         go.wait(60)
         order.append("long")
 
-    def short() -> None:
+    def short() -> str:
         order.append("short")
+        return threading.current_thread().name
 
-    async def story() -> None:
-        await turns.compute(short)
-        first = scheduler.compute(long)
-        cancelled = scheduler.compute(order.append, "cancelled")
-        second = turns.compute(short)
+    async def story(loop: str) -> None:
+        await turns.compute(1, short)
+        first = getattr(scheduler, kind)(long)
+        cancelled = getattr(scheduler, kind)(order.append, "cancelled")
+        second = turns.compute(1, short)
         cancelled.cancel()
         await asyncio.sleep(0)
-        third = turns.compute(short)
-        assert not second.done() and not third.done()
+        third = turns.compute(1, short)
+        if kind == "compute":
+            await asyncio.sleep(0.05)
+            assert not second.done() and not third.done()
+        else:
+            assert await second == await third == DEVICE
         go.set()
         await asyncio.gather(first, second, third)
-        assert order == ["short", "long", "short", "short"]
-        assert scheduler.idle
-        assert turns.compute(short).done()
+        assert "cancelled" not in order
+        assert await turns.compute(1, short) == loop
 
     run(story)
 
 
-def test_an_error_is_raised_where_the_work_is_awaited(scheduler: Scheduler) -> None:
+def test_what_was_done_is_not_kept(scheduler: Scheduler) -> None:
+    """Nor its result: of a step that is a whole gradient."""
+    clock = Clock()
+    turns = Turns(scheduler, clock)
+
+    async def story(loop: str) -> None:
+        for _ in range(20):
+            await turns.compute(1, taking, clock, 1.0)
+            await scheduler.files(taking, clock, 1.0)
+        assert not scheduler._busy
+
+    run(story)
+
+
+def test_an_error_is_raised_where_the_work_is_awaited_and_holds_nothing(
+    scheduler: Scheduler,
+) -> None:
+    """A session that failed gives its memory back without waiting for a garbage collection."""
     turns = Turns(scheduler, Clock())
 
-    def broken() -> None:
-        raise ValueError("no such step")
+    class Model:
+        """What the work is about."""
 
-    async def story() -> None:
-        for _ in range(2):  # on the device's thread, then on the loop
-            with pytest.raises(ValueError, match="no such step"):
-                await turns.compute(broken)
+    def broken(model: Model) -> None:
+        raise ValueError(threading.current_thread().name)
 
-    run(story)
+    async def story(loop: str) -> None:
+        for where in (DEVICE, loop):
+            model = Model()
+            alive = weakref.ref(model)
+            with pytest.raises(ValueError, match=where):
+                await turns.compute(1, broken, model)
+            del model
+            await asyncio.sleep(0.05)  # a thread may still be putting its work away
+            assert alive() is None
+
+    gc.disable()
+    try:
+        run(story)
+    finally:
+        gc.enable()
