@@ -80,7 +80,7 @@ def ways() -> Iterator[Way]:
     """Yield plain split learning first, then everything that is set beside it."""
     yield Way(name="plain split learning, padded to 66", width=HIDDEN, padded=True)
     yield Way(name="plain split learning", width=HIDDEN)
-    yield Way(name=DEFAULTS, width=USUAL[CUT].rank, encoding=USUAL[CUT].encoding)
+    yield Way(name=DEFAULTS, width=USUAL[CUT].upper, encoding=USUAL[CUT].encoding)
     for rank in RANKS:
         yield Way(name=f"rank {rank}, float32, padded to 66", width=rank, padded=True)
         for encoding in ENCODINGS:

@@ -267,7 +267,7 @@ if __name__ == "__main__":
     add("--repeats", type=int, default=REPEATS, metavar="N", help="of each batch on each link")
     add("--split-layer", type=int, default=2)
     add("--cut", default=CUT)
-    add("--rank", type=int, default=60, help="60: 32 bytes a token in int4")
+    add("--rank", type=int, default=USUAL[CUT].lower, help="60: 32 bytes a token in int4")
     add("--encoding", default=USUAL[CUT].encoding)
     add("--grad-encoding", default=USUAL[CUT].encoding)
     add("--micro-batches", default=str(MICRO_BATCHES))

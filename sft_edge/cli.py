@@ -148,8 +148,9 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
         "--rank",
         type=int,
         metavar="R",
-        help=f"numbers per token (default: as prepared, else {USUAL[CUT].rank} for {CUT} cuts, "
-        f"{USUAL['sft'].rank} for others); cut none has none",
+        help=f"numbers per token (default: as prepared, else for {CUT} cuts {USUAL[CUT].upper} in "
+        f"the upper half of the blocks and {USUAL[CUT].lower} in the lower, {USUAL['sft'].upper} "
+        "for others); cut none has none",
     )
 
 

@@ -170,16 +170,19 @@ def _task(options: argparse.Namespace) -> Task:
 def _split(options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec | None) -> SplitSpec:
     """Return the cut asked for; what was not said is as the model was prepared, else as usual."""
     cut = options.cut or (prepared.cut if prepared else CUT)
-    usual = prepared or SplitSpec(
-        cut=cut,
-        split_layer=max(1, shape.blocks - 1),
-        rank=min(USUAL[cut].rank, shape.hidden) if cut in USUAL else 1,
-    )
+    layer = options.split_layer
+    if layer is None:
+        layer = prepared.split_layer if prepared else max(1, shape.blocks - 1)
+    rank = options.rank
+    if rank is None and prepared:
+        rank = prepared.rank
+    if rank is None:
+        rank = USUAL[cut].rank(layer, shape) if cut in USUAL else 1
     split = SplitSpec(
         cut=cut,
-        split_layer=usual.split_layer if options.split_layer is None else options.split_layer,
-        rank=usual.rank if options.rank is None else options.rank,
-        decoder_layers=usual.decoder_layers if cut == usual.cut else 0,
+        split_layer=layer,
+        rank=rank,
+        decoder_layers=prepared.decoder_layers if prepared and cut == prepared.cut else 0,
     )
     split.check(shape)
     return split
