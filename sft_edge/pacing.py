@@ -7,6 +7,10 @@ turn, at the beginning of a run. It knows no learner and no clock.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean, linear_regression, median
+from typing import NamedTuple
+
 AUTO = "auto"
 """What a person types to have the number found."""
 
@@ -15,8 +19,21 @@ CANDIDATES = (1, 2, 4, 8)
 WARM_UP = 2
 """First steps, which do not count: caches are cold, memory is not there yet."""
 
-ROUNDS = 4
+ROUNDS = 8
 """Steps that each candidate is tried."""
+
+FITS = 10
+"""How often line and costs are fitted in turn."""
+
+
+class Tried(NamedTuple):
+    """A step that was measured."""
+
+    parts: int
+    """Into how many parts it was cut."""
+
+    tokens: int
+    seconds: float
 
 
 class Pacing:
@@ -29,8 +46,7 @@ class Pacing:
     def __init__(self, count: int | str) -> None:
         self._left = 0 if count != AUTO else WARM_UP + ROUNDS * len(CANDIDATES)
         self.count = CANDIDATES[0] if count == AUTO else int(count)
-        self._seconds = dict.fromkeys(CANDIDATES, 0.0)
-        self._tokens = dict.fromkeys(CANDIDATES, 0)
+        self._tried: list[Tried] = []
 
     @property
     def settled(self) -> bool:
@@ -48,12 +64,46 @@ class Pacing:
             return
         self._left -= 1
         if self._left < ROUNDS * len(CANDIDATES):
-            self._seconds[self.count] += seconds
-            self._tokens[self.count] += tokens
+            self._tried.append(Tried(self.count, tokens, seconds))
         if self._left:
             self.count = CANDIDATES[self._left % len(CANDIDATES)]
         else:
-            self.count = min(CANDIDATES, key=self._seconds_per_token)
+            costs = relative_costs(self._tried)
+            self.count = min(costs, key=costs.__getitem__)
 
-    def _seconds_per_token(self, count: int) -> float:
-        return self._seconds[count] / max(1, self._tokens[count])
+
+def relative_costs(tried: Sequence[Tried]) -> dict[int, float]:
+    """Return what each number costs beside the others, whatever batches it happened to get.
+
+    A step is taken to last (fixed + tokens x per token) x cost: the line is fitted to all steps,
+    each divided by its cost, and a cost is the median of what its steps took over the line. A step
+    that something else held up hardly counts.
+    """
+    costs = {step.parts: 1.0 for step in tried}
+    for _ in range(FITS):
+        fixed, per_token = _line(tried, costs)
+        costs = {
+            count: median(
+                step.seconds / (fixed + per_token * step.tokens)
+                for step in tried
+                if step.parts == count
+            )
+            for count in costs
+        }
+        mean = fmean(costs.values())
+        costs = {count: cost / mean for count, cost in costs.items()}
+    return costs
+
+
+def _line(tried: Sequence[Tried], costs: dict[int, float]) -> tuple[float, float]:
+    """Return seconds at no tokens and seconds a token, neither below 0, of a step of cost 1."""
+    tokens = [step.tokens for step in tried]
+    seconds = [step.seconds / costs[step.parts] for step in tried]
+    if len(set(tokens)) == 1:
+        return fmean(seconds), 0.0
+    per_token, fixed = linear_regression(tokens, seconds)
+    if per_token < 0:
+        return fmean(seconds), 0.0
+    if fixed < 0:
+        return 0.0, fmean(seconds) / fmean(tokens)
+    return fixed, per_token
