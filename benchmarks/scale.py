@@ -138,8 +138,8 @@ def run_bare(split_layer: int) -> None:
 def bare(core: int, split_layer: int, folder: Path) -> Iterator[Callable[[], float]]:
     """Run the bare compute on a core; yields what measures the seconds of a step."""
     program = [sys.executable, "-m", "benchmarks.scale", "--bare"]
-    command = ["taskset", "-c", str(core), *program, "--split-layer", str(split_layer)]
-    with Driven(command, folder / "bare.log", {"OMP_NUM_THREADS": "1"}) as process:
+    pinned = on_core(core, [*program, "--split-layer", str(split_layer)])
+    with Driven(pinned, folder / "bare.log") as process:
         yield lambda: float(process.ask("go"))
 
 
