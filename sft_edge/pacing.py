@@ -79,20 +79,21 @@ def relative_costs(tried: Sequence[Tried]) -> dict[int, float]:
     each divided by its cost, and a cost is the median of what its steps took over the line. A step
     that something else held up hardly counts.
     """
-    costs = {step.parts: 1.0 for step in tried}
+    costs = _costs_over(tried, 0.0, 1.0)
     for _ in range(FITS):
-        fixed, per_token = _line(tried, costs)
-        costs = {
-            count: median(
-                step.seconds / (fixed + per_token * step.tokens)
-                for step in tried
-                if step.parts == count
-            )
-            for count in costs
-        }
-        mean = fmean(costs.values())
-        costs = {count: cost / mean for count, cost in costs.items()}
+        costs = _costs_over(tried, *_line(tried, costs))
     return costs
+
+
+def _costs_over(tried: Sequence[Tried], fixed: float, per_token: float) -> dict[int, float]:
+    """Return the costs that a line leaves, their mean 1."""
+    over: dict[int, list[float]] = {}
+    for step in tried:
+        expected = fixed + per_token * step.tokens
+        over.setdefault(step.parts, []).append(step.seconds / (expected or 1.0))
+    costs = {parts: median(each) for parts, each in over.items()}
+    mean = fmean(costs.values())
+    return {parts: cost / mean for parts, cost in costs.items()}
 
 
 def _line(tried: Sequence[Tried], costs: dict[int, float]) -> tuple[float, float]:

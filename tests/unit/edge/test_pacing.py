@@ -50,6 +50,20 @@ def test_the_cheapest_of_a_few_is_found_whatever_the_batches_hold(
     assert pacing.count == min(cost, key=cost.__getitem__)
 
 
+@given(
+    st.lists(st.floats(0.01, 1), min_size=4, max_size=4, unique=True),
+    st.lists(st.integers(1, 5000), min_size=1, max_size=30),
+)
+def test_where_every_token_costs_the_same_any_batches_will_do(
+    costs: list[float], batches: list[int]
+) -> None:
+    """Even if each number always got the same batch."""
+    cost = dict(zip(CANDIDATES, costs, strict=True))
+    pacing = Pacing(AUTO)
+    settle(pacing, cost, batches, fixed=0)
+    assert cost[pacing.count] == pytest.approx(min(cost.values()))
+
+
 @pytest.mark.parametrize("first", range(len(LENGTHS)))
 def test_a_number_that_got_the_longest_batches_is_not_favoured(first: int) -> None:
     """Seconds a token would be: a step takes a while without any."""
