@@ -81,6 +81,10 @@ class Echo:
         """Give the oldest back."""
         return 0.0, self._under_way.popleft()
 
+    def answered(self) -> bool:
+        """Return True: nothing is waited for."""
+        return True
+
     def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Do nothing."""
 
@@ -214,6 +218,7 @@ class Split:
     def tune(self, batches: int) -> int:
         """Find the number of micro-batches over some batches; all candidates see the same."""
         pacing = Pacing(self._micro)
+        self._learner.settle()
         self._pace(pacing)
         for number in range(WARM_UP + ROUNDS * len(CANDIDATES)):
             turn = max(0, number - WARM_UP) // len(CANDIDATES)

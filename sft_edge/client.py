@@ -156,6 +156,10 @@ class GrpcSession:
         encoding = self._spec.gradient_encoding
         return result.loss, self._read(result.gradient, reply, asked, "gradient", encoding)
 
+    def answered(self) -> bool:
+        """Return whether the next reply, or the stream's end, is here already."""
+        return self._stream.answered
+
     def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Have the cloud step its optimizer; an error shows with the next reply."""
         message = pb.Apply(step=step, learning_rate=learning_rate, micro_batches=micro_batches)

@@ -20,9 +20,9 @@ from sft_common.model.adamw import adamw, set_learning_rate
 from sft_common.model.heads import Head, logits_of
 from sft_common.model.partition import Net1
 from sft_common.wire.packing import pack
+from sft_edge.late_table import LateTable
 from sft_edge.pacing import Pacing
 from sft_edge.remote import CloudSession, remote_loss
-from sft_edge.row_tables import RowTables
 from sft_edge.tasks.batches import Batch
 
 AHEAD = 2
@@ -72,7 +72,8 @@ class SplitLearner:
         self.net1 = net1.to(device)
         self._session, self._head = session, head
         self._optimizer = adamw(net1, optimizer)
-        self._tables = RowTables(net1, device)
+        # Other devices write a table in less time than it takes to say which rows.
+        self._table = LateTable(net1.words if device.type == "cpu" else None, self._optimizer)
         self._device = device
 
     @property
@@ -83,15 +84,18 @@ class SplitLearner:
     def train_step(self, step: int, batches: Sequence[Batch], learning_rate: float) -> float:
         """Run one step of both halves: all forward, then backward as gradients come.
 
-        While one micro-batch is on the way and on the cloud, the next is computed here.
+        While one micro-batch is on the way and on the cloud, the next is computed here; while none
+        is left, what the step before has put off. The words' table lacks that until the next step,
+        `predictions` or `settle`.
         """
         begin = time.perf_counter()
         self.net1.train()
         self._optimizer.zero_grad()
-        self._tables.gather(several=len(batches) > 1)
+        self._prepare(batches)
         under_way = deque(self._begin(step, batches))
         count, total = len(under_way), 0.0
         while under_way:
+            self._table.catch_up(enough=self._session.answered)
             loss = remote_loss(under_way.popleft(), self._session)
             total += loss.item()
             if not math.isfinite(total):
@@ -100,12 +104,18 @@ class SplitLearner:
                 # Before the last backward pass here, so that the cloud's update runs beside it.
                 self._session.apply(step, learning_rate, micro_batches=count)
             loss.backward()
+        self.settle()
         if math.isfinite(total):
-            self._tables.fill()
-            _update(self._optimizer, learning_rate)
+            set_learning_rate(self._optimizer, learning_rate)
+            self._table.take()
+            self._optimizer.step()
         tokens = sum(sum(batch.lengths) for batch in batches)
         self._pacing.stepped(time.perf_counter() - begin, tokens)
         return total
+
+    def settle(self) -> None:
+        """Finish the steps that were taken: net1 then has all their updates."""
+        self._table.catch_up()
 
     def predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
         """Yield each batch with its verdict; no label leaves the edge but a next token."""
@@ -135,6 +145,7 @@ class SplitLearner:
 
     @torch.no_grad()
     def _ask(self, batches: Iterable[Batch], *, labelled: bool) -> Iterator[tuple[Batch, Tensor]]:
+        self.settle()
         self.net1.eval()
         under_way: deque[Batch] = deque()
         for batch in batches:
@@ -145,6 +156,11 @@ class SplitLearner:
                 yield under_way.popleft(), self._session.end_evaluation()
         while under_way:
             yield under_way.popleft(), self._session.end_evaluation()
+
+    def _prepare(self, batches: Sequence[Batch]) -> None:
+        read = [batch.inputs["input_ids"] for batch in batches if "input_ids" in batch.inputs]
+        if read:
+            self._table.prepare(torch.cat([words_BM.flatten() for words_BM in read]))
 
     def _activation(self, batch: Batch) -> Tensor:
         return pack(self.net1(_on(batch.inputs, self._device)), batch.mask)
@@ -183,7 +199,8 @@ class WholeLearner:
         loss = self._head.loss(self._logits(batch), labels, batch.mask.to(self._device))
         if math.isfinite(loss.item()):
             loss.backward()
-            _update(self._optimizer, learning_rate)
+            set_learning_rate(self._optimizer, learning_rate)
+            self._optimizer.step()
         return float(loss.item())
 
     @torch.no_grad()
@@ -197,11 +214,6 @@ class WholeLearner:
 
     def _logits(self, batch: Batch) -> Tensor:
         return logits_of(self.model(**_on(batch.inputs, self._device)))
-
-
-def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    set_learning_rate(optimizer, learning_rate)
-    optimizer.step()
 
 
 def _on(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

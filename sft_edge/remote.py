@@ -94,6 +94,9 @@ class CloudSession(Protocol):
             shape (T, W).
         """
 
+    def answered(self) -> bool:
+        """Return whether `end_step` or `end_evaluation` need not wait."""
+
     def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Have the cloud step its optimizer with the gradients of `step`; does not wait."""
 

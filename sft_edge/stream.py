@@ -139,6 +139,11 @@ class Stream:
             raise ProtocolError(f"the cloud answered {came}, {kind} was expected")
         return reply
 
+    @property
+    def answered(self) -> bool:
+        """Whether `receive` need not wait."""
+        return not self._replies.empty()
+
     def close(self) -> None:
         """Drop the connection; safe to repeat."""
         self._outgoing.close()

@@ -96,6 +96,9 @@ class LocalSession:
     def end_step(self) -> tuple[float, Tensor]:
         return self._steps.popleft()
 
+    def answered(self) -> bool:
+        return True
+
     def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         self.session.apply(step, learning_rate, micro_batches=micro_batches)
 

@@ -125,6 +125,13 @@ class Net1(nn.Module):
         assert isinstance(block, EdgeBlock)
         return block
 
+    @property
+    def words(self) -> nn.Embedding | None:
+        """The table that `input_ids` are looked up in; None where the input is no text."""
+        backbone = self.skeleton.get_submodule(self.skeleton.base_model_prefix)
+        table = backbone.get_input_embeddings()
+        return table if isinstance(table, nn.Embedding) else None
+
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return the activation of the cut layer.
 
