@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from sft_common.config import OptimizerSpec, SplitSpec
 from sft_common.errors import ModelError, TrainingError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained, set_edge_factor
+from sft_common.model.partition import Net1
 from sft_common.model.tokenizer import load_tokenizer
 from sft_common.plan import SORTED_BATCHES, Plan, learning_rate_at, micro_batches, planned_steps
+from sft_edge import late_table
 from sft_edge.learners import SplitLearner
 from sft_edge.pacing import Pacing
 from sft_edge.remote import remote_loss
@@ -198,6 +201,28 @@ def test_micro_batches_change_no_number(tiny_model: Path, data: Dataset, count: 
         last = train(learning, task_data(data), plan=plan, metric="accuracy", watcher=notes)
         found.append([*notes.losses, last.loss])
     assert found[1] == pytest.approx(found[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("polls", [0, 1, 4])
+def test_what_is_put_off_changes_no_number(
+    tiny_model: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch, polls: int
+) -> None:
+    """A cloud that is polled some times before it has answered, beside an optimizer's own step."""
+    monkeypatch.setattr(late_table, "PART", 8 * 32)
+    plan = Plan(epochs=2, batch_size=8, learning_rate=1e-3, seed=0)
+    found = []
+    for late in (True, False):
+        with monkeypatch.context() as patch:
+            answers = cycle([False] * polls + [True])
+            patch.setattr(LocalSession, "answered", lambda _, answers=answers: next(answers))
+            if not late:
+                patch.setattr(Net1, "words", None)
+            notes, learning = Notes(), learner(tiny_model)
+            train(learning, task_data(data), plan=plan, metric="accuracy", watcher=notes)
+            found.append((notes.losses, dict(learning.net1.named_parameters())))
+    (losses, weights), (expected_losses, expected) = found
+    assert losses == expected_losses
+    assert {name for name in weights if not torch.equal(weights[name], expected[name])} == set()
 
 
 def test_a_micro_batch_weighs_what_it_has_to_learn(tiny_model: Path) -> None:

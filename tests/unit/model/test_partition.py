@@ -326,6 +326,22 @@ def test_padding_rows_of_the_activation_do_not_matter(saved: Any, family: str) -
     assert activation.grad[mask == 1].ne(0).any()
 
 
+def test_the_words_table_is_what_input_ids_are_looked_up_in(pretrained: Pretrained) -> None:
+    family = pretrained.config.model_type
+    inputs, _ = padded_inputs(family)
+    net1, _ = halves(pretrained, SplitSpec(split_layer=2, rank=4), inputs)
+    table = net1.words
+    if family == "vit":
+        assert table is None
+        return
+    assert table is not None
+    asked: list[Tensor] = []
+    table.register_forward_pre_hook(lambda _, args: asked.append(args[0]))
+    net1(inputs)
+    (ids,) = asked
+    assert torch.equal(ids, inputs["input_ids"])
+
+
 def test_gated_layers_are_factored_as_one(saved: Any) -> None:
     """One activation of rank R feeds both the gate and the upward projection."""
     pretrained = saved("llama", "sequence-classification")
