@@ -20,49 +20,41 @@ from sft_common.model.adamw import RowsOfStep
 PART = 2**20
 """Numbers of the table that are updated before anybody looks again whether waiting has ended."""
 
+FEW = 1 / 32
+"""Share of the table up to which rows are updated early. One row costs five in a part, so that more
+would take the time that they are to save."""
+
 
 class LateTable:
     """A table of embeddings, trained apart from an optimizer that it belongs to.
 
+    Looked up in training, it first brings the rows up to date that are read; in evaluation all.
+
     Args:
-        table: what to train; None: nothing.
-        optimizer: holds the table and its moments; its own step leaves it alone.
+        table: what to train, on a CPU or CUDA device; None: nothing.
+        optimizer: holds the table and its moments.
     """
 
     def __init__(self, table: nn.Embedding | None, optimizer: torch.optim.AdamW) -> None:
         self._table, self._optimizer = table, optimizer
         self._due: _Update | None = None
-        self._early: tuple[Tensor, Tensor] | None = None
+        self._early: list[tuple[Tensor, Tensor]] = []
         if table is not None:
             table.sparse = True  # a gradient of the rows that were read, not of all
-
-    @torch.no_grad()
-    def prepare(self, read: Tensor) -> None:
-        """Bring the rows up to date that the next forward passes read.
-
-        Args:
-            read: their numbers, of any shape, some more than once.
-        """
-        if self._early is not None or (self._due is not None and self._due.begun):
-            self.catch_up()  # of a step that was given up
-        if self._due is not None:
-            rows_K, weight = read.unique(), self._due.weight
-            self._early = rows_K, weight[rows_K]
-            weight[rows_K] = self._due.result(rows_K)
+            table.register_forward_pre_hook(self._before_lookup)
 
     @torch.no_grad()
     def catch_up(self, enough: Callable[[], bool] = lambda: False) -> None:
-        """Go on with an update that is due; no forward pass may follow before it is complete.
+        """Go on with an update that is due.
 
         Args:
             enough: asked before each part; whether to stop for now.
         """
         if self._due is None:
             return
-        if self._early is not None:
-            rows_K, before_KN = self._early
+        while self._early:
+            rows_K, before_KN = self._early.pop()
             self._due.weight[rows_K] = before_KN
-            self._early = None
         while not self._due.complete:
             if enough():
                 return
@@ -73,31 +65,51 @@ class LateTable:
     def take(self) -> None:
         """Take the gradient that backward passes left; it is due with the optimizer's settings.
 
-        The update before must be complete.
+        The update before must be complete. On a GPU, which updates all rows in less time than it
+        takes to find some, the gradient is left to the optimizer.
         """
         assert self._due is None
-        if self._table is not None and self._table.weight.grad is not None:
-            self._due = _Update(self._table.weight, self._optimizer)
-            self._table.weight.grad = None
+        if self._table is None or self._table.weight.grad is None:
+            return
+        weight, gradient = self._table.weight, self._table.weight.grad
+        weight.grad = None
+        if weight.is_cuda:
+            weight.grad = gradient.to_dense()
+        else:
+            self._due = _Update(weight, gradient, self._optimizer)
+
+    @torch.no_grad()
+    def _before_lookup(self, table: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if self._due is None:
+            return
+        rows_K, weight = arguments[0].unique(), self._due.weight
+        if not table.training or self._due.begun or len(rows_K) > FEW * len(weight):
+            self.catch_up()
+            return
+        for known, _ in self._early:  # by other micro-batches
+            rows_K = rows_K[~torch.isin(rows_K, known)]
+        self._early.append((rows_K, weight[rows_K]))
+        weight[rows_K] = self._due.result(rows_K)
 
 
 class _Update:
     """One step of AdamW with a table.
 
     Args:
-        weight: (V, N), with a sparse gradient.
+        weight: (V, N).
+        gradient: of it, sparse.
         optimizer: it belongs to.
     """
 
-    def __init__(self, weight: Tensor, optimizer: torch.optim.AdamW) -> None:
-        self.weight, self._step = weight, RowsOfStep(optimizer, weight)
-        assert weight.grad is not None
-        # Added up in the order of the tokens, as ordinary backward passes do.
-        self._rows_R, place_T = weight.grad._indices()[0].unique(return_inverse=True)
+    def __init__(self, weight: Tensor, gradient: Tensor, optimizer: torch.optim.AdamW) -> None:
+        # One row for each token. They are added up in the order of the tokens, as ordinary backward
+        # passes do it; `coalesce` has an order of its own.
+        self._rows_R, place_T = gradient._indices()[0].unique(return_inverse=True)
         self._gradient_RN = weight.new_zeros(len(self._rows_R), weight.shape[1])
-        self._gradient_RN.index_add_(0, place_T, weight.grad._values())
+        self._gradient_RN.index_add_(0, place_T, gradient._values())
         self._next, count = 0, max(1, PART // weight.shape[1])
         self._gradient_of_part = weight.new_zeros(min(count, len(weight)), weight.shape[1])
+        self.weight, self._step = weight, RowsOfStep(optimizer, weight)
 
     @property
     def begun(self) -> bool:

@@ -72,8 +72,8 @@ class SplitLearner:
         self.net1 = net1.to(device)
         self._session, self._head = session, head
         self._optimizer = adamw(net1, optimizer)
-        # Other devices write a table in less time than it takes to say which rows.
-        self._table = LateTable(net1.words if device.type == "cpu" else None, self._optimizer)
+        able = device.type in ("cpu", "cuda")
+        self._table = LateTable(net1.words if able else None, self._optimizer)
         self._device = device
 
     @property
@@ -85,13 +85,12 @@ class SplitLearner:
         """Run one step of both halves: all forward, then backward as gradients come.
 
         While one micro-batch is on the way and on the cloud, the next is computed here; while none
-        is left, what the step before has put off. The words' table lacks that until the next step,
-        `predictions` or `settle`.
+        is left, what the step before has put off: the words' table lacks that until `settle`, or
+        until it is looked up.
         """
         begin = time.perf_counter()
         self.net1.train()
         self._optimizer.zero_grad()
-        self._prepare(batches)
         under_way = deque(self._begin(step, batches))
         count, total = len(under_way), 0.0
         while under_way:
@@ -145,7 +144,6 @@ class SplitLearner:
 
     @torch.no_grad()
     def _ask(self, batches: Iterable[Batch], *, labelled: bool) -> Iterator[tuple[Batch, Tensor]]:
-        self.settle()
         self.net1.eval()
         under_way: deque[Batch] = deque()
         for batch in batches:
@@ -156,11 +154,6 @@ class SplitLearner:
                 yield under_way.popleft(), self._session.end_evaluation()
         while under_way:
             yield under_way.popleft(), self._session.end_evaluation()
-
-    def _prepare(self, batches: Sequence[Batch]) -> None:
-        read = [batch.inputs["input_ids"] for batch in batches if "input_ids" in batch.inputs]
-        if read:
-            self._table.prepare(torch.cat([words_BM.flatten() for words_BM in read]))
 
     def _activation(self, batch: Batch) -> Tensor:
         return pack(self.net1(_on(batch.inputs, self._device)), batch.mask)

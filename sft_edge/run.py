@@ -82,6 +82,7 @@ def train_split(job: Job) -> dict[str, Any]:
             recorder, evaluation = _train(job, learner, "split", session)
         except Diverged as diverged:
             raise TrainingError(f"{diverged}; {_keep_snapshot(job, session, diverged)}") from None
+        learner.settle()
         seconds = time.perf_counter() - begin
         facts = job_facts(job, session)
         job.folder.save_job(facts)

@@ -24,6 +24,7 @@ PARTS = 9
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(late_table, "PART", 6 * WIDTH)
+    monkeypatch.setattr(late_table, "FEW", 1.0)
 
 
 def net(padding_idx: int | None = None) -> nn.Sequential:
@@ -73,7 +74,6 @@ def learn_late(net1: nn.Sequential, steps: list[Step], polls: list[int]) -> list
     waits = iter(polls)
     for number, parts in enumerate(steps):
         optimizer.zero_grad()
-        table.prepare(torch.tensor([word for part in parts for word in part]))
         for output in [net1(torch.tensor(part)) for part in parts]:
             outputs.append(output.detach())
             table.catch_up(after(next(waits, 0)))
@@ -120,8 +120,10 @@ def test_only_what_is_read_changes_before_it_is_waited_for() -> None:
     table.take()
     assert weight.grad is None
     assert changed() == []
-    table.prepare(torch.tensor([[40, 7], [7, 7]]))
+    net1(torch.tensor([[40, 7], [7, 7]]))
     assert changed() == [7, 40]  # 7 decays
+    net1(torch.tensor([7, 3]))
+    assert changed() == [3, 7, 40]
     table.catch_up(after(1))
     assert changed() == list(range(6))  # the rest is at its beginning again
     table.catch_up(after(0))
@@ -139,10 +141,9 @@ def test_a_step_that_was_given_up_leaves_nothing_undone() -> None:
         table = LateTable(table_of(net1), optimizer)
         for number, words in enumerate(([1, 2], [3])):
             optimizer.zero_grad()
-            table.prepare(torch.tensor([9, 1]))  # of a step that fails at once, or while it waits
+            net1(torch.tensor([9, 1]))  # in a step that fails at once, or while it waits
             if polls is not None:
                 table.catch_up(after(polls))
-            table.prepare(torch.tensor(words))
             net1(torch.tensor(words)).square().sum().backward()
             table.catch_up()
             set_learning_rate(optimizer, rate_of(number))
@@ -150,6 +151,39 @@ def test_a_step_that_was_given_up_leaves_nothing_undone() -> None:
             optimizer.step()
         table.catch_up()
         assert torch.equal(table_of(net1).weight, table_of(twin).weight)
+
+
+def test_evaluation_sees_all_rows_up_to_date() -> None:
+    for polls in (None, 0, 3):
+        net1, twin = net(), net()
+        learn_at_once(twin, [[[1, 2]]])
+        optimizer = adamw(net1, OptimizerSpec())
+        table = LateTable(table_of(net1), optimizer)
+        net1(torch.tensor([1, 2])).square().sum().backward()
+        set_learning_rate(optimizer, rate_of(0))
+        table.take()
+        optimizer.step()
+        if polls is not None:
+            net1(torch.tensor([4]))
+            table.catch_up(after(polls))
+        net1.eval()
+        every = torch.arange(WORDS)
+        assert torch.equal(net1(every), twin(every))
+        assert torch.equal(table_of(net1).weight, table_of(twin).weight)
+
+
+def test_many_rows_are_updated_with_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late_table, "FEW", 2 / WORDS)
+    for words, changed in (([5, 6, 5], [5, 6]), ([5, 6, 7], list(range(WORDS)))):
+        net1 = net()
+        optimizer = adamw(net1, OptimizerSpec())
+        table, weight = LateTable(table_of(net1), optimizer), table_of(net1).weight
+        start = weight.detach().clone()
+        net1(torch.tensor([1])).sum().backward()
+        set_learning_rate(optimizer, 1e-2)
+        table.take()
+        net1(torch.tensor(words))
+        assert (weight != start).any(dim=1).nonzero().flatten().tolist() == changed
 
 
 def test_moments_are_the_optimizers() -> None:
@@ -161,7 +195,6 @@ def test_moments_are_the_optimizers() -> None:
         table = LateTable(table_of(net1) if late else None, optimizer)
         for _ in range(3):
             optimizer.zero_grad()
-            table.prepare(torch.tensor([5, 6]))
             net1(torch.tensor([5, 6])).square().sum().backward()
             table.catch_up()
             set_learning_rate(optimizer, 1e-2)
@@ -181,7 +214,6 @@ def test_moments_are_the_optimizers() -> None:
 def test_without_a_table_nothing_happens() -> None:
     net1 = net()
     table = LateTable(None, adamw(net1, OptimizerSpec()))
-    table.prepare(torch.tensor([1]))
     net1(torch.tensor([1])).sum().backward()
     table.take()
     table.catch_up()

@@ -31,6 +31,7 @@ from sft_edge.tasks.scoring import ClassScorer
 from sft_edge.tasks.texts import Example, tokenized
 from sft_edge.trainer import Evaluation, evaluate, train
 from tests.doubles import CPU, LocalSession, open_session
+from tests.models import save_tiny_model
 
 SPLIT = SplitSpec(split_layer=2, rank=4)
 
@@ -204,12 +205,23 @@ def test_micro_batches_change_no_number(tiny_model: Path, data: Dataset, count: 
 
 
 @pytest.mark.parametrize("polls", [0, 1, 4])
+@pytest.mark.parametrize(("family", "batch_size"), [("bert", 8), ("gpt2", 1)])
 def test_what_is_put_off_changes_no_number(
-    tiny_model: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch, polls: int
+    tmp_path: Path,
+    data: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    batch_size: int,
+    polls: int,
 ) -> None:
-    """A cloud that is polled some times before it has answered, beside an optimizer's own step."""
+    """A cloud that is polled some times before it has answered, beside an optimizer's own step.
+
+    GPT-2 looks types of tokens up in the words' table too.
+    """
+    folder = save_tiny_model(tmp_path / family, family)
     monkeypatch.setattr(late_table, "PART", 8 * 32)
-    plan = Plan(epochs=2, batch_size=8, learning_rate=1e-3, seed=0)
+    monkeypatch.setattr(late_table, "FEW", 1.0)
+    plan = Plan(epochs=2, batch_size=batch_size, learning_rate=1e-2, seed=0)
     found = []
     for late in (True, False):
         with monkeypatch.context() as patch:
@@ -217,7 +229,7 @@ def test_what_is_put_off_changes_no_number(
             patch.setattr(LocalSession, "answered", lambda _, answers=answers: next(answers))
             if not late:
                 patch.setattr(Net1, "words", None)
-            notes, learning = Notes(), learner(tiny_model)
+            notes, learning = Notes(), learner(folder)
             train(learning, task_data(data), plan=plan, metric="accuracy", watcher=notes)
             found.append((notes.losses, dict(learning.net1.named_parameters())))
     (losses, weights), (expected_losses, expected) = found
