@@ -33,10 +33,13 @@ class LateTable:
     Args:
         table: what to train, on a CPU or CUDA device; None: nothing.
         optimizer: holds the table and its moments.
+        late: whether to put updates off; else the optimizer is left an ordinary gradient.
     """
 
-    def __init__(self, table: nn.Embedding | None, optimizer: torch.optim.AdamW) -> None:
-        self._table, self._optimizer = table, optimizer
+    def __init__(
+        self, table: nn.Embedding | None, optimizer: torch.optim.AdamW, *, late: bool = True
+    ) -> None:
+        self._table, self._optimizer, self._late = table, optimizer, late
         self._due: _Update | None = None
         self._early: list[tuple[Tensor, Tensor]] = []
         if table is not None:
@@ -65,18 +68,17 @@ class LateTable:
     def take(self) -> None:
         """Take the gradient that backward passes left; it is due with the optimizer's settings.
 
-        The update before must be complete. On a GPU, which updates all rows in less time than it
-        takes to find some, the gradient is left to the optimizer.
+        The update before must be complete.
         """
         assert self._due is None
         if self._table is None or self._table.weight.grad is None:
             return
         weight, gradient = self._table.weight, self._table.weight.grad
         weight.grad = None
-        if weight.is_cuda:
-            weight.grad = gradient.to_dense()
-        else:
+        if self._late:
             self._due = _Update(weight, gradient, self._optimizer)
+        else:
+            weight.grad = gradient.to_dense()
 
     @torch.no_grad()
     def _before_lookup(self, table: nn.Module, arguments: tuple[Tensor, ...]) -> None:

@@ -72,8 +72,8 @@ class SplitLearner:
         self.net1 = net1.to(device)
         self._session, self._head = session, head
         self._optimizer = adamw(net1, optimizer)
-        able = device.type in ("cpu", "cuda")
-        self._table = LateTable(net1.words if able else None, self._optimizer)
+        able, late = device.type in ("cpu", "cuda"), device.type == "cpu"  # docs/decisions/0010
+        self._table = LateTable(net1.words if able else None, self._optimizer, late=late)
         self._device = device
 
     @property

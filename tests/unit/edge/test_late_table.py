@@ -211,6 +211,23 @@ def test_moments_are_the_optimizers() -> None:
             assert torch.equal(value, theirs["state"][number][name]), (number, name)
 
 
+@pytest.mark.parametrize("padding_idx", [None, 3])
+def test_what_is_not_put_off_is_an_ordinary_gradient(padding_idx: int | None) -> None:
+    net1, twin = net(padding_idx), net(padding_idx)
+    table = LateTable(table_of(net1), adamw(net1, OptimizerSpec()), late=False)
+    for part in (torch.tensor([[1, 3, 3], [7, 1, 49]]), torch.tensor([[7, 3, 0]])):
+        for each in (net1, twin):
+            each(part).square().sum().backward()
+    weight = table_of(net1).weight
+    assert weight.grad is not None
+    assert weight.grad.is_sparse
+    table.take()
+    table.catch_up()
+    assert not weight.grad.is_sparse
+    torch.testing.assert_close(weight.grad, table_of(twin).weight.grad)
+    assert torch.equal(weight, table_of(twin).weight)
+
+
 def test_without_a_table_nothing_happens() -> None:
     net1 = net()
     table = LateTable(None, adamw(net1, OptimizerSpec()))
