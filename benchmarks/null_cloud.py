@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import secrets
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from benchmarks.programs import LocalCloud
 from sft_cloud.bounds import Bounds
 from sft_cloud.builder import Basis
 from sft_cloud.engine import Engine
-from sft_cloud.host import Host
+from sft_cloud.host import Host, Limits
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.server import serve
 from sft_cloud.servicer import SplitTrainingServicer
@@ -128,7 +127,7 @@ class NullEngine(Engine):
 
 
 def null_session(
-    spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
+    session_id: str, spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
 ) -> tuple[Session, Tensor | None]:
     """Return a session with a null engine; a `Builder`."""
     bounds = Bounds(
@@ -139,7 +138,7 @@ def null_session(
         logits_per_token=False,
     )
     engine = NullEngine(Device(*json.loads(spec.model.name)))
-    return Session(secrets.token_hex(8), spec, bounds, engine), None
+    return Session(session_id, spec, bounds, engine), None
 
 
 @contextmanager
@@ -165,9 +164,19 @@ def main() -> None:
 
     torch.set_num_threads(1)
     scheduler = Scheduler(MAX_SESSIONS)
-    host = Host(builder=null_session, scheduler=scheduler, max_sessions=MAX_SESSIONS)
+    limits = Limits(max_sessions=MAX_SESSIONS)
+    host = Host(builder=null_session, scheduler=scheduler, limits=limits)
     servicer = SplitTrainingServicer(host, "nothing")
-    asyncio.run(serve(servicer, host=options.host, port=options.port, grace_seconds=1, ready=ready))
+    asyncio.run(
+        serve(
+            servicer,
+            sessions=host,
+            host=options.host,
+            port=options.port,
+            grace_seconds=1,
+            ready=ready,
+        )
+    )
     scheduler.close()
 
 

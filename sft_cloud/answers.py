@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from sft_cloud.cache import ActivationCache
+from sft_cloud.hosted import Hosted
 from sft_cloud.session import Session
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.wire.codec import check_parts, tensor_from_parts, tensor_to_parts
@@ -23,7 +24,7 @@ Answer = tuple[pb.TrainResponse, Numbers]
 
 
 def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -> Answer:
-    """Run a micro-batch; raises as `Session.step`.
+    """Run a micro-batch, or answer as before if it has been there; raises as `Session.step`.
 
     Args:
         session: of the stream.
@@ -32,9 +33,11 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
         arrived: when it came, by `time.perf_counter`.
     """
     watch = _Watch(arrived)
+    if (known := session.reply_to(message.step, message.micro_batch)) is not None:
+        return pb.TrainResponse.FromString(known[0]), known[1]
     spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
-    session.bounds.check_gradient(shape[0])
+    session.bounds.check_gradient(shape[0], session.reply_bytes)
     labels = message.numbers if spec.head == "regression" else message.labels
     with watch.computing():
         loss, gradient_TW = session.step(
@@ -57,7 +60,15 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
         step=message.step, loss=loss.item(), gradient=gradient, micro_batch=message.micro_batch
     )
     result.cloud_time.CopyFrom(watch.time())
-    return pb.TrainResponse(step_result=result), data
+    response = pb.TrainResponse(step_result=result)
+    session.remember((response.SerializeToString(), data))
+    return response, data
+
+
+def put_news(response: pb.TrainResponse, hosted: Hosted) -> None:
+    """Put into the answer to a step what the edge should know of the session's snapshots."""
+    response.step_result.kept = hosted.kept
+    response.step_result.notice = hosted.take_notice()
 
 
 def padded_tokens(message: pb.Step | pb.Evaluate) -> int:

@@ -17,10 +17,14 @@ from torch import Tensor
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.heads import HEAD_TABLE, IGNORED
+from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.wire.encodings import ENCODING_TABLE
 
 ENVELOPE_BYTES = 1000
 """More than an answer takes beside the numbers of its tensor."""
+
+REPLY_BYTES = 4 * MAX_MESSAGE_BYTES
+"""What the answers to one step may take, all its micro-batches together, unless told otherwise."""
 
 Labels = Sequence[int] | Sequence[float]
 """Of a batch, flat; floats for a regression."""
@@ -59,6 +63,7 @@ class Bounds:
         memory_bytes: what the activations of one step may take.
         message_bytes: largest tensor that a message may carry.
         logits_per_token: whether the head makes logits for every token, if only to choose one.
+        reply_bytes: what the answers to one step may take, which are kept until it is applied.
     """
 
     def __init__(
@@ -69,10 +74,12 @@ class Bounds:
         memory_bytes: int,
         message_bytes: int,
         logits_per_token: bool,
+        reply_bytes: int = REPLY_BYTES,
     ) -> None:
         self.width = spec.split.wire_width(shape)
         self._spec, self._shape = spec, shape
         self._memory_bytes, self._message_bytes = memory_bytes, message_bytes
+        self._reply_bytes = reply_bytes
         self._head = HEAD_TABLE[spec.head]
         self._logits_per_token = logits_per_token or self._head.per_token
 
@@ -102,8 +109,12 @@ class Bounds:
             )
         return sum(lengths), self.width
 
-    def check_gradient(self, tokens: int) -> None:
-        """Refuse a step whose answer would be larger than a message may be.
+    def check_gradient(self, tokens: int, kept: int = 0) -> None:
+        """Refuse a micro-batch whose answer would be larger than a message may be.
+
+        Args:
+            tokens: T.
+            kept: bytes of the answers to the same step that came before.
 
         Raises:
             LimitError: shows both sizes.
@@ -115,6 +126,12 @@ class Bounds:
                 f"the gradient of {tokens:,} tokens would take {size:,} bytes in {encoding}, over "
                 f"the limit of {self._message_bytes:,}; choose a smaller --batch-size or "
                 "--grad-encoding, or raise --max-message on both sides"
+            )
+        if kept + size > self._reply_bytes:
+            raise LimitError(
+                f"the gradients of one step would take {kept + size:,} bytes in {encoding}, over "
+                f"the limit of {self._reply_bytes:,}; choose a smaller --batch-size or "
+                "--grad-encoding"
             )
 
     def check_verdict(self, lengths: Sequence[int], *, labelled: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -29,11 +28,16 @@ class Builder(Protocol):
     """What a host makes sessions with; called on a thread for files."""
 
     def __call__(
-        self, spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
+        self,
+        session_id: str,
+        spec: SessionSpec,
+        basis: Basis | None,
+        trained: Mapping[str, Tensor] | None,
     ) -> tuple[Session, Tensor | None]:
         """Return a session, with the factor u for the edge if the cut has one.
 
         Args:
+            session_id: its name.
             spec: what the edge asked for.
             basis: of its cut.
             trained: the weights of net2 to start from; None: the pre-trained ones.
@@ -68,7 +72,11 @@ class ModelBuilder:
         self._max_message_bytes = max_message_bytes
 
     def __call__(
-        self, spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
+        self,
+        session_id: str,
+        spec: SessionSpec,
+        basis: Basis | None,
+        trained: Mapping[str, Tensor] | None,
     ) -> tuple[Session, Tensor | None]:
         """Return a session, and the factor u for the edge; see `Builder`."""
         source = self._catalog.find(spec.model.name, spec.model.revision)
@@ -104,4 +112,4 @@ class ModelBuilder:
             message_bytes=self._max_message_bytes,
             logits_per_token=head.per_token or pretrained.family.causal,
         )
-        return Session(secrets.token_hex(8), spec, bounds, engine), u_NR
+        return Session(session_id, spec, bounds, engine), u_NR

@@ -80,7 +80,29 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         help="a model folder that edges may name by its last part; may be repeated",
     )
     serve.add_argument(
-        "--save-dir", type=Path, metavar="DIR", help="keep every trained cloud half in DIR/SESSION"
+        "--save-dir",
+        type=Path,
+        default=Path("sessions"),
+        metavar="DIR",
+        help="keep snapshots of sessions, and at their end the trained cloud half, in DIR/SESSION "
+        "(default %(default)s)",
+    )
+    serve.add_argument(
+        "--no-save", action="store_true", help="keep nothing: a session ends with this process"
+    )
+    serve.add_argument(
+        "--snapshots",
+        type=number_in(1, 1000),
+        default=2,
+        metavar="N",
+        help="snapshots of each session that are kept (default %(default)s)",
+    )
+    serve.add_argument(
+        "--park-after",
+        type=real_in(0.1, 10**7),
+        default=300.0,
+        metavar="SECONDS",
+        help="put a session away to disk after so long without a request (default %(default)g)",
     )
     serve.add_argument(
         "--allow-export",
@@ -104,9 +126,9 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     serve.add_argument(
         "--grace",
         type=number_in(0, 86_400),
-        default=10,
+        default=30,
         metavar="SECONDS",
-        help="time for open sessions after SIGTERM (default %(default)s)",
+        help="time to put sessions away after SIGTERM (default %(default)s)",
     )
     serve.add_argument(
         "--port-file", type=Path, metavar="FILE", help="write the port here once listening"

@@ -7,7 +7,7 @@ those of the head (sft_common/model/heads.py).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from sft_cloud.transfers import Transfers
 from sft_common.config import OptimizerSpec
-from sft_common.model.adamw import adamw, set_learning_rate
+from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_moments
 from sft_common.model.heads import Head
 from sft_common.model.partition import Net2
 from sft_common.model.randomness import exclusive_randomness
@@ -108,6 +108,35 @@ class Engine:
     def weights(self) -> dict[str, Tensor]:
         """Return the parameters of net2 on the CPU, by their stock names."""
         return {name: p.detach().cpu() for name, p in self.net2.skeleton.named_parameters()}
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return all that makes the next steps what they will be, by group and stock name.
+
+        The tensors are the engine's own, not copies: those of weights and moments change with the
+        next `apply`, gradients with the next `step`.
+        """
+        gradients = {
+            name: p.grad for name, p in self.net2.skeleton.named_parameters() if p.grad is not None
+        }
+        cpu, cuda = self._random_state
+        return {
+            "weights": dict(self.net2.skeleton.named_parameters()),
+            "moments": moments_of(self._optimizer, self.net2.skeleton),
+            "gradients": gradients,
+            "randomness": {"cpu": cpu} if cuda is None else {"cpu": cpu, "cuda": cuda},
+        }
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from what `state` returned once, on this device or another; copies it."""
+        gradients, randomness = state.get("gradients", {}), state["randomness"]
+        for name, parameter in self.net2.skeleton.named_parameters():
+            parameter.copy_(state["weights"][name])
+            gradient = gradients.get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter, copy=True)
+        set_moments(self._optimizer, self.net2.skeleton, state.get("moments", {}))
+        cuda = randomness.get("cuda", self._random_state[1]) if self._forked else None
+        self._random_state = randomness["cpu"].clone(), cuda
 
     def _logits(self, activation_BMW: Tensor, mask_BM: Tensor) -> Tensor:
         reduced = self._precision != torch.float32

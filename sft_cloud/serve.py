@@ -13,7 +13,7 @@ from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import check_compiler
 from sft_cloud.device import PRECISIONS, choose_device, describe
-from sft_cloud.host import Host
+from sft_cloud.host import Host, Limits
 from sft_cloud.scheduler import SHORT_SECONDS, Scheduler
 from sft_cloud.server import serve
 from sft_cloud.servicer import SplitTrainingServicer
@@ -54,15 +54,19 @@ def run_server(options: argparse.Namespace) -> None:
             max_message_bytes=max_message_bytes,
         ),
         scheduler=scheduler,
-        max_sessions=options.max_sessions,
-        store=Store(options.save_dir) if options.save_dir else None,
+        limits=Limits(
+            max_sessions=options.max_sessions,
+            park_seconds=options.park_after,
+            snapshots=options.snapshots,
+            cache_memory_bytes=options.cache_memory * 2**20,
+            cache_limit_bytes=int(options.cache_limit * 2**30),
+        ),
+        store=None if options.no_save else Store(options.save_dir),
         allow_export=options.allow_export,
-        cache_memory_bytes=options.cache_memory * 2**20,
-        cache_limit_bytes=int(options.cache_limit * 2**30),
     )
 
-    if options.allow_export and not options.save_dir:
-        log.warning("--allow-export hands out nothing without --save-dir: no session is kept")
+    if options.allow_export and options.no_save:
+        log.warning("--allow-export hands out nothing with --no-save: no session is kept")
 
     def ready(port: int) -> None:
         who = "this machine only; --host 0.0.0.0 lets others in" if local else "no TLS, no login"
@@ -80,6 +84,7 @@ def run_server(options: argparse.Namespace) -> None:
         asyncio.run(
             serve(
                 servicer,
+                sessions=host,
                 host=options.host,
                 port=options.port,
                 grace_seconds=options.grace,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -12,26 +13,34 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from sft_cloud.host import Host
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_common.errors import ConfigError
 from sft_common.rpc.options import SERVER_OPTIONS, SERVICE, sized
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 1.0
+"""How long streams that were told to come back later may take to hear it."""
 
 
 async def serve(
     servicer: SplitTrainingServicer,
     *,
+    sessions: Host,
     host: str,
     port: int,
     grace_seconds: float,
     ready: Callable[[int], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let running sessions finish within the grace time.
+    """Serve until SIGTERM or SIGINT, then put all sessions away within the grace time.
 
     Args:
         servicer: what answers.
+        sessions: what it answers out of.
         host: name or address to listen on.
         port: TCP port; 0 takes a free one.
-        grace_seconds: how long open streams may go on after the signal.
+        grace_seconds: how long that may take.
         ready: called with the port once it is listening.
 
     Raises:
@@ -49,9 +58,15 @@ async def serve(
     for name in ("", SERVICE):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     ready(bound)
+    watching = asyncio.create_task(sessions.watch())
     await _stop_signal()
     await health_servicer.enter_graceful_shutdown()
-    await server.stop(grace_seconds)
+    watching.cancel()
+    try:
+        await asyncio.wait_for(sessions.stop(), grace_seconds)
+    except TimeoutError:
+        log.error("not all sessions were put away within %g s", grace_seconds)
+    await server.stop(LAST_WORDS_SECONDS)
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:

@@ -6,37 +6,54 @@ No arithmetic is written here; the event loop does some if it is short (schedule
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from sft_cloud import answers
-from sft_cloud.ahead import ahead
+from sft_cloud.ahead import Ahead
 from sft_cloud.failures import as_sft_error
-from sft_cloud.host import Host
+from sft_cloud.host import Host, Opening
+from sft_cloud.hosted import Visit
 from sft_cloud.scheduler import Turns
-from sft_cloud.session import Session
 from sft_cloud.stored import Event, Finished, Judged, Stepped
 from sft_common import PROTOCOL_VERSION
 from sft_common.errors import ProtocolError, SftError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.position import Position
 from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
-from sft_common.rpc.spec import basis_from_proto, plan_from_proto, spec_from_proto
+from sft_common.rpc.spec import (
+    basis_from_proto,
+    check_version,
+    plan_from_proto,
+    position_to_proto,
+    return_from_proto,
+    spec_from_proto,
+)
 from sft_common.rpc.status import status_of
 from sft_common.wire.codec import tensor_to_proto
 from sft_common.wire.framing import Numbers
 from sft_common.wire.pieces import Joiner, pieces
 
+T = TypeVar("T")
+
 READ_AHEAD = 1
 """Requests of a stream that wait while one is worked on; the reader holds another."""
+
+ALL_STORED = Position(stored=2**63 - 1)
+"""Of a session whose training has begun: no example is missing."""
 
 Request = tuple[pb.TrainRequest, Numbers]
 """With the numbers of its tensor, which it may lack."""
 
 Arrivals = AsyncIterator[tuple[Request, float]]
 """Requests and when they were there."""
+
+
+def identity_of(context: Any) -> str:
+    return ""
 
 
 class SplitTrainingServicer:
@@ -79,13 +96,17 @@ class SplitTrainingServicer:
         requests: AsyncIterator[bytes],
         context: grpc.aio.ServicerContext[bytes, bytes],
     ) -> AsyncIterator[bytes]:
-        """Serve one session; an error ends the stream with its status, never the server."""
+        """Serve a stream; an error ends it with its status, never the server."""
+        arrivals = Ahead(_joined(requests, self.max_message_bytes), READ_AHEAD)
         try:
-            async for response, numbers in self._serve(_joined(requests, self.max_message_bytes)):
-                for piece in pieces(response, numbers):
-                    yield piece
+            async with aclosing(self._serve(arrivals, identity_of(context))) as answered:
+                async for response, numbers in answered:
+                    for piece in pieces(response, numbers):
+                        yield piece
         except Exception as error:
             await _abort(context, as_sft_error(error))
+        finally:
+            arrivals.close()
 
     async def Export(
         self,
@@ -94,7 +115,7 @@ class SplitTrainingServicer:
     ) -> AsyncIterator[pb.ExportResponse]:
         """Hand out the trained net2 of a session in pieces."""
         try:
-            pieces = self._host.trained_pieces(request.session_id)
+            pieces = self._host.trained_pieces(request.session_id, identity_of(context))
             while piece := await self._host.scheduler.files(next, pieces, None):
                 yield pb.ExportResponse(data=piece[0], total_bytes=piece[1])
         except Exception as error:
@@ -107,62 +128,142 @@ class SplitTrainingServicer:
     ) -> AsyncIterator[pb.FollowResponse]:
         """Tell how a training over stored examples goes."""
         try:
-            async for event in self._host.trainings.follow(request.session_id, request.from_event):
+            owner = identity_of(context)
+            events = self._host.trainings.follow(request.session_id, request.from_event, owner)
+            async for event in events:
                 yield _event_to_proto(event)
         except Exception as error:
             await _abort(context, as_sft_error(error))
 
-    async def _serve(self, requests: AsyncIterator[Request]) -> AsyncIterator[answers.Answer]:
+    async def _serve(self, arrivals: Ahead[Request], owner: str) -> AsyncGenerator[answers.Answer]:
+        """Answer the requests of a stream, the first of which says which session it is about."""
         try:
-            first, _ = await anext(requests)
+            (first, _), _ = await anext(arrivals)
         except StopAsyncIteration:
             first = pb.TrainRequest()
-        if first.WhichOneof("request") != "open":
-            raise ProtocolError(
-                f"the first request of a stream must be open, not {first.WhichOneof('request')}"
-            )
-        spec = spec_from_proto(first.open)
-        basis = basis_from_proto(first.open)
-        async with self._host.session(spec, basis, first.open.trained_session) as (session, u):
-            factor = None if u is None else tensor_to_proto(u)
-            opened = pb.Opened(
-                protocol_version=PROTOCOL_VERSION,
-                session_id=session.session_id,
-                edge_factor=factor,
-                max_message_bytes=self.max_message_bytes,
-                device=self._device_name,
-            )
-            yield pb.TrainResponse(opened=opened), b""
-            async with aclosing(ahead(requests, READ_AHEAD)) as arrivals:
-                async for response in self._run(session, arrivals):
-                    yield response
+        match first.WhichOneof("request"):
+            case "open":
+                visit, hello = await self._open(first.open, arrivals, owner)
+            case "resume":
+                check_version(edge=first.resume.open.protocol_version, cloud=PROTOCOL_VERSION)
+                if (over := self._over(first.resume.session_id, owner)) is not None:
+                    async for answer in _told_again(arrivals, *over):
+                        yield answer
+                    return
+                visit, hello = await self._resume(first.resume, arrivals, owner)
+            case other:
+                raise ProtocolError(
+                    f"the first request of a stream must be open or resume, not {other}"
+                )
+        try:
+            yield hello, b""
+            async for response in self._run(visit, arrivals):
+                yield response
+        except Exception as error:
+            self._host.failed(visit, error)
+            raise
+        finally:
+            visit.leave()
 
-    async def _run(self, session: Session, arrivals: Arrivals) -> AsyncIterator[answers.Answer]:
+    async def _open(
+        self, message: pb.Open, arrivals: Ahead[Request], owner: str
+    ) -> tuple[Visit, pb.TrainResponse]:
+        opening = Opening(
+            spec=spec_from_proto(message),
+            basis=basis_from_proto(message),
+            trained_session=message.trained_session,
+            replaces=message.replaces,
+            incarnation=message.incarnation,
+        )
+        visit, u_NR = await self._host.open(opening, owner, arrivals.stop)
+        opened = pb.Opened(
+            protocol_version=PROTOCOL_VERSION,
+            session_id=visit.session.session_id,
+            edge_factor=None if u_NR is None else tensor_to_proto(u_NR),
+            max_message_bytes=self.max_message_bytes,
+            device=self._device_name,
+            snapshots=self._host.keeps_snapshots,
+        )
+        return visit, pb.TrainResponse(opened=opened)
+
+    async def _resume(
+        self, message: pb.Resume, arrivals: Ahead[Request], owner: str
+    ) -> tuple[Visit, pb.TrainResponse]:
+        asked = return_from_proto(message)
+        visit, rewound = await self._host.resume(asked, owner, arrivals.stop)
+        return visit, self._resumed(visit.hosted.position, rewound=rewound)
+
+    def _resumed(self, position: Position, *, rewound: bool = False) -> pb.TrainResponse:
+        resumed = pb.Resumed(
+            position=position_to_proto(position),
+            rewound=rewound,
+            max_message_bytes=self.max_message_bytes,
+            device=self._device_name,
+            snapshots=self._host.keeps_snapshots,
+        )
+        return pb.TrainResponse(resumed=resumed)
+
+    def _over(
+        self, session_id: str, owner: str
+    ) -> tuple[pb.TrainResponse, str, pb.TrainResponse] | None:
+        """Return what is to be said again of a session that needs its edge no more."""
+        if (ending := self._host.ending(session_id, owner)) is not None:
+            closed = pb.Closed(steps=ending.steps, saved=ending.saved)
+            hello = self._resumed(Position(ending.steps))
+            return hello, "close", pb.TrainResponse(closed=closed)
+        if (steps := self._host.trainings.total_steps(session_id, owner)) is not None:
+            running = pb.Running(total_steps=steps)
+            return self._resumed(ALL_STORED), "run", pb.TrainResponse(running=running)
+        return None
+
+    async def _run(self, visit: Visit, arrivals: Arrivals) -> AsyncIterator[answers.Answer]:
         """Answer requests until close; a long apply runs while the next request is on its way."""
-        compute = Turns(self._host.scheduler).compute
+        hosted, session = visit.hosted, visit.session
+        turns = Turns(self._host.scheduler)
+
+        def compute(size: int, work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+            return hosted.working(turns.compute(size, work, session, *args))
+
         applying: asyncio.Future[None] | None = None
         async for (request, numbers), arrived in arrivals:
             if applying is not None:
                 await applying
                 applying = None
+            visit.seen()
             match request.WhichOneof("request"):
                 case "step":
                     step = request.step
+                    if hosted.stored:
+                        raise ProtocolError(f"step {step.step} came among store requests")
                     size = answers.padded_tokens(step)
-                    yield await compute(size, answers.step, session, step, numbers, arrived)
+                    response, data = await compute(size, answers.step, step, numbers, arrived)
+                    answers.put_news(response, hosted)
+                    yield response, data
                 case "apply":
-                    applying = compute(1, answers.apply, session, request.apply)
+                    await hosted.written()
+                    applying = compute(1, answers.apply, request.apply)
                 case "evaluate":
                     asked = request.evaluate
                     size = answers.padded_tokens(asked)
-                    yield await compute(size, answers.evaluate, session, asked, numbers, arrived)
+                    yield await compute(size, answers.evaluate, asked, numbers, arrived)
+                case "keep":
+                    await self._host.keep(visit, request.keep.step)
                 case "store":
-                    steps = await self._store_and_run(session, request, numbers, arrivals)
+                    await self._store(visit, request, numbers)
+                case "run":
+                    plan = plan_from_proto(request.run)
+                    steps = self._host.train_stored(visit, plan)
                     yield pb.TrainResponse(running=pb.Running(total_steps=steps)), b""
                     return
+                case "park":
+                    snapshot = hosted.kept
+                    kept = await self._host.park(visit)
+                    parked = pb.Parked(kept=kept, snapshot=snapshot)
+                    yield pb.TrainResponse(parked=parked), b""
+                    return
                 case "close":
-                    saved = session.applied > 0 and await self._host.keep(session)
-                    closed = pb.Closed(steps=session.applied, saved=saved)
+                    ending = await self._host.close(visit)
+                    closed = pb.Closed(steps=ending.steps, saved=ending.saved)
                     yield pb.TrainResponse(closed=closed), b""
                     return
                 case other:
@@ -170,31 +271,35 @@ class SplitTrainingServicer:
         if applying is not None:
             await applying
 
-    async def _store_and_run(
-        self, session: Session, request: pb.TrainRequest, numbers: Numbers, arrivals: Arrivals
-    ) -> int:
-        """Store examples until `run`, and start the training; returns its steps."""
+    async def _store(self, visit: Visit, request: pb.TrainRequest, numbers: Numbers) -> None:
+        """Keep a batch of examples."""
+        hosted = visit.hosted
+        if hosted.session.position > Position():
+            raise ProtocolError("store came in a session that has begun to train")
+        if hosted.cache is None:
+            hosted.cache = self._host.trainings.new_cache(hosted.session)
         files = self._host.scheduler.files
-        cache = self._host.trainings.new_cache(session)
-        try:
-            await files(answers.store, session, cache, request.store, numbers)
-            async for (request, numbers), _ in arrivals:
-                match request.WhichOneof("request"):
-                    case "store":
-                        await files(answers.store, session, cache, request.store, numbers)
-                    case "run":
-                        plan = plan_from_proto(request.run)
-                        release = self._host.release
-                        return self._host.trainings.start(session, cache, plan, release)
-                    case other:
-                        raise ProtocolError(f"request {other} came among store requests")
-            raise ProtocolError("the stream ended among store requests, before run")
-        except BaseException:
-            cache.close()
-            raise
+        work = files(answers.store, hosted.session, hosted.cache, request.store, numbers)
+        await hosted.working(work)
+        hosted.stored += 1
 
 
-async def _joined(requests: AsyncIterator[bytes], limit: int) -> AsyncIterator[Request]:
+async def _told_again(
+    arrivals: Arrivals, hello: pb.TrainResponse, kind: str, answer: pb.TrainResponse
+) -> AsyncIterator[answers.Answer]:
+    """Answer the last request of a session once more, to an edge that did not hear it."""
+    yield hello, b""
+    async for (request, _), _ in arrivals:
+        came = request.WhichOneof("request")
+        if came in ("apply", "keep"):
+            continue
+        if came != kind:
+            raise ProtocolError(f"request {came} came, but of this session only {kind} is left")
+        yield answer, b""
+        return
+
+
+async def _joined(requests: AsyncIterator[bytes], limit: int) -> AsyncGenerator[Request]:
     """Yield whole requests."""
     joiner = Joiner(pb.TrainRequest, limit)
     async for raw in requests:

@@ -1,11 +1,17 @@
-"""Trained halves on disk: written aside, flushed, renamed. safetensors and JSON, never pickle."""
+"""Sessions on disk: a record of each, its snapshots while it trains, its trained half at the end.
+
+safetensors and JSON, never pickle; everything appears whole or not at all.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +19,136 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sft_common.config import SessionSpec, SplitSpec
-from sft_common.errors import ConfigError, MismatchError, first_line
-from sft_common.files import written_aside
+from sft_common.config import ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
+from sft_common.errors import ConfigError, MismatchError, SessionLostError, first_line
+from sft_common.files import remove_leftovers, written_aside
 from sft_common.model.tensor_file import save_tensors
+from sft_common.snapshots import Snapshots
 
 WEIGHTS = "cloud.safetensors"
-FACTS = "session.json"
+RECORD = "session.json"
+SNAPSHOTS = "snapshots"
 PIECE_BYTES = 2**20
+
+SPEC_FIELDS = tuple(field.name for field in dataclasses.fields(SessionSpec))
 
 _SESSION_ID = re.compile("[0-9a-f]{16}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What is known of a session without its tensors."""
+
+    session: str
+    """Its name."""
+
+    spec: SessionSpec
+    """What the edge opened it with."""
+
+    owner: str = ""
+    """The identity that opened it; empty where nobody has to show one."""
+
+    incarnation: int = 0
+    """Of the program that is its edge (protos: Resume)."""
+
+    finished: bool = False
+    """Whether it was closed, and its trained half is kept."""
+
+    steps: int = 0
+    """Steps applied when it was closed."""
+
+
 class Store:
-    """A folder with one subfolder for each finished session: cloud.safetensors and session.json."""
+    """A folder with one subfolder for each session.
+
+    Raises:
+        ConfigError: the folder cannot be made or written to.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".{time.time_ns()}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot keep sessions in {folder}: {error.strerror}; give another --save-dir DIR, "
+                "or --no-save to keep none"
+            ) from error
         self._folder = folder
 
-    def save(
-        self, session_id: str, spec: SessionSpec, steps: int, weights: dict[str, Tensor]
-    ) -> Path:
-        """Write the trained net2 of a session; the subfolder appears whole or not at all.
+    def note(self, record: Record) -> None:
+        """Write what is known of a session.
 
         Raises:
-            OSError, SafetensorError: the disk is full or not writable.
+            OSError: the disk is full or not writable.
         """
-        with written_aside(self._folder / session_id) as aside:
-            aside.mkdir()
-            facts = {"session": session_id, "steps": steps, **dataclasses.asdict(spec)}
-            (aside / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-            save_tensors(aside / WEIGHTS, weights)
-        return self._folder / session_id
+        folder = self._folder / record.session
+        folder.mkdir(exist_ok=True)
+        remove_leftovers(folder)
+        facts = dataclasses.asdict(record)
+        spec = facts.pop("spec")
+        with written_aside(folder / RECORD) as aside:
+            aside.write_text(json.dumps({**facts, **spec}, indent=2) + "\n", encoding="utf-8")
+
+    def finish(self, record: Record, weights: dict[str, Tensor]) -> Path:
+        """Write the trained net2 of a session, and delete its snapshots.
+
+        Raises:
+            OSError, SafetensorError: the disk is full or not writable; snapshots are left then.
+        """
+        folder = self._folder / record.session
+        folder.mkdir(exist_ok=True)
+        with written_aside(folder / WEIGHTS) as aside:
+            save_tensors(aside, weights)
+        self.note(record)
+        shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
+        return folder
+
+    def records(self) -> list[Record]:
+        """Return what is known of all sessions, those left out whose record cannot be read."""
+        found = []
+        for path in sorted(self._folder.glob(f"*/{RECORD}")):
+            try:
+                found.append(self.record(path.parent.name))
+            except SessionLostError:
+                continue
+        return found
+
+    def record(self, session_id: str) -> Record:
+        """Return what is known of a session; its name may come from a peer.
+
+        Raises:
+            SessionLostError: nothing is, or it cannot be read.
+        """
+        if not _SESSION_ID.fullmatch(session_id):
+            raise SessionLostError(f"{session_id[:40]!r} is no name of a session")
+        try:
+            return _record(json.loads((self._folder / session_id / RECORD).read_text("utf-8")))
+        except FileNotFoundError:
+            raise SessionLostError(f"this cloud has no session {session_id}") from None
+        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+            raise SessionLostError(
+                f"cannot read session {session_id}: {first_line(error)}"
+            ) from error
+
+    def snapshots(self, session_id: str) -> Snapshots:
+        """Return the snapshots of a session, none if it has none."""
+        return Snapshots(self._folder / session_id / SNAPSHOTS)
+
+    def delete(self, session_id: str) -> None:
+        """Delete all that is kept of a session.
+
+        Raises:
+            OSError: the disk does not let go of it.
+        """
+        folder = self._folder / session_id
+        if _SESSION_ID.fullmatch(session_id) and folder.is_dir():
+            shutil.rmtree(folder)
 
     def load(self, session_id: str, spec: SessionSpec) -> dict[str, Tensor]:
-        """Return the trained net2 of a session, by stock name.
+        """Return the trained net2 of a finished session, by stock name.
 
         Args:
             session_id: as the edge gives it.
@@ -58,12 +158,11 @@ class Store:
             ConfigError: there is no such session, or its files cannot be read.
             MismatchError: it was a session of another model, cut or head.
         """
-        folder = self._found(session_id)
+        record = self.finished(session_id)
+        check_same(session_id, record.spec, spec, ("model", "split", "head", "num_labels"))
         try:
-            facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
-            _check_same(session_id, facts, spec)
-            weights: dict[str, Tensor] = load_file(folder / WEIGHTS)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            weights: dict[str, Tensor] = load_file(self._folder / session_id / WEIGHTS)
+        except (OSError, SafetensorError) as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
         return weights
 
@@ -73,7 +172,8 @@ class Store:
         Raises:
             ConfigError: there is no such session, or its file cannot be read.
         """
-        path = self._found(session_id) / WEIGHTS
+        self.finished(session_id)
+        path = self._folder / session_id / WEIGHTS
         try:
             with open(path, "rb") as file:
                 total = path.stat().st_size
@@ -82,27 +182,52 @@ class Store:
         except OSError as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
 
-    def _found(self, session_id: str) -> Path:
-        """Return the folder of a session; a name from a peer must never leave the store."""
-        folder = self._folder / session_id
-        if not _SESSION_ID.fullmatch(session_id) or not folder.is_dir():
-            raise ConfigError(
-                f"this cloud keeps no trained session {session_id[:40]!r}: one is kept once its "
-                "training has ended"
-            )
-        return folder
+    def finished(self, session_id: str) -> Record:
+        """Return the record of a finished session.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        try:
+            record = self.record(session_id)
+        except SessionLostError as error:
+            raise ConfigError(f"{error}: one is kept once its training has ended") from error
+        if not record.finished:
+            raise ConfigError(f"session {session_id} is not trained yet: it still goes on")
+        return record
 
 
-def _check_same(session_id: str, facts: dict[str, Any], spec: SessionSpec) -> None:
-    asked = dataclasses.asdict(spec)
-    for field in ("model", "split", "head", "num_labels"):
-        there, here = facts[field], asked[field]
-        if field == "split":  # what an older file leaves out was as it is by default
-            there = dataclasses.asdict(SplitSpec(**there))
+def check_same(
+    session_id: str, there: SessionSpec, here: SessionSpec, fields: Iterable[str] = SPEC_FIELDS
+) -> None:
+    """Refuse a spec that differs from a session's in some fields.
+
+    Raises:
+        MismatchError: shows both values.
+    """
+    for field in fields:
+        kept, asked = (dataclasses.asdict(spec)[field] for spec in (there, here))
         if field == "model":  # a folder may have been moved; its digests say what it is
-            there, here = ({k: v for k, v in m.items() if k != "name"} for m in (there, here))
-        if there != here:
+            kept, asked = ({**model, "name": ""} for model in (kept, asked))
+        if kept != asked:
             raise MismatchError(
-                f"session {session_id} was trained with another {field}: {there} there, "
-                f"{here} asked"
+                f"session {session_id} has another {field}: {kept} there, {asked} asked"
             )
+
+
+def _record(facts: dict[str, Any]) -> Record:
+    """Return a record; what an older file leaves out was as it is by default."""
+    spec = {
+        **{name: facts[name] for name in SPEC_FIELDS if name in facts},
+        "model": ModelIdentity(**facts["model"]),
+        "split": SplitSpec(**facts["split"]),
+        "optimizer": OptimizerSpec(**facts["optimizer"]),
+    }
+    return Record(
+        session=facts["session"],
+        spec=SessionSpec(**spec),
+        owner=facts.get("owner", ""),
+        incarnation=facts.get("incarnation", 0),
+        finished=facts.get("finished", True),
+        steps=facts["steps"],
+    )

@@ -94,9 +94,15 @@ def _batch(
 
 
 class Progress:
-    """The events of one training, for any number of followers, each from where it likes."""
+    """The events of one training, for any number of followers, each from where it likes.
 
-    def __init__(self) -> None:
+    Args:
+        owner: whose training it is.
+        total_steps: that it will take.
+    """
+
+    def __init__(self, owner: str = "", total_steps: int = 0) -> None:
+        self.owner, self.total_steps = owner, total_steps
         self._events: list[Event] = []
         self._error: SftError | None = None
         self._changed = asyncio.Condition()

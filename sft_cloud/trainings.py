@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sft_cloud.cache import ActivationCache
 from sft_cloud.failures import as_sft_error
+from sft_cloud.hosted import Hosted
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.stored import Event, Finished, Progress, Stopwatch, train_stored
@@ -24,7 +25,6 @@ class Trainings:
 
     Args:
         scheduler: who gets the device next.
-        keep: writes the trained net2 of a session to disk; says whether it did.
         cache_memory_bytes: of the examples of a session, more goes to disk.
         cache_limit_bytes: of the examples of a session, more is refused.
     """
@@ -32,17 +32,18 @@ class Trainings:
     def __init__(
         self,
         scheduler: Scheduler,
-        keep: Callable[[Session], Awaitable[bool]],
         *,
         cache_memory_bytes: int,
         cache_limit_bytes: int,
     ) -> None:
-        self._scheduler, self._keep = scheduler, keep
+        self._scheduler = scheduler
         self._memory, self._limit = cache_memory_bytes, cache_limit_bytes
         self._progress: dict[str, Progress] = {}
 
-    def __contains__(self, session_id: str) -> bool:
-        return session_id in self._progress
+    def total_steps(self, session_id: str, owner: str) -> int | None:
+        """Return how many steps a training has that was started before; None if there is none."""
+        progress = self._progress.get(session_id)
+        return progress.total_steps if progress and progress.owner == owner else None
 
     def new_cache(self, session: Session) -> ActivationCache:
         """Return an empty cache for the examples of a session."""
@@ -55,36 +56,43 @@ class Trainings:
         )
 
     def start(
-        self, session: Session, cache: ActivationCache, plan: Plan, ended: Callable[[], None]
+        self,
+        hosted: Hosted,
+        plan: Plan,
+        keep: Callable[[Hosted], Awaitable[bool]],
+        ended: Callable[[Hosted], None],
     ) -> int:
         """Start a training; returns the number of its steps.
 
         Args:
-            session: with its net2; nobody else uses it any more.
-            cache: its examples; closed at the end.
+            hosted: with its net2 and its examples; nobody else uses them any more.
             plan: how long and how fast.
+            keep: writes the trained net2 to disk; says whether it did.
             ended: called when it is over, however it ends.
 
         Raises:
             ProtocolError: no training examples are stored.
         """
-        if not cache.examples(0):
+        cache, name = hosted.cache, hosted.record.session
+        if cache is None or not cache.examples(0):
             raise ProtocolError("run came, but no training examples are stored")
         over = [name for name, progress in self._progress.items() if progress.ended]
-        for name in over[: max(0, len(over) - KEPT + 1)]:
-            del self._progress[name]
-        progress = self._progress[session.session_id] = Progress()
-        self._scheduler.spawn(self._run(session, cache, plan, progress, ended))
-        return plan.total_steps(cache.examples(0))
+        for old in over[: max(0, len(over) - KEPT + 1)]:
+            del self._progress[old]
+        total = plan.total_steps(cache.examples(0))
+        progress = self._progress[name] = Progress(hosted.record.owner, total)
+        hosted.training = True
+        self._scheduler.spawn(self._run(hosted, cache, plan, progress, keep, ended))
+        return total
 
-    def follow(self, session_id: str, start: int) -> AsyncIterator[Event]:
+    def follow(self, session_id: str, start: int, owner: str) -> AsyncIterator[Event]:
         """Yield the events of a training from number `start` on, as they come.
 
         Raises:
-            ConfigError: this cloud has no such training, or has forgotten it.
+            ConfigError: this cloud has no such training of that owner, or has forgotten it.
         """
         progress = self._progress.get(session_id)
-        if progress is None:
+        if progress is None or progress.owner != owner:
             raise ConfigError(
                 f"this cloud has no training of session {session_id[:40]!r}: it was restarted "
                 "since, or has forgotten it"
@@ -93,23 +101,23 @@ class Trainings:
 
     async def _run(
         self,
-        session: Session,
+        hosted: Hosted,
         cache: ActivationCache,
         plan: Plan,
         progress: Progress,
-        ended: Callable[[], None],
+        keep: Callable[[Hosted], Awaitable[bool]],
+        ended: Callable[[Hosted], None],
     ) -> None:
+        session, name = hosted.session, hosted.record.session
         events, watch = train_stored(session, cache, plan), Stopwatch()
         try:
             while (event := await self._scheduler.compute(watch.next, events)) is not None:
                 await progress.add(event)
-            saved = await self._keep(session)
+            saved = await keep(hosted)
             await progress.add(Finished(session.applied, saved, watch.seconds))
-            log.info("training of session %s is done", session.session_id)
+            log.info("training of session %s is done", name)
         except Exception as error:
-            await progress.fail(
-                as_sft_error(error, f"the training of session {session.session_id}")
-            )
+            await progress.fail(as_sft_error(error, f"the training of session {name}"))
         finally:
             cache.close()
-            ended()
+            ended(hosted)

@@ -12,6 +12,13 @@ from sft_common.errors import SftError
 
 N = TypeVar("N", int, float)
 
+INTERRUPTED = 130
+"""Exit code of a command that was stopped, as shells have it for SIGINT."""
+
+
+class Stopped(Exception):
+    """A person stopped a command, which ended in good order; the text says what was kept."""
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser that reports wrong usage in one line and exits with 2."""
@@ -63,7 +70,10 @@ def run_command(program: str, command: Callable[[], None]) -> int:
     except OSError as error:
         print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"{program}: {' '.join(str(stopped).split())}", file=sys.stderr)
+        return INTERRUPTED
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0

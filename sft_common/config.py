@@ -217,6 +217,12 @@ class SessionSpec:
     gradient_encoding: str = "float32"
     """How their gradients travel back, one of `ENCODINGS`."""
 
+    max_examples: int = 0
+    """Most examples of a batch, for an estimate of memory; 0: not said."""
+
+    max_tokens: int = 0
+    """Most tokens of an example, for the same; 0: not said."""
+
     def __post_init__(self) -> None:
         for encoding in (self.encoding, self.gradient_encoding):
             if encoding not in ENCODINGS:

@@ -9,9 +9,12 @@ SftError                  base: one clear line, no traceback
 ├── ProtocolError         a message is malformed or out of order
 ├── LimitError            a message is larger than the limit of its receiver
 ├── CapacityError         the cloud is full: sessions, memory or disk
-├── ForbiddenError        the cloud was started so that it does not do this
+├── SnapshotError         a snapshot cannot be written or read
+├── SessionLostError      the cloud has nothing left of a session from which it could go on
+├── ForbiddenError        the cloud does not do this, or not for this edge
 ├── TrainingError         training cannot go on: the loss is no number any more
 ├── UnreachableError      no cloud answers, or the connection was lost
+│   └── RetryLaterError   the cloud is about to stop, or has put an idle session away: come back
 └── InternalError         a defect of this software; the log has the traceback
 
 A message says what was wrong, both values, and what to do.
@@ -62,8 +65,16 @@ class CapacityError(SftError):
     """The cloud has no room for one more session."""
 
 
+class SnapshotError(SftError):
+    """A snapshot cannot be written, or what is on the disk is not what was written."""
+
+
+class SessionLostError(SftError):
+    """The cloud does not know a session, or has no state of it that the edge has too."""
+
+
 class ForbiddenError(SftError):
-    """The cloud was started so that it does not do this."""
+    """The cloud does not do this, or not for this edge."""
 
 
 class TrainingError(SftError):
@@ -72,6 +83,10 @@ class TrainingError(SftError):
 
 class UnreachableError(SftError):
     """No cloud answers at the address, or the connection to it was lost."""
+
+
+class RetryLaterError(UnreachableError):
+    """The cloud ended the connection on purpose, and takes the session up again later."""
 
 
 class InternalError(SftError):

@@ -23,6 +23,9 @@ def check_new(target: Path) -> None:
         raise ConfigError(f"--to {target}: there is no folder {target.absolute().parent}")
 
 
+_PARTIAL = ".partial"
+
+
 @contextmanager
 def written_aside(final: Path) -> Iterator[Path]:
     """Yield a path beside `final` to write a file or a folder to; it becomes `final` at the end.
@@ -30,7 +33,7 @@ def written_aside(final: Path) -> Iterator[Path]:
     What was written is flushed to disk and renamed. If the block fails, it is removed and a former
     `final` is left as it was.
     """
-    aside = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    aside = final.with_name(f".{final.name}.{os.getpid()}{_PARTIAL}")
     try:
         yield aside
         for path in [*aside.rglob("*"), aside] if aside.is_dir() else [aside]:
@@ -43,6 +46,15 @@ def written_aside(final: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
         raise
     _flush(final.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a process that was killed had begun to write into a folder, its own alone."""
+    for path in folder.glob(f".*{_PARTIAL}"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -26,7 +26,9 @@ _MANY = 10**9
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (an error of the run) or 2 (wrong usage)."""
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    options.given = given[1:]
     sys.exit(run_command("sft-edge", lambda: options.run_command(options)))
 
 
@@ -43,8 +45,9 @@ def parser() -> OneLineParser:
     _add_wire(train)
     _add_edge(train)
     _add_how_long(train)
+    _add_safety(train)
     _add_output(train)
-    train.set_defaults(run_command=_train)
+    train.set_defaults(run_command=_train, parse_again=train.parse_args, wrong=train.error)
     _add_afterwards(commands)
     return top
 
@@ -107,7 +110,7 @@ def _add_connection(command: argparse._ActionsContainer, *, default: str | None,
 
 def _add_what(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("what to train, and with whom")
-    group.add_argument("--task", required=True, help=f"one of: {', '.join(TASKS)}")
+    group.add_argument("--task", help=f"one of: {', '.join(TASKS)}")
     group.add_argument(
         "--model", metavar="DIR|ID", help="model folder or hub id (default: the task's)"
     )
@@ -236,6 +239,54 @@ def _add_how_long(train: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_safety(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("what happens when something breaks")
+    seconds = real_in(0, 10**7)
+    group.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with a run that was stopped or killed, runs/NAME (default: the last in "
+        "--runs-dir); its options need not be given again",
+    )
+    group.add_argument(
+        "--snapshot-every",
+        type=number_in(0, _MANY),
+        default=100,
+        metavar="N",
+        help="steps between two snapshots of both halves; 0: none (default %(default)s)",
+    )
+    group.add_argument(
+        "--snapshots",
+        type=number_in(1, 1000),
+        default=2,
+        metavar="N",
+        help="snapshots of this half that are kept (default %(default)s)",
+    )
+    group.add_argument(
+        "--retry-for",
+        type=seconds,
+        default=3600.0,
+        metavar="SECONDS",
+        help="how long to try again when the cloud is lost; 0: not at all (default %(default)g)",
+    )
+    group.add_argument(
+        "--retry-pause",
+        type=real_in(0.5, 10**7),
+        default=30.0,
+        metavar="SECONDS",
+        help="longest pause between two tries; they begin with half a second (default %(default)g)",
+    )
+    group.add_argument(
+        "--wait",
+        type=seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to wait for room on a cloud that is full (default %(default)g)",
+    )
+
+
 def _add_output(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("what is left, what is shown")
     group.add_argument("--name", help="name of the run (default: task, cut and time)")
@@ -261,6 +312,13 @@ def _address(text: str) -> str:
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.resume is not None:
+        from sft_edge.resuming import resumed_options
+
+        given, parse = options.given, options.parse_again
+        options = resumed_options(options, lambda known: parse(given, known))
+    elif options.task is None:
+        options.wrong("the following arguments are required: --task")
     if options.quiet or not sys.stderr.isatty():
         hide_download_bars()
     from sft_edge.run import run_training

@@ -1,31 +1,42 @@
-"""A CloudSession over gRPC: one bidirectional stream. It knows messages, not training."""
+"""A CloudSession over gRPC: one bidirectional stream, and the next when it breaks.
+
+It knows messages, not training. What has no answer when a connection is lost is sent once more on
+the next; the cloud answers again what it has computed before.
+"""
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
 from sft_common.config import FACTOR_CUTS, ModelShape, SessionSpec
-from sft_common.errors import ProtocolError
+from sft_common.errors import CapacityError, ProtocolError, SftError, UnreachableError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
+from sft_common.position import Return
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.spec import (
     CloudBasis,
     basis_to_proto,
     check_version,
     plan_to_proto,
+    position_from_proto,
+    return_to_proto,
     spec_to_proto,
 )
 from sft_common.wire.codec import tensor_from_parts, tensor_from_proto, tensor_to_parts
 from sft_common.wire.framing import Numbers
-from sft_edge.remote import Closing
+from sft_edge.journal import Journal
+from sft_edge.remote import Closing, Parking, Rewound
+from sft_edge.retrying import ONCE, Retry, pause
 from sft_edge.stream import Reply, Stream
 from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import CloudTime, Traffic
@@ -56,12 +67,17 @@ class GrpcSession:
         shape: sizes of the model.
         connect_seconds: how long to try to reach the server.
         max_message_bytes: largest message, or tensor in pieces, to take or send.
+        retry: how long to try again when the connection is lost.
         basis: finds mu (N,) and D (R, N), for the cuts that have a basis, once the cloud is there.
         prepared: whether the model holds the factors of its cut itself.
         trained_session: a finished session whose net2 to go on with; empty: the pre-trained one.
+        replaces: a session that this one takes the place of; empty: none.
+        takes_up: a session to take up again, in place of a new one; `rewound_to` then says where.
+        snapshots: tells the steps behind which the edge has snapshots.
 
     Raises:
         UnreachableError: nobody answers there.
+        SessionLostError: the cloud has nothing from which both could go on.
         MismatchError: who answers is no cloud, or speaks another protocol version.
         SftError: the cloud refuses the session; the message says why.
     """
@@ -74,21 +90,37 @@ class GrpcSession:
         *,
         connect_seconds: float,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        retry: Retry = ONCE,
         basis: Callable[[], CloudBasis] | None = None,
         prepared: bool = False,
         trained_session: str = "",
+        replaces: str = "",
+        takes_up: str = "",
+        snapshots: Callable[[], Sequence[int]] = tuple,
     ) -> None:
         self.traffic = Traffic()
-        self._spec = spec
+        self.say: Callable[[str], None] = lambda line: None
+        self.stopped: Callable[[], bool] = lambda: False
+        self.kept, self.session_id, self.rewound_to = 0, takes_up, 0
+        self.edge_factor: Tensor | None = None
+        self._spec, self._retry, self._snapshots = spec, retry, snapshots
+        self._incarnation = secrets.randbits(63)
         self._under_way: deque[_Asked] = deque()
-        self._stream = Stream(
+        self._journal, self._stored = Journal(), 0
+        self._connect = partial(
+            Stream,
             server,
             self.traffic,
             connect_seconds=connect_seconds,
             max_message_bytes=max_message_bytes,
         )
+        self._stream = self._connect()
         try:
-            self._open(shape, basis, trained_session, ready=prepared or bool(trained_session))
+            if takes_up:
+                self._take_up()
+            else:
+                ready = prepared or bool(trained_session)
+                self._open(shape, basis, trained_session, replaces, ready=ready)
         except BaseException:
             self.abandon()
             raise
@@ -98,22 +130,46 @@ class GrpcSession:
         shape: ModelShape,
         basis: Callable[[], CloudBasis] | None,
         trained_session: str,
+        replaces: str,
         *,
         ready: bool,
     ) -> None:
         request = spec_to_proto(self._spec)
-        request.trained_session = trained_session
+        request.trained_session, request.replaces = trained_session, replaces
+        request.incarnation = self._incarnation
         if basis is not None:
             request.basis.CopyFrom(basis_to_proto(basis()))
-        opened = self._ask(pb.TrainRequest(open=request), "opened").opened
+        self._stream.send(pb.TrainRequest(open=request))
+        opened = self._stream.receive("opened").message.opened
         check_version(edge=PROTOCOL_VERSION, cloud=opened.protocol_version)
         self.session_id = opened.session_id
-        self.device = opened.device
-        self.edge_factor: Tensor | None = None
+        self.device, self.keeps_snapshots = opened.device, opened.snapshots
         self._stream.limit_bytes = min(self._stream.limit_bytes, opened.max_message_bytes)
         if self._spec.split.cut in FACTOR_CUTS and not ready:
             expected = (self._spec.split.coded_width(shape), self._spec.split.rank)
             self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
+
+    def _take_up(self) -> None:
+        """Take up a session that another program had: go on behind a snapshot."""
+        resumed = self._resume(in_memory=False)
+        self.rewound_to = resumed.position.applied
+        self._journal = Journal(position_from_proto(resumed.position))
+
+    def _resume(self, *, in_memory: bool) -> pb.Resumed:
+        """Tell the cloud where the edge is; returns where it is itself."""
+        asked = Return(
+            session_id=self.session_id,
+            spec=self._spec,
+            incarnation=self._incarnation,
+            confirmed=self._journal.confirmed if in_memory else None,
+            sent=self._journal.sent if in_memory else None,
+            snapshots=tuple(self._snapshots()),
+        )
+        self._stream.send(pb.TrainRequest(resume=return_to_proto(asked)))
+        resumed = self._stream.receive("resumed").message.resumed
+        self.device, self.keeps_snapshots = resumed.device, resumed.snapshots
+        self._stream.limit_bytes = min(self._stream.limit_bytes, resumed.max_message_bytes)
+        return resumed
 
     def begin_step(
         self,
@@ -148,6 +204,9 @@ class GrpcSession:
         """
         asked, reply = self._end()
         result = reply.message.step_result
+        self.kept = result.kept
+        if result.notice:
+            self.say(result.notice)
         if (result.step, result.micro_batch) != asked.number:
             raise ProtocolError(
                 f"the cloud answered step {result.step}, micro-batch {result.micro_batch}; "
@@ -163,7 +222,11 @@ class GrpcSession:
     def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Have the cloud step its optimizer; an error shows with the next reply."""
         message = pb.Apply(step=step, learning_rate=learning_rate, micro_batches=micro_batches)
-        self._stream.send(pb.TrainRequest(apply=message))
+        self._send(pb.TrainRequest(apply=message))
+
+    def keep(self, step: int) -> None:
+        """Have the cloud write a snapshot behind the last step; an error shows as with `apply`."""
+        self._send(pb.TrainRequest(keep=pb.Keep(step=step)))
 
     def begin_evaluation(
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
@@ -200,7 +263,12 @@ class GrpcSession:
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Store(part=part, activation=activation, lengths=lengths)
         self._put_labels(message, labels)
-        self._stream.send(pb.TrainRequest(store=message), numbers)
+        try:
+            self._stream.send(pb.TrainRequest(store=message), numbers)
+            self._stored += 1
+        except UnreachableError as lost:
+            self._recover(lost)
+            raise Rewound(0, self._stored) from lost
 
     def run(self, plan: Plan) -> int:
         """Start the training over what was stored; returns its steps. Raises like `step`."""
@@ -214,6 +282,12 @@ class GrpcSession:
         closed = self._ask(pb.TrainRequest(close=pb.Close()), "closed").closed
         self.abandon()
         return Closing(steps=closed.steps, saved=closed.saved)
+
+    def park(self) -> Parking:
+        """Have the cloud put the session away for later, and end the connection."""
+        parked = self._ask(pb.TrainRequest(park=pb.Park()), "parked").parked
+        self.abandon()
+        return Parking(kept=parked.kept, snapshot=parked.snapshot)
 
     def abandon(self) -> None:
         """Drop the connection without ending the session in good order; safe to repeat."""
@@ -229,7 +303,7 @@ class GrpcSession:
         self, request: pb.TrainRequest, numbers: Numbers, asked: _Asked, begin: float
     ) -> None:
         """Send a request, written since `begin`, whose reply is waited for later, by `_end`."""
-        sent = self._stream.send(request, numbers)
+        sent = self._send(request, numbers)
         self.traffic.encode_seconds += sent - begin
         self._under_way.append(asked._replace(sent=sent))
 
@@ -244,7 +318,7 @@ class GrpcSession:
     def _end(self) -> tuple[_Asked, Reply]:
         """Return the oldest request under way and its reply; the waiting counts."""
         asked, begin = self._under_way.popleft(), time.perf_counter()
-        reply = self._stream.receive(asked.kind)
+        reply = self._receive(asked.kind)
         there = getattr(reply.message, asked.kind).cloud_time
         self.traffic.waited(
             time.perf_counter() - begin,
@@ -254,7 +328,69 @@ class GrpcSession:
         return asked, reply
 
     def _ask(self, request: pb.TrainRequest, kind: str) -> pb.TrainResponse:
-        self._stream.send(request)
+        self._send(request)
         while self._under_way:  # of a step that was given up
             self._end()
-        return self._stream.receive(kind).message
+        return self._receive(kind).message
+
+    def _send(self, request: pb.TrainRequest, numbers: Numbers = b"") -> float:
+        """Send a request, on a new connection if it must be; returns when it left."""
+        try:
+            sent = self._stream.send(request, numbers)
+        except UnreachableError as lost:
+            self._journal.add(request, numbers)
+            self._recover(lost)
+            return time.perf_counter()
+        self._journal.add(request, numbers)
+        return sent
+
+    def _receive(self, kind: str) -> Reply:
+        """Wait for the next reply, on a new connection if it must be."""
+        while True:
+            try:
+                reply = self._stream.receive(kind)
+            except UnreachableError as lost:
+                self._recover(lost)
+            else:
+                self._journal.answered()
+                return reply
+
+    def _recover(self, lost: UnreachableError) -> None:
+        """Reach the cloud again, agree with it on where to go on, and send what has no answer.
+
+        Raises:
+            Rewound: the cloud has lost what the edge still has.
+            SessionLostError: it has lost all of it.
+            UnreachableError: it was not to be reached for as long as was to be tried.
+        """
+        begin, pauses = time.perf_counter(), self._retry.pauses()
+        error: SftError = lost
+        if self._retry.for_seconds:
+            self.say(f"{lost}; trying again for {self._retry.for_seconds:g} s")
+        try:
+            while time.perf_counter() - begin < self._retry.for_seconds and not self.stopped():
+                self._stream.close()
+                pause(next(pauses), stopped=self.stopped)
+                try:
+                    self._stream = self._connect()
+                    self._go_on(self._resume(in_memory=True))
+                    return
+                except (UnreachableError, CapacityError) as again:
+                    error = again
+            raise error
+        finally:
+            self.traffic.blocked(time.perf_counter() - begin)
+
+    def _go_on(self, resumed: pb.Resumed) -> None:
+        """Go on where the cloud says."""
+        position = position_from_proto(resumed.position)
+        if resumed.rewound or position.stored != self._stored:
+            self._under_way.clear()
+            self._journal = Journal(position._replace(stored=0))
+            self._stored = position.stored
+            raise Rewound(position.applied, position.stored)
+        self.say(f"the cloud is back: going on at step {position.applied + 1}")
+        now = time.perf_counter()
+        self._under_way = deque(asked._replace(sent=now) for asked in self._under_way)
+        for sent in self._journal:
+            self._stream.send(sent.request, sent.numbers)

@@ -67,7 +67,11 @@ def prepare(options: argparse.Namespace) -> Job:
     _check_edge(options)
     device = _device(options.device)
     source = find_model(options.model or task.model)
-    folder = RunFolder(options.runs_dir, options.name or _default_name(task, options, source))
+    folder = (
+        RunFolder.existing(options.resume)
+        if options.resume
+        else RunFolder(options.runs_dir, options.name or _default_name(task, options, source))
+    )
     rows = read_rows_of(
         task,
         options.data,
@@ -96,6 +100,7 @@ def prepare(options: argparse.Namespace) -> Job:
         max_length=options.max_length,
         data=options.data,
     )
+    plan = _plan(options, task)
     return Job(
         options=options,
         task=task,
@@ -111,11 +116,13 @@ def prepare(options: argparse.Namespace) -> Job:
             dropout=options.dropout,
             encoding=encoding,
             gradient_encoding=options.grad_encoding or encoding,
+            max_examples=plan.batch_size,
+            max_tokens=encoder.max_length,
         ),
         net1=net1,
         data=prepare_data(rows, encoder),
         max_length=encoder.max_length,
-        plan=_plan(options, task),
+        plan=plan,
         device=device,
         folder=folder,
     )

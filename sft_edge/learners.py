@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sft_common.config import OptimizerSpec
 from sft_common.errors import DataError
-from sft_common.model.adamw import adamw, set_learning_rate
+from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_moments
 from sft_common.model.heads import Head, logits_of
 from sft_common.model.partition import Net1
 from sft_common.wire.packing import pack
@@ -115,6 +115,32 @@ class SplitLearner:
     def settle(self) -> None:
         """Finish the steps that were taken: net1 then has all their updates."""
         self._table.catch_up()
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return all that makes the next steps what they will be, by group and stock name.
+
+        The tensors are the learner's own, not copies.
+        """
+        self.settle()
+        randomness = {"cpu": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            randomness["cuda"] = torch.cuda.get_rng_state(self._device)
+        return {
+            "weights": dict(self.net1.skeleton.named_parameters()),
+            "moments": moments_of(self._optimizer, self.net1.skeleton),
+            "randomness": randomness,
+        }
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from what `state` returned once; copies it."""
+        self.settle()
+        for name, parameter in self.net1.skeleton.named_parameters():
+            parameter.copy_(state["weights"][name])
+        set_moments(self._optimizer, self.net1.skeleton, state.get("moments", {}))
+        torch.set_rng_state(state["randomness"]["cpu"])
+        if self._device.type == "cuda" and "cuda" in state["randomness"]:
+            torch.cuda.set_rng_state(state["randomness"]["cuda"], self._device)
 
     def predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
         """Yield each batch with its verdict; no label leaves the edge but a next token."""

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS
+from sft_common.errors import CapacityError, RetryLaterError, SftError, UnreachableError, first_line
 from sft_common.model.calibration import calibrate
 from sft_common.model.loading import set_edge_factor
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job
+from sft_edge.retrying import Retry, pause
+
+Say = Callable[[str], None]
+"""Tells a person a line."""
 
 
-def open_session(job: Job) -> GrpcSession:
-    """Fill net1 and return the open session.
+def open_session(
+    job: Job,
+    *,
+    replaces: str = "",
+    say: Say = print,
+    stopped: Callable[[], bool] = lambda: False,
+) -> GrpcSession:
+    """Fill net1 and return the open session; waits for room on the cloud if that is wanted.
+
+    Args:
+        job: what to open it for.
+        replaces: a session of the same training that comes to nothing.
+        say: tells a person.
+        stopped: whether not to wait any longer.
 
     Raises:
         SftError: the cloud is not to be reached, or refuses; the message says why.
@@ -22,18 +43,77 @@ def open_session(job: Job) -> GrpcSession:
     job.pretrained.fill_net1(job.net1)
     prepared = job.pretrained.prepared is not None
     needs_basis = job.spec.split.cut in BASIS_CUTS and not prepared
-    session = GrpcSession(
-        job.options.server,
-        job.spec,
-        job.shape,
-        connect_seconds=job.options.connect_timeout,
-        max_message_bytes=job.options.max_message * 2**20,
+    open_now = partial(
+        _session,
+        job,
         basis=partial(_basis, job) if needs_basis else None,
         prepared=prepared,
+        replaces=replaces,
     )
+    full = (CapacityError, RetryLaterError)
+    session = _patiently(open_now, job.options.wait, full, say, stopped)
+    session.say, session.stopped = say, stopped
     if session.edge_factor is not None:
         set_edge_factor(job.net1, session.edge_factor)
     return session
+
+
+def take_up_session(
+    job: Job,
+    session_id: str,
+    *,
+    say: Say = print,
+    stopped: Callable[[], bool] = lambda: False,
+) -> GrpcSession:
+    """Return a session that another program had; net1 waits for the numbers of a snapshot.
+
+    Raises:
+        SessionLostError: edge and cloud have no snapshot in common.
+        SftError: as of `open_session`.
+    """
+    weights = {name: torch.zeros(p.shape) for name, p in job.net1.skeleton.named_parameters()}
+    job.pretrained.fill_net1(job.net1, weights)
+    wait = max(job.options.wait, job.options.retry_for)
+    take_up = partial(_session, job, takes_up=session_id)
+    session = _patiently(take_up, wait, (CapacityError, UnreachableError), say, stopped)
+    session.say, session.stopped = say, stopped
+    return session
+
+
+def _session(job: Job, **wanted: Any) -> GrpcSession:
+    options = job.options
+    return GrpcSession(
+        options.server,
+        job.spec,
+        job.shape,
+        connect_seconds=options.connect_timeout,
+        max_message_bytes=options.max_message * 2**20,
+        retry=Retry(for_seconds=options.retry_for, most_seconds=options.retry_pause),
+        snapshots=job.folder.snapshots.steps,
+        **wanted,
+    )
+
+
+def _patiently(
+    attempt: Callable[[], GrpcSession],
+    seconds: float,
+    errors: tuple[type[SftError], ...],
+    say: Say,
+    stopped: Callable[[], bool],
+) -> GrpcSession:
+    """Return what an attempt returns, tried again for so long while it meets certain errors."""
+    pauses, end = Retry().pauses(), time.monotonic() + seconds
+    waiting = False
+    while True:
+        try:
+            return attempt()
+        except errors as error:
+            if time.monotonic() >= end or stopped():
+                raise
+            if not waiting:
+                say(f"{first_line(error)}; waiting for up to {seconds:g} s")
+            waiting = True
+        pause(next(pauses), stopped=stopped)
 
 
 def _basis(job: Job) -> tuple[Tensor, Tensor]:

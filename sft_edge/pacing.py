@@ -7,9 +7,9 @@ turn, at the beginning of a run. It knows no learner and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, linear_regression, median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 AUTO = "auto"
 """What a person types to have the number found."""
@@ -52,6 +52,15 @@ class Pacing:
     def settled(self) -> bool:
         """Whether the number changes no more."""
         return not self._left
+
+    def state(self) -> dict[str, Any]:
+        """Return all that it has learned, as JSON can say it."""
+        return {"left": self._left, "count": self.count, "tried": self._tried}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned once."""
+        self._left, self.count = state["left"], state["count"]
+        self._tried = [Tried(*step) for step in state["tried"]]
 
     def stepped(self, seconds: float, tokens: int) -> None:
         """Learn from a step that was cut into `count`.

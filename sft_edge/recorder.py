@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from sft_edge.tasks.batches import Batch
 from sft_edge.tasks.metrics import shown
 from sft_edge.traffic import Traffic
 from sft_edge.trainer import Evaluation
+
+COUNTED = ("steps", "padded_training_tokens", "padded_evaluation_tokens", "verdict_numbers")
+"""Counters that metrics.json is made of."""
 
 
 class Recorder:
@@ -46,6 +50,32 @@ class Recorder:
         self.verdict_numbers = 0
         self._training_bytes = 0
         self._seen_bytes = self._moved()
+
+    def state(self) -> dict[str, Any]:
+        """Return its counters and the length of the history, as JSON can say it."""
+        counted = {name: getattr(self, name) for name in COUNTED}
+        return counted | {
+            "training_bytes": self._training_bytes,
+            "seconds": self.seconds,
+            "history_bytes": self._folder.history_bytes(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned once; the history forgets what came after it.
+
+        Seconds are those of this program, which has spent them, or of the one before it.
+        """
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        self._begin -= max(0.0, state["seconds"] - self.seconds)
+        self._training_bytes = state["training_bytes"]
+        self._seen_bytes = self._moved()
+        self._folder.cut_history(state["history_bytes"])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the training has taken, whatever programs it went through."""
+        return time.perf_counter() - self._begin
 
     def stepped(
         self, step: int, epoch: int, batches: Sequence[Batch], loss: float, rate: float
@@ -111,5 +141,5 @@ class Recorder:
             **entry,
             bytes_up=up,
             bytes_down=down,
-            seconds=round(time.perf_counter() - self._begin, 4),
+            seconds=round(self.seconds, 4),
         )

@@ -19,6 +19,19 @@ from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import Traffic
 
 
+class Rewound(Exception):
+    """The cloud has gone back, and the edge must too, before it asks for anything else.
+
+    Args:
+        step: behind which both have a snapshot.
+        stored: batches of examples that the cloud has, of a session whose edge is frozen.
+    """
+
+    def __init__(self, step: int, stored: int = 0) -> None:
+        super().__init__(f"the cloud has gone back to step {step}")
+        self.step, self.stored = step, stored
+
+
 class Closing(NamedTuple):
     """How a session ended."""
 
@@ -27,6 +40,16 @@ class Closing(NamedTuple):
 
     saved: bool
     """Whether the cloud kept the trained net2."""
+
+
+class Parking(NamedTuple):
+    """How a session was put away."""
+
+    kept: bool
+    """Whether it is on the cloud's disk."""
+
+    snapshot: int
+    """The step of the cloud's newest snapshot that the edge has too; 0: none."""
 
 
 class Stepped(NamedTuple):
@@ -60,7 +83,10 @@ TrainingEvent = Stepped | Judged | Finished
 
 
 class CloudSession(Protocol):
-    """One open session with a cloud."""
+    """One open session with a cloud.
+
+    Whatever asks or waits raises `Rewound` if the cloud has lost what the edge still has.
+    """
 
     traffic: Traffic
     """What the session has moved so far."""

@@ -5,7 +5,13 @@ Every file but the growing history appears whole or not at all.
 
 from __future__ import annotations
 
+import argparse
+import fcntl
 import json
+import os
+import shutil
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +19,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sft_common.errors import ConfigError
-from sft_common.files import written_aside
+from sft_common.files import remove_leftovers, written_aside
+from sft_common.snapshots import Snapshots
+from sft_edge.resuming import METRICS_FILE, START_FILE, kept
 
-METRICS_FILE = "metrics.json"
 JOB_FILE = "job.json"
 HISTORY_FILE = "history.jsonl"
+LOCK_FILE = ".lock"
+SNAPSHOTS = "snapshots"
 EDGE_FILE = "edge.safetensors"
 MAX_NAME = 200
 
@@ -36,7 +45,7 @@ class RunFolder:
                 f"1 to {MAX_NAME} characters"
             )
         self.path = runs / name
-        if self.path.exists():
+        if self.path.exists() and not self._is_empty():
             raise ConfigError(f"run {self.path} is there already; choose another --name")
 
     @classmethod
@@ -56,27 +65,91 @@ class RunFolder:
         """Begin the history anew: it will be told again from the start."""
         (self.path / HISTORY_FILE).unlink(missing_ok=True)
 
+    def history_bytes(self) -> int:
+        """Return the length of the history."""
+        path = self.path / HISTORY_FILE
+        return path.stat().st_size if path.exists() else 0
+
+    def cut_history(self, length: int) -> None:
+        """Forget what the history says behind so many bytes: it will be told again."""
+        if self.history_bytes() > length:
+            os.truncate(self.path / HISTORY_FILE, length)
+
     def create(self) -> None:
-        """Make the folder.
+        """Make the folder; it may be there.
 
         Raises:
             ConfigError: it cannot be made.
         """
         try:
-            self.path.mkdir(parents=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot make {self.path}: {error.strerror}") from error
 
+    def begin(self, options: argparse.Namespace, session_id: str) -> None:
+        """Begin a training from its first step: write run.json, forget what was before.
+
+        Raises:
+            ConfigError: the folder cannot be made.
+        """
+        self.create()
+        shutil.rmtree(self.path / SNAPSHOTS, ignore_errors=True)
+        self.restart_history()
+        self._save_json(START_FILE, {"session_id": session_id, "options": kept(options)})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other programs from training the run while the block runs.
+
+        Raises:
+            ConfigError: another one does, or the folder cannot be made.
+        """
+        self.create()
+        path = self.path / LOCK_FILE
+        with open(path, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(f"another program is training the run {self.path} now") from error
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+                self.discard_if_empty()
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """The snapshots of the edge's half."""
+        return Snapshots(self.path / SNAPSHOTS)
+
+    def finish(self) -> None:
+        """Delete what only a run that goes on needs."""
+        shutil.rmtree(self.path / SNAPSHOTS, ignore_errors=True)
+        (self.path / START_FILE).unlink(missing_ok=True)
+
     def discard_if_empty(self) -> None:
         """Remove the folder if the run came to nothing, so that its name is free again."""
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
+        if self.path.is_dir() and self._is_empty({START_FILE}):
+            shutil.rmtree(self.path)
+
+    def _is_empty(self, besides: Set[str] = frozenset()) -> bool:
+        """Return whether nothing is there but what a program leaves that is killed at once."""
+        remove_leftovers(self.path)
+        return {path.name for path in self.path.iterdir()} <= {LOCK_FILE, *besides}
 
     def log(self, **entry: Any) -> None:
         """Append one line to the history."""
         line = json.dumps(entry, allow_nan=False) + "\n"
         with open(self.path / HISTORY_FILE, "a", encoding="utf-8") as file:
             file.write(line)
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Return what metrics.json says; None if there is none."""
+        path = self.path / METRICS_FILE
+        if not path.exists():
+            return None
+        metrics: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return metrics
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""

@@ -29,11 +29,9 @@ from sft_common.rpc.status import error_of
 from sft_common.wire.framing import Numbers
 from sft_common.wire.pieces import WAY_OUT, Joiner, pieces
 from sft_edge.channel import connect
+from sft_edge.journal import UNANSWERED
 from sft_edge.outbox import Outbox
 from sft_edge.traffic import Traffic
-
-UNANSWERED = ("apply", "store")
-"""Kinds of requests that get no reply."""
 
 
 class Reply(NamedTuple):
@@ -76,6 +74,7 @@ class Stream:
         self.limit_bytes = max_message_bytes
         self._server, self._traffic = server, traffic
         self._channel = connect(server, connect_seconds, max_message_bytes)
+        traffic.connected()
         self._outgoing = Outbox(max_message_bytes)
         self._replies: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
         self._joiner, self._sizes = Joiner(pb.TrainResponse, max_message_bytes), list[int]()
@@ -184,9 +183,7 @@ class Stream:
         error = error_of(call)
         assert isinstance(call, grpc.Call)
         if isinstance(error, UnreachableError):
-            return UnreachableError(
-                f"the connection to the cloud at {self._server} was lost: {error}"
-            )
+            return type(error)(f"the connection to the cloud at {self._server} was lost: {error}")
         if call.code() == grpc.StatusCode.UNIMPLEMENTED:
             return MismatchError(f"the server at {self._server} is not an SFT cloud: {error}")
         return error

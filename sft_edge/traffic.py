@@ -45,10 +45,10 @@ class CloudTime(NamedTuple):
 class Traffic:
     """What one session has moved so far."""
 
-    bytes_up: int = _SETUP_BYTES_UP
+    bytes_up: int = 0
     """Bytes edge -> cloud, framing included."""
 
-    bytes_down: int = _SETUP_BYTES_DOWN
+    bytes_down: int = 0
     """Bytes cloud -> edge, framing included."""
 
     cloud_seconds: float = 0.0
@@ -96,6 +96,11 @@ class Traffic:
     def blocked(self, seconds: float) -> None:
         """Count a wait for a link that has too much to send already."""
         self.wire_seconds += seconds
+
+    def connected(self) -> None:
+        """Count a connection that was made."""
+        self.bytes_up += _SETUP_BYTES_UP
+        self.bytes_down += _SETUP_BYTES_DOWN
 
     def sent(self, message_bytes: int) -> None:
         """Count a message that went up."""

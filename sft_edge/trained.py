@@ -27,7 +27,8 @@ from sft_common.rpc.options import MAX_MESSAGE_MB
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job, is_published, name_for
 from sft_edge.outcome import asked
-from sft_edge.run_folder import EDGE_FILE, JOB_FILE, METRICS_FILE
+from sft_edge.resuming import METRICS_FILE
+from sft_edge.run_folder import EDGE_FILE, JOB_FILE
 from sft_edge.tasks.kinds import Encoder, encoder_for
 from sft_edge.tasks.table import Task
 

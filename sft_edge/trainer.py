@@ -78,8 +78,18 @@ def train(
     plan: Plan,
     metric: str,
     watcher: Watcher,
+    done: int = 0,
 ) -> Evaluation:
     """Train a learner; evaluates after every epoch and after the last step.
+
+    Args:
+        learner: what is trained.
+        data: training and validation parts.
+        plan: how long and how fast.
+        metric: the one that comes first.
+        watcher: is told of every step and evaluation.
+        done: steps that the learner has taken before; an evaluation behind the last of them is
+            done again.
 
     Returns:
         The last evaluation.
@@ -90,13 +100,14 @@ def train(
     lengths = data.train.all_lengths()
     total = plan.total_steps(len(lengths))
     for step, epoch, rows, rate, evaluates in planned_steps(plan, lengths):
-        parts = micro_batches(rows, lengths, learner.micro_batches)
-        batches = [data.train.batch(part) for part in parts]
-        loss = learner.train_step(step, batches, rate)
-        if not math.isfinite(loss):
-            raise Diverged(step, total, loss, likely_cause(batches, rate))
-        watcher.stepped(step, epoch, batches, loss, rate)
-        if evaluates:
+        if step > done:
+            parts = micro_batches(rows, lengths, learner.micro_batches)
+            batches = [data.train.batch(part) for part in parts]
+            loss = learner.train_step(step, batches, rate)
+            if not math.isfinite(loss):
+                raise Diverged(step, total, loss, likely_cause(batches, rate))
+            watcher.stepped(step, epoch, batches, loss, rate)
+        if evaluates and step >= done:
             try:
                 evaluation = evaluate(
                     learner,

@@ -50,6 +50,8 @@ def running_cloud(
     port_file, log = folder / "port", folder / "cloud.log"
     port_file.unlink(missing_ok=True)
     line = command("sft-cloud", "serve", *device, "--port", 0, "--port-file", port_file, *arguments)
+    if "--save-dir" not in arguments:
+        line += ["--no-save"]
     with open(log, "wb") as output:
         process = subprocess.Popen(
             line, stdout=output, stderr=output, env={**os.environ, **(environment or {})}

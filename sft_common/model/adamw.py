@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw as step_of_adamw
@@ -28,6 +30,30 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Set the learning rate of every group."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+
+
+def moments_of(optimizer: torch.optim.AdamW, module: nn.Module) -> dict[str, Tensor]:
+    """Return all that an optimizer knows of a module's parameters, as "<parameter>:<what>".
+
+    The tensors are its own, not copies. Before the first step there are none.
+    """
+    return {
+        f"{name}:{what}": tensor
+        for name, parameter in module.named_parameters()
+        for what, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def set_moments(
+    optimizer: torch.optim.AdamW, module: nn.Module, moments: Mapping[str, Tensor]
+) -> None:
+    """Give an optimizer what `moments_of` returned; it takes copies."""
+    optimizer.state.clear()
+    parameters = dict(module.named_parameters())
+    for name, tensor in moments.items():
+        owner, _, what = name.rpartition(":")
+        parameter = parameters[owner]
+        optimizer.state[parameter][what] = tensor.to(parameter.device, copy=True)
 
 
 class RowsOfStep:

@@ -14,6 +14,7 @@ from sft_common.config import CUTS, ModelIdentity, OptimizerSpec, SessionSpec, S
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
+from sft_common.position import Position, Return
 from sft_common.wire.codec import (
     encoding_from_proto,
     encoding_to_proto,
@@ -48,6 +49,8 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
         head=spec.head,
         encoding=encoding_to_proto(spec.encoding),
         gradient_encoding=encoding_to_proto(spec.gradient_encoding),
+        max_examples=spec.max_examples,
+        max_tokens=spec.max_tokens,
     )
 
 
@@ -89,6 +92,8 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
         head=message.head,
         encoding=encoding_from_proto(message.encoding),
         gradient_encoding=encoding_from_proto(message.gradient_encoding),
+        max_examples=message.max_examples,
+        max_tokens=message.max_tokens,
     )
 
 
@@ -113,6 +118,43 @@ def basis_from_proto(message: pb.Open) -> CloudBasis | None:
     if not (mean.isfinite().all() and decoder.isfinite().all()):
         raise ProtocolError("the basis holds numbers that are not finite")
     return mean, decoder
+
+
+def position_to_proto(position: Position) -> pb.Position:
+    """Return the message of a position."""
+    return pb.Position(**position._asdict())
+
+
+def position_from_proto(message: pb.Position) -> Position:
+    """Return the position that a message carries."""
+    return Position(message.applied, message.micro_batches, message.stored)
+
+
+def return_to_proto(asked: Return) -> pb.Resume:
+    """Return the message that takes up a session again."""
+    message = pb.Resume(
+        session_id=asked.session_id,
+        open=spec_to_proto(asked.spec),
+        incarnation=asked.incarnation,
+        snapshots=asked.snapshots,
+    )
+    if asked.confirmed is not None and asked.sent is not None:
+        message.confirmed.CopyFrom(position_to_proto(asked.confirmed))
+        message.sent.CopyFrom(position_to_proto(asked.sent))
+    return message
+
+
+def return_from_proto(message: pb.Resume) -> Return:
+    """Return what a peer's message says; raises like `spec_from_proto`."""
+    in_memory = message.HasField("confirmed") and message.HasField("sent")
+    return Return(
+        session_id=message.session_id,
+        spec=spec_from_proto(message.open),
+        incarnation=message.incarnation,
+        confirmed=position_from_proto(message.confirmed) if in_memory else None,
+        sent=position_from_proto(message.sent) if in_memory else None,
+        snapshots=tuple(message.snapshots),
+    )
 
 
 def plan_to_proto(plan: Plan) -> pb.Run:

@@ -20,7 +20,10 @@ from sft_common.errors import (
     MismatchError,
     ModelError,
     ProtocolError,
+    RetryLaterError,
+    SessionLostError,
     SftError,
+    SnapshotError,
     TrainingError,
     UnreachableError,
 )
@@ -39,9 +42,12 @@ STATUS_OF: dict[type[SftError], grpc.StatusCode] = {
     ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
     LimitError: grpc.StatusCode.OUT_OF_RANGE,
     CapacityError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    SnapshotError: grpc.StatusCode.DATA_LOSS,
+    SessionLostError: grpc.StatusCode.NOT_FOUND,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     TrainingError: grpc.StatusCode.ABORTED,
     UnreachableError: grpc.StatusCode.UNAVAILABLE,
+    RetryLaterError: grpc.StatusCode.UNAVAILABLE,
     InternalError: grpc.StatusCode.INTERNAL,
 }
 """Class -> status code."""

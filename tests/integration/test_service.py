@@ -28,6 +28,7 @@ from sft_common.errors import (
     MismatchError,
     ModelError,
     ProtocolError,
+    RetryLaterError,
     SftError,
     UnreachableError,
 )
@@ -363,15 +364,18 @@ def test_a_cloud_open_to_others_takes_no_paths(spec: SessionSpec, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_a_session_finish_and_ends_cleanly(
+def test_a_signal_ends_the_cloud_cleanly_and_tells_its_edges(
     spec: SessionSpec, shape: ModelShape, tmp_path: Path, number: signal.Signals
 ) -> None:
     with running_cloud(tmp_path, "--grace", 20) as cloud:
         session = opened(cloud, spec, shape)
-        os.kill(cloud.process.pid, number)
         exchange(session, 1, torch.zeros(3, 4), [2, 1], [0, 1])
-        session.apply(1, 1e-3)
-        assert session.close().steps == 1
+        os.kill(cloud.process.pid, number)
+        with pytest.raises(RetryLaterError, match="the cloud is stopping; it keeps no sessions"):
+            for _ in range(10_000):
+                session.begin_evaluation(torch.zeros(3, 4), [2, 1])
+                session.end_evaluation()
+        session.abandon()
         assert cloud.process.wait(timeout=30) == 0
         assert cloud.log.read_text().endswith("sft-cloud stopped\n")
 
@@ -388,14 +392,14 @@ def test_a_killed_cloud_is_one_clear_line(
 
 
 def test_memory_is_given_back_after_sessions(tmp_path: Path) -> None:
-    """Twelve sessions of 40 MB each, closed or abandoned, must not add up."""
+    """Twelve sessions of 40 MB each, closed or put away, must not add up."""
     big = save_tiny_model(tmp_path / "big", hidden_size=256, intermediate_size=1024)
     pretrained = Pretrained(big, num_labels=2)
     spec = SessionSpec(
         model=pretrained.identity(str(big)), split=SplitSpec(split_layer=1, rank=4), num_labels=2
     )
     shape = shape_of(pretrained.config)
-    with running_cloud(tmp_path / "cloud") as cloud:
+    with running_cloud(tmp_path / "cloud", "--save-dir", tmp_path / "kept") as cloud:
         sizes = []
         for turn in range(12):
             session = opened(cloud, spec, shape)
@@ -404,7 +408,7 @@ def test_memory_is_given_back_after_sessions(tmp_path: Path) -> None:
             if turn % 2:
                 session.close()
             else:
-                session.abandon()
+                assert session.park().kept
             status = Path(f"/proc/{cloud.process.pid}/status").read_text()
             sizes.append(int(status.partition("VmRSS:")[2].split()[0]) * 1024)
     assert sizes[-1] - sizes[3] < 40e6, sizes

@@ -12,6 +12,7 @@ from sft_cloud.session import Session
 from sft_common.config import ModelShape, OptimizerSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.cuts import Decoder
+from sft_common.position import Position
 from sft_common.wire.codec import tensor_from_parts, tensor_to_parts
 from sft_common.wire.encodings import ENCODING_TABLE
 from tests.doubles import open_session
@@ -119,7 +120,19 @@ def test_an_apply_out_of_order_is_refused(session: Session) -> None:
     with pytest.raises(ProtocolError, match="apply names step 2, but step 1 waits for it"):
         session.apply(2, 1e-3)
     session.apply(1, 1e-3)
-    with pytest.raises(ProtocolError, match="no step waits"):
+    with pytest.raises(ProtocolError, match="apply names step 2, but no step waits"):
+        session.apply(2, 1e-3)
+
+
+def test_an_apply_that_comes_again_changes_nothing(session: Session) -> None:
+    session.step(1, activation(), LENGTHS, LABELS)
+    session.apply(1, 1e-3)
+    before = {name: w.clone() for name, w in session.weights().items()}
+    session.apply(1, 1e-3)
+    assert session.position == Position(1)
+    assert all(torch.equal(before[name], w) for name, w in session.weights().items())
+    session.step(2, activation(), LENGTHS, LABELS)
+    with pytest.raises(ProtocolError, match="apply names step 1, but step 2 waits for it"):
         session.apply(1, 1e-3)
 
 

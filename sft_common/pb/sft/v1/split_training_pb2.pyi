@@ -87,7 +87,7 @@ class ExportResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class TrainRequest(_message.Message):
-    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece")
+    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park")
     STEP_FIELD_NUMBER: _ClassVar[int]
     APPLY_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +96,9 @@ class TrainRequest(_message.Message):
     STORE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    PARK_FIELD_NUMBER: _ClassVar[int]
     step: Step
     apply: Apply
     evaluate: Evaluate
@@ -104,23 +107,30 @@ class TrainRequest(_message.Message):
     store: Store
     run: Run
     piece: Piece
-    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ...) -> None: ...
+    keep: Keep
+    resume: Resume
+    park: Park
+    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ...) -> None: ...
 
 class TrainResponse(_message.Message):
-    __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece")
+    __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked")
     STEP_RESULT_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    PARKED_FIELD_NUMBER: _ClassVar[int]
     step_result: StepResult
     evaluation: Evaluation
     opened: Opened
     closed: Closed
     running: Running
     piece: Piece
-    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ...) -> None: ...
+    resumed: Resumed
+    parked: Parked
+    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("data", "shape", "element_type", "following")
@@ -159,18 +169,80 @@ class Step(_message.Message):
     def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., micro_batch: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("step", "loss", "gradient", "cloud_time", "micro_batch")
+    __slots__ = ("step", "loss", "gradient", "cloud_time", "micro_batch", "kept", "notice")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     CLOUD_TIME_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     step: int
     loss: float
     gradient: Tensor
     cloud_time: CloudTime
     micro_batch: int
-    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_time: _Optional[_Union[CloudTime, _Mapping]] = ..., micro_batch: _Optional[int] = ...) -> None: ...
+    kept: int
+    notice: str
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_time: _Optional[_Union[CloudTime, _Mapping]] = ..., micro_batch: _Optional[int] = ..., kept: _Optional[int] = ..., notice: _Optional[str] = ...) -> None: ...
+
+class Keep(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class Position(_message.Message):
+    __slots__ = ("applied", "micro_batches", "stored")
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    applied: int
+    micro_batches: int
+    stored: int
+    def __init__(self, applied: _Optional[int] = ..., micro_batches: _Optional[int] = ..., stored: _Optional[int] = ...) -> None: ...
+
+class Resume(_message.Message):
+    __slots__ = ("session_id", "open", "incarnation", "confirmed", "sent", "snapshots")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    open: Open
+    incarnation: int
+    confirmed: Position
+    sent: Position
+    snapshots: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session_id: _Optional[str] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., incarnation: _Optional[int] = ..., confirmed: _Optional[_Union[Position, _Mapping]] = ..., sent: _Optional[_Union[Position, _Mapping]] = ..., snapshots: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Resumed(_message.Message):
+    __slots__ = ("position", "rewound", "max_message_bytes", "device", "snapshots")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    REWOUND_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    position: Position
+    rewound: bool
+    max_message_bytes: int
+    device: str
+    snapshots: bool
+    def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., rewound: _Optional[bool] = ..., max_message_bytes: _Optional[int] = ..., device: _Optional[str] = ..., snapshots: _Optional[bool] = ...) -> None: ...
+
+class Park(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Parked(_message.Message):
+    __slots__ = ("kept", "snapshot")
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    kept: bool
+    snapshot: int
+    def __init__(self, kept: _Optional[bool] = ..., snapshot: _Optional[int] = ...) -> None: ...
 
 class Apply(_message.Message):
     __slots__ = ("step", "learning_rate", "micro_batches")
@@ -247,7 +319,7 @@ class Running(_message.Message):
     def __init__(self, total_steps: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session", "encoding", "gradient_encoding")
+    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session", "encoding", "gradient_encoding", "replaces", "incarnation", "max_examples", "max_tokens")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +332,10 @@ class Open(_message.Message):
     TRAINED_SESSION_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_ENCODING_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    MAX_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model: Model
     split: Split
@@ -272,7 +348,11 @@ class Open(_message.Message):
     trained_session: str
     encoding: ElementType
     gradient_encoding: ElementType
-    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ...) -> None: ...
+    replaces: str
+    incarnation: int
+    max_examples: int
+    max_tokens: int
+    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ..., replaces: _Optional[str] = ..., incarnation: _Optional[int] = ..., max_examples: _Optional[int] = ..., max_tokens: _Optional[int] = ...) -> None: ...
 
 class Basis(_message.Message):
     __slots__ = ("mean", "decoder")
@@ -319,18 +399,20 @@ class Optimizer(_message.Message):
     def __init__(self, beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., eps: _Optional[float] = ..., weight_decay: _Optional[float] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("protocol_version", "session_id", "edge_factor", "max_message_bytes", "device")
+    __slots__ = ("protocol_version", "session_id", "edge_factor", "max_message_bytes", "device", "snapshots")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EDGE_FACTOR_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     session_id: str
     edge_factor: Tensor
     max_message_bytes: int
     device: str
-    def __init__(self, protocol_version: _Optional[int] = ..., session_id: _Optional[str] = ..., edge_factor: _Optional[_Union[Tensor, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., device: _Optional[str] = ...) -> None: ...
+    snapshots: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., session_id: _Optional[str] = ..., edge_factor: _Optional[_Union[Tensor, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., device: _Optional[str] = ..., snapshots: _Optional[bool] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ()

@@ -57,7 +57,8 @@ class SplitTrainingServiceServicer:
     """
 
     def Train(self, request_iterator, context):
-        """One training session; see the sequence at the head of this file. The first request must be `open`.
+        """One training session; see the sequence at the head of this file. The first request must be `open` or
+        `resume`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

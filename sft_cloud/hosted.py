@@ -1,0 +1,133 @@
+"""One session in its host's memory, and the stream that has it now.
+
+It knows no streams but how to end one, and no models; host.py decides what happens to a session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sft_cloud.cache import ActivationCache
+from sft_cloud.session import Session
+from sft_cloud.store import Record
+from sft_common.errors import ForbiddenError, SftError
+from sft_common.position import Position
+
+T = TypeVar("T")
+
+Stop = Callable[[Exception], None]
+"""Ends a stream with an error, in place of its next request."""
+
+
+class Hosted:
+    """A session, and what its host knows of it.
+
+    Args:
+        record: its name, spec and owner.
+        session: at work.
+        kept: the step of its newest snapshot that the edge asked for; 0: none.
+    """
+
+    def __init__(self, record: Record, session: Session, kept: int = 0) -> None:
+        self.record, self.session = record, session
+        self.kept, self.notice = kept, ""
+        self.cache: ActivationCache | None = None
+        self.stored = 0
+        self.training = False
+        self.visit: Visit | None = None
+        self.seen = time.monotonic()
+        self._work: asyncio.Future[Any] | None = None
+        self._writing: asyncio.Future[None] | None = None
+
+    @property
+    def position(self) -> Position:
+        """How far it has come."""
+        return self.session.position._replace(stored=self.stored)
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since anything was asked of it; 0 while it trains alone."""
+        return 0.0 if self.training else time.monotonic() - self.seen
+
+    def working(self, work: asyncio.Future[T]) -> asyncio.Future[T]:
+        """Follow work on the session, which goes on when its stream breaks; returns what to await.
+
+        What breaks with the stream is the waiting alone.
+        """
+        self._work = work
+        return asyncio.shield(work)
+
+    def writing(self, written: asyncio.Future[None]) -> None:
+        """Follow the writing of a snapshot, during which weights and moments must not change."""
+        self._writing = written
+
+    async def written(self) -> None:
+        """Wait until no snapshot is being written."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+            self._writing = None
+
+    async def quiet(self) -> None:
+        """Wait until nothing is done to it any more."""
+        if self._work is not None and not self._work.done():
+            await asyncio.wait([self._work])
+        await self.written()
+
+    def take_notice(self) -> str:
+        """Return what the person at the edge should know, once."""
+        notice, self.notice = self.notice, ""
+        return notice
+
+
+class Visit:
+    """A stream's hold on a session: the newest stream has it, an older one has lost it.
+
+    Args:
+        hosted: the session.
+        stop: ends the stream.
+    """
+
+    def __init__(self, hosted: Hosted, stop: Stop) -> None:
+        self.hosted, self._stop = hosted, stop
+        if hosted.visit is not None:
+            hosted.visit.end(_taken_up())
+        hosted.visit = self
+        hosted.seen = time.monotonic()
+
+    @property
+    def session(self) -> Session:
+        """The session."""
+        return self.hosted.session
+
+    @property
+    def current(self) -> bool:
+        """Whether the stream still has the session."""
+        return self.hosted.visit is self
+
+    def seen(self) -> None:
+        """Note that a request has come.
+
+        Raises:
+            ForbiddenError: the session is another stream's now.
+        """
+        if not self.current:
+            raise _taken_up()
+        self.hosted.seen = time.monotonic()
+
+    def end(self, error: SftError) -> None:
+        """Take the session away from the stream, which ends with an error."""
+        self.leave()
+        self._stop(error)
+
+    def leave(self) -> None:
+        """Give the session back; safe to repeat."""
+        if self.current:
+            self.hosted.visit = None
+            self.hosted.seen = time.monotonic()
+
+
+def _taken_up() -> ForbiddenError:
+    return ForbiddenError("the session was taken up by another stream; this one has lost it")

@@ -1,0 +1,179 @@
+"""Real processes that start at once: forked from one that has imported everything and run nothing.
+
+A program's imports take seconds, which a test that kills it twenty times would wait for each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS = 60.0
+
+
+def _serve_forks() -> None:
+    """Fork a program for each line; answers with its pid, or with how it ended."""
+    import scipy.stats  # noqa: F401
+    import torch._dynamo  # noqa: F401
+    import transformers.models.bert.modeling_bert
+    import transformers.models.bert.tokenization_bert  # noqa: F401
+
+    import sft_cloud.cli
+    import sft_cloud.serve
+    import sft_edge.cli
+    import sft_edge.run  # noqa: F401
+
+    mains = {"sft-cloud": sft_cloud.cli.main, "sft-edge": sft_edge.cli.main}
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "wait" in asked:
+            pid, status = os.waitpid(asked["wait"], os.WNOHANG)
+            print(os.waitstatus_to_exitcode(status) if pid else "", flush=True)
+            continue
+        pid = os.fork()
+        if not pid:
+            with open(asked["log"], "ab", buffering=0) as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            os.close(0)
+            code = 1
+            try:
+                mains[asked["program"]](asked["arguments"])
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        print(pid, flush=True)
+
+
+class Program:
+    """A running program."""
+
+    def __init__(self, forge: Forge, pid: int, log: Path) -> None:
+        self._forge, self.pid, self.log = forge, pid, log
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        if self._code is None:
+            self._code = self._forge.poll(self.pid)
+        return self._code
+
+    def wait(self, seconds: float = SECONDS) -> int:
+        """Return its exit code once it has ended."""
+        end = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            assert time.monotonic() < end, f"still runs:\n{self.log.read_text()}"
+            time.sleep(0.01)
+        return code
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.send(signal.SIGKILL)
+        self.wait()
+
+
+@dataclass
+class Forge:
+    """Starts programs."""
+
+    process: subprocess.Popen[str]
+
+    def start(self, program: str, arguments: Sequence[object], log: Path) -> Program:
+        """Start one of the two programs; what it prints is appended to `log`."""
+        asked = {"program": program, "arguments": list(map(str, arguments)), "log": str(log)}
+        return Program(self, int(self._ask(asked)), log)
+
+    def poll(self, pid: int) -> int | None:
+        """Return how a program ended, None while it runs."""
+        answer = self._ask({"wait": pid})
+        return int(answer) if answer else None
+
+    def _ask(self, asked: object) -> str:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+
+class RestartedCloud:
+    """A cloud that keeps its port and its folder through many lives.
+
+    Args:
+        forge: starts it.
+        folder: of its sessions and its log.
+        arguments: of `sft-cloud serve`, beside where and on what.
+    """
+
+    def __init__(self, forge: Forge, folder: Path, *arguments: object) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._forge, self._arguments = forge, arguments
+        self.folder, self.log = folder, folder / "cloud.log"
+        self.sessions = folder / "sessions"
+        self.port = 0
+        self.program = self.start()
+
+    @property
+    def server(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> Program:
+        """Start it, and wait until it listens."""
+        port_file = self.folder / "port"
+        port_file.unlink(missing_ok=True)
+        line = ["serve", "--cpu", "--port", self.port, "--port-file", port_file]
+        line += ["--save-dir", self.sessions, *self._arguments]
+        self.program = self._forge.start("sft-cloud", line, self.log)
+        end = time.monotonic() + SECONDS
+        while not port_file.exists():
+            alive = self.program.poll() is None and time.monotonic() < end
+            assert alive, f"the cloud did not start:\n{self.log.read_text()}"
+            time.sleep(0.01)
+        self.port = int(port_file.read_text())
+        return self.program
+
+    def half(self, session_id: str) -> bytes:
+        """Return the trained net2 of a finished session."""
+        return (self.sessions / session_id / "cloud.safetensors").read_bytes()
+
+
+@contextmanager
+def forge() -> Iterator[Forge]:
+    """Start programs until the block ends, which kills those that still run."""
+    line = [sys.executable, "-c", "from tests.warm import _serve_forks; _serve_forks()"]
+    process = subprocess.Popen(
+        line,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        yield Forge(process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
