@@ -9,6 +9,7 @@ SftError                  base: one clear line, no traceback
 ├── ProtocolError         a message is malformed or out of order
 ├── LimitError            a message is larger than the limit of its receiver
 ├── CapacityError         the cloud is full: sessions, memory or disk
+├── AuthenticationError   the cloud does not know who asks: no token, or a wrong one
 ├── ForbiddenError        the cloud was started so that it does not do this
 ├── TrainingError         training cannot go on: the loss is no number any more
 ├── UnreachableError      no cloud answers, or the connection was lost
@@ -60,6 +61,10 @@ class LimitError(SftError):
 
 class CapacityError(SftError):
     """The cloud has no room for one more session."""
+
+
+class AuthenticationError(SftError):
+    """The cloud does not know who asks: no token came, or none that it knows."""
 
 
 class ForbiddenError(SftError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sft_common.errors import ConfigError
+from sft_common.errors import ConfigError, first_line
 
 
 def check_new(target: Path) -> None:
@@ -21,6 +21,27 @@ def check_new(target: Path) -> None:
         raise ConfigError(f"{target} is there already; choose another --to")
     if not target.absolute().parent.is_dir():
         raise ConfigError(f"--to {target}: there is no folder {target.absolute().parent}")
+
+
+def read_named(option: str, path: Path) -> bytes:
+    """Return what a file holds that an option names.
+
+    Raises:
+        ConfigError: it is not to be read; says why.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: {error.strerror or first_line(error)}") from error
+
+
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """Return numbers that change when a file does; None if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 @contextmanager
@@ -43,6 +64,14 @@ def written_aside(final: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
         raise
     _flush(final.parent)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read; it appears whole, in place of a former one."""
+    with written_aside(path) as aside:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
 
 
 def _flush(path: Path) -> None:

@@ -95,7 +95,7 @@ def fetch(
         options: how patient and how talkative to be.
         changed: where cloud and model are to be found now; None: where they were.
     """
-    run = read_run(changed or _usual(folder.path))
+    run = read_run(changed or _as_before(folder.path, options))
     sent = run.facts.get("frozen")
     if sent is None:
         raise ProtocolError(f"{folder.path} is not the run of a frozen edge; nothing to fetch")
@@ -104,8 +104,7 @@ def fetch(
     parts = validation_of(run.task, run.data, run.encoder, run.facts["eval_examples"])
     with make_screen("frozen", sent["total_steps"], quiet=options.quiet) as screen:
         recorder = Recorder(folder, screen, traffic, variant="split", log_every=options.log_every)
-        patience = options.connect_timeout
-        events = follow_training(run.server, run.session_id, traffic, connect_seconds=patience)
+        events = follow_training(run.access, run.session_id, traffic)
         evaluation, finished = _follow(run, parts, events, recorder)
     recorder.padded_training_tokens = sent["padded_training_tokens"]
     seconds = {
@@ -120,8 +119,9 @@ def fetch(
     return metrics
 
 
-def _usual(path: Path) -> argparse.Namespace:
-    return argparse.Namespace(run=path, server=None, model=None)
+def _as_before(path: Path, options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options of `fetch` for a run that `train` has just begun."""
+    return argparse.Namespace(**{**vars(options), "run": path, "server": None, "model": None})
 
 
 @torch.no_grad()

@@ -23,10 +23,9 @@ def open_session(job: Job) -> GrpcSession:
     prepared = job.pretrained.prepared is not None
     needs_basis = job.spec.split.cut in BASIS_CUTS and not prepared
     session = GrpcSession(
-        job.options.server,
+        job.access,
         job.spec,
         job.shape,
-        connect_seconds=job.options.connect_timeout,
         max_message_bytes=job.options.max_message * 2**20,
         basis=partial(_basis, job) if needs_basis else None,
         prepared=prepared,

@@ -23,9 +23,11 @@ from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
 from sft_common.model.sources import Source, find_model
+from sft_common.rpc.access import Access
 from sft_common.rpc.options import MAX_MESSAGE_MB
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job, is_published, name_for
+from sft_edge.login import edge_access
 from sft_edge.outcome import asked
 from sft_edge.run_folder import EDGE_FILE, JOB_FILE, METRICS_FILE
 from sft_edge.tasks.kinds import Encoder, encoder_for
@@ -77,7 +79,9 @@ class TrainedRun:
     data: Path | None
     """Where the data were."""
 
-    server: str
+    access: Access
+    """To the cloud that keeps the other half."""
+
     session_id: str
     facts: dict[str, Any]
     """What job.json says."""
@@ -88,17 +92,16 @@ class TrainedRun:
     metrics: dict[str, Any]
     """What metrics.json says; empty for a run that did not come to its end."""
 
-    def open(self, connect_seconds: float) -> GrpcSession:
+    def open(self) -> GrpcSession:
         """Open a session on the net2 that the run's own session left on its cloud.
 
         Raises:
             SftError: the cloud is not to be reached, or does not have it.
         """
         return GrpcSession(
-            self.server,
+            self.access,
             self.spec,
             self.shape,
-            connect_seconds=connect_seconds,
             max_message_bytes=self.facts.get("max_message", MAX_MESSAGE_MB) * 2**20,
             trained_session=self.session_id,
         )
@@ -108,10 +111,12 @@ def read_run(options: argparse.Namespace) -> TrainedRun:
     """Return the run that `--run` names, with `--model` and `--server` put in place of its own.
 
     Raises:
-        ConfigError: the folder is no finished run.
+        ConfigError: the folder is no finished run, or the options do not say how to log in.
         ModelError: its pre-trained model is not to be found any more, or is another one.
     """
     facts = _read_json(options.run / JOB_FILE)
+    server = options.server or facts["server"]
+    access = edge_access(options, server)
     stopped = not (options.run / METRICS_FILE).is_file()  # by a loss that was no number
     metrics = {} if stopped else _read_json(options.run / METRICS_FILE)
     try:
@@ -119,7 +124,6 @@ def read_run(options: argparse.Namespace) -> TrainedRun:
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"cannot read {options.run / EDGE_FILE}: {first_line(error)}") from error
     task, split = _task(facts["task"]), SplitSpec(**facts["split"])
-    server = options.server or facts["server"]
     source = find_model(options.model or facts["model"], facts["revision"])
     classes = len(task.labels) or 1
     pretrained = Pretrained(
@@ -149,7 +153,7 @@ def read_run(options: argparse.Namespace) -> TrainedRun:
         ),
         batch_size=facts["batch_size"],
         data=data,
-        server=server,
+        access=access,
         session_id=facts["session_id"],
         facts=facts,
         weights=weights,

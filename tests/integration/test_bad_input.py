@@ -156,7 +156,7 @@ def test_a_run_that_fails_at_its_first_step_frees_its_name(
     small = {"max_message_bytes": 500}
     monkeypatch.setattr(
         "sft_edge.client.Stream",
-        lambda server, traffic, **how: Stream(server, traffic, **how | small),
+        lambda access, traffic, **how: Stream(access, traffic, **how | small),
     )
     assert "over the limit of 500; choose a smaller --batch-size" in edge(cloud.server, cut="none")
 
@@ -170,7 +170,7 @@ def test_a_cloud_of_another_protocol_version(edge: Callable[..., str]) -> None:
 
 
 def test_a_cloud_without_the_model(edge: Callable[..., str], tmp_path: Path) -> None:
-    with running_cloud(tmp_path / "open", "--host", "0.0.0.0") as cloud:
+    with running_cloud(tmp_path / "open", "--host", "0.0.0.0", "--insecure") as cloud:
         message = edge(cloud.server)
     assert "this cloud has no model folder named 'tiny-bert' (it has: none;" in message
     assert message.endswith("and takes no paths: not only this machine can reach it")
