@@ -273,12 +273,11 @@ def test_certificates_change_without_a_restart(edge: Edge, files: Files, tmp_pat
 
 
 def test_a_cloud_does_not_open_to_others_in_the_clear() -> None:
-    for options in (("--host", "0.0.0.0"), ("--host", "::"), ("--host", "192.0.2.1")):
-        done = run("sft-cloud", "serve", "--cpu", *options)
-        assert (done.returncode, done.stdout) == (1, "")
-        (message,) = done.stderr.splitlines()
-        assert "lets other machines in, and data would travel in the clear" in message
-        assert "--tls-cert" in message and "--insecure" in message
+    done = run("sft-cloud", "serve", "--cpu", "--host", "0.0.0.0")
+    assert (done.returncode, done.stdout) == (1, "")
+    (message,) = done.stderr.splitlines()
+    assert "lets other machines in, and data would travel in the clear" in message
+    assert "--tls-cert" in message and "--insecure" in message
 
 
 def test_the_token_is_in_no_log_no_error_and_no_command_line(
@@ -296,7 +295,7 @@ def test_the_token_is_in_no_log_no_error_and_no_command_line(
         environment = {"SFT_TOKEN": secret, "GRPC_VERBOSITY": "INFO"}
         done = run("sft-edge", *line, cwd=tmp_path, environment=environment)
         assert done.returncode == code, done.stderr
-        outputs += [done.stdout, done.stderr]
+        outputs += [done.stdout, done.stderr, " ".join(done.args)]
     outputs.append(plain.log.read_text())
     outputs.append(Path(f"/proc/{plain.process.pid}/cmdline").read_text())
     outputs.append(files.tokens.read_text())
