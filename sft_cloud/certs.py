@@ -9,6 +9,7 @@ import argparse
 import ipaddress
 import re
 import secrets
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -213,15 +214,15 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _how_to_use(folder: Path, hosts: list[str], names: list[str]) -> str:
-    host = hosts[0] if hosts else "HOST"
+    host, place = hosts[0] if hosts else "HOST", shlex.quote(str(folder))
     server = f"{host}:50051" if ":" not in host else f"[{host.strip('[]')}]:50051"
-    serve = f"--tls-cert {folder}/server.pem --tls-key {folder}/server-key.pem"
-    edge = f"--tls-ca {folder}/ca.pem"
+    serve = f"--tls-cert {place}/server.pem --tls-key {place}/server-key.pem"
+    edge = f"--tls-ca {place}/ca.pem"
     if names:
-        serve += f" --client-ca {folder}/ca.pem"
-        edge += f" --tls-cert {folder}/{names[0]}.pem --tls-key {folder}/{names[0]}-key.pem"
+        serve += f" --client-ca {place}/ca.pem"
+        edge += f" --tls-cert {place}/{names[0]}.pem --tls-key {place}/{names[0]}-key.pem"
     return (
         f"the cloud:  sft-cloud serve --host 0.0.0.0 {serve}\n"
         f"the edge:   sft-edge train --task demo --server {server} {edge}\n"
-        f"keep {folder}/ca-key.pem away from both: only this command needs it"
+        f"keep {place}/ca-key.pem away from both: only this command needs it"
     )

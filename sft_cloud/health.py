@@ -9,8 +9,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sft_common.errors import UnreachableError
 from sft_common.rpc.access import Access
-from sft_common.rpc.channel import open_channel, why_unreached
+from sft_common.rpc.channel import open_channel
 from sft_common.rpc.options import SERVICE
+from sft_common.rpc.trouble import trouble_with
 
 PATIENCE_SECONDS = 5.0
 
@@ -27,8 +28,10 @@ def check(access: Access) -> str:
         try:
             status = stub.Check(request, timeout=access.connect_seconds).status
         except grpc.RpcError as error:
-            why = why_unreached(access)
-            raise UnreachableError(f"no cloud answers at {access.server}: {why}") from error
+            trouble = trouble_with(access)
+            raise UnreachableError(
+                f"no cloud answers at {access.server} ({trouble.why}); {trouble.advice}"
+            ) from error
     name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
     if status != health_pb2.HealthCheckResponse.SERVING:
         raise UnreachableError(f"the cloud at {access.server} is {name}")

@@ -6,8 +6,9 @@ import grpc
 
 from sft_common.errors import UnreachableError
 from sft_common.rpc.access import Access
-from sft_common.rpc.channel import open_channel, why_unreached, with_token
+from sft_common.rpc.channel import open_channel, with_token
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
+from sft_common.rpc.trouble import trouble_with
 
 
 def connect(access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.Channel:
@@ -26,9 +27,10 @@ def connect(access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.
         grpc.channel_ready_future(channel).result(timeout=access.connect_seconds)
     except grpc.FutureTimeoutError:
         channel.close()
+        trouble = trouble_with(access)
         raise UnreachableError(
             f"no cloud answers at {access.server}: tried for {access.connect_seconds:g} s "
-            f"({why_unreached(access)}); is `sft-cloud serve` running there?"
+            f"({trouble.why}); {trouble.advice}"
         ) from None
     except BaseException:
         channel.close()

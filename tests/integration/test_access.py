@@ -119,7 +119,7 @@ def test_an_edge_trains_and_comes_back_over_tls(
     assert edge(tls, *files.trust) == ""
     line = ("--run", tmp_path / "runs" / "run", "--connect-timeout", 1)
     assert edge_here("predict", *line, *files.trust, "fine").returncode == 0
-    assert "it speaks TLS; give --tls-ca FILE" in edge_here("predict", *line, "fine").stderr
+    assert "(it speaks TLS); give --tls-ca FILE" in edge_here("predict", *line, "fine").stderr
     assert "listening on 127.0.0.1" in tls.log.read_text()
     assert "(TLS, no login)" in tls.log.read_text()
 
@@ -162,8 +162,8 @@ def test_what_is_missing_at_the_guarded_door_is_said(
     wrong.write_text("x" * 43)
     strange = "--tls-cert", other / "lab.pem", "--tls-key", other / "lab-key.pem"
     for options, message in (
-        ((), "it speaks TLS; give --tls-ca FILE with its authority, or --tls"),
-        (files.trust, "it asks for a certificate; give --tls-cert FILE and --tls-key FILE"),
+        ((), "(it speaks TLS); give --tls-ca FILE with its authority, or --tls"),
+        (files.trust, "(it asks for a certificate); give --tls-cert FILE and --tls-key FILE"),
         ((*files.trust, *strange), f"it does not take the certificate {other / 'lab.pem'}"),
         ((*files.trust, *files.client), REFUSAL),
         ((*files.trust, *files.client, "--token-file", wrong), REFUSAL),
@@ -179,7 +179,10 @@ def test_an_edge_says_why_it_does_not_trust_a_cloud(
     for options, message in (
         (("--tls-ca", tmp_path / "other" / "ca.pem"), "its certificate is not to be trusted by"),
         (("--tls",), "its certificate is not to be trusted by the public authorities"),
-        ((*files.trust, "--tls-name", "c.d"), "its certificate is not for c.d; use a name it is"),
+        (
+            (*files.trust, "--tls-name", "c.d"),
+            "its certificate is not for c.d); use a name that it is for",
+        ),
     ):
         assert message in edge(tls, *options), options
     assert edge(tls, *files.trust, "--tls-name", "a.b") == ""
@@ -189,7 +192,7 @@ def test_a_cloud_without_tls_is_told_from_one_with_it(
     edge: Edge, plain: Cloud, files: Files
 ) -> None:
     message = edge(plain, *files.trust)
-    assert "it does not speak TLS; start it with --tls-cert and --tls-key, or leave" in message
+    assert "(it does not speak TLS); start it with --tls-cert and --tls-key, or leave" in message
 
 
 def test_the_health_command_over_tls(guarded: Cloud, files: Files) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import stat
 import subprocess
@@ -93,11 +94,12 @@ def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
     read(folder / "server.pem").verify_directly_issued_by(read(folder / "ca.pem"))
 
 
-def test_what_it_prints_can_be_typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_it_prints_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from sft_cloud.cli import parser as cloud
     from sft_edge.cli import parser as edge
 
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    make(tmp_path / "my pki", host=["cloud.example"], client=["lab"])
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
     for program, parser in (("sft-cloud", cloud()), ("sft-edge", edge())):
         (words,) = [words for words in lines if program in words]
         options = parser.parse_args(words[words.index(program) + 1 :])

@@ -22,11 +22,8 @@ def line(name: str, token: str) -> str:
 
 
 def change(path: Path, name: str, **how: bool) -> None:
-    run_token(
-        argparse.Namespace(
-            **{"tokens": path, "name": name, "replace": False, "revoke": False} | how
-        )
-    )
+    usual = {"replace": False, "revoke": False}
+    run_token(argparse.Namespace(tokens=path, name=name, **usual | how))
 
 
 @pytest.fixture
