@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sft_cloud.door_options import add_certs_options, add_door_options, add_token_options
 from sft_common import __version__
 from sft_common.commandline import (
     OneLineParser,
@@ -49,7 +50,7 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         default="127.0.0.1",
         help="address to listen on (default %(default)s: this machine only; 0.0.0.0: everyone)",
     )
-    _add_door(serve)
+    add_door_options(serve)
     serve.add_argument(
         "--port", type=number_in(0, 65535), default=50051, help="default %(default)s; 0: a free one"
     )
@@ -117,30 +118,6 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "--port-file", type=Path, metavar="FILE", help="write the port here once listening"
     )
     serve.set_defaults(run_command=_serve)
-
-
-def _add_door(serve: OneLineParser) -> None:
-    serve.add_argument(
-        "--tls-cert", type=Path, metavar="FILE", help="speak TLS with this certificate (PEM)"
-    )
-    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="key of --tls-cert (PEM)")
-    serve.add_argument(
-        "--client-ca",
-        type=Path,
-        metavar="FILE",
-        help="let in only who shows a certificate of an authority in this file",
-    )
-    serve.add_argument(
-        "--tokens",
-        type=Path,
-        metavar="FILE",
-        help="let in only who shows a token of this file, which `sft-cloud token` writes",
-    )
-    serve.add_argument(
-        "--insecure",
-        action="store_true",
-        help="listen for other machines without TLS, on a network you trust",
-    )
 
 
 def _add_prepare(commands: argparse._SubParsersAction[OneLineParser]) -> None:
@@ -237,51 +214,13 @@ def _add_certs(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     certs = commands.add_parser(
         "certs", help="make an authority of one's own, a server certificate and client certificates"
     )
-    certs.add_argument(
-        "--to",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="a new folder, or one that this command made: it is added to",
-    )
-    certs.add_argument(
-        "--host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="name or address that edges give as --server; may be repeated (localhost is added)",
-    )
-    certs.add_argument(
-        "--client",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="make a certificate for this edge; may be repeated",
-    )
-    certs.add_argument(
-        "--days",
-        type=number_in(1, 3650),
-        default=365,
-        metavar="N",
-        help="how long server and clients may use theirs (default %(default)s; authority: 3650)",
-    )
-    certs.add_argument(
-        "--renew", action="store_true", help="put new certificates in place of former ones"
-    )
+    add_certs_options(certs)
     certs.set_defaults(run_command=_certs)
 
 
 def _add_token(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     token = commands.add_parser("token", help="let an edge in: make its token, and print it once")
-    token.add_argument("name", metavar="NAME", help="of the edge")
-    token.add_argument(
-        "--tokens", type=Path, required=True, metavar="FILE", help="as given to serve --tokens"
-    )
-    change = token.add_mutually_exclusive_group()
-    change.add_argument(
-        "--replace", action="store_true", help="if the edge has a token, it no longer holds"
-    )
-    change.add_argument("--revoke", action="store_true", help="take the edge's token away")
+    add_token_options(token)
     token.set_defaults(run_command=_token)
 
 

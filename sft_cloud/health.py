@@ -28,11 +28,16 @@ def check(access: Access) -> str:
         try:
             status = stub.Check(request, timeout=access.connect_seconds).status
         except grpc.RpcError as error:
-            trouble = trouble_with(access)
-            raise UnreachableError(
-                f"no cloud answers at {access.server} ({trouble.why}); {trouble.advice}"
-            ) from error
+            raise UnreachableError(_why(error, access)) from error
     name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
     if status != health_pb2.HealthCheckResponse.SERVING:
         raise UnreachableError(f"the cloud at {access.server} is {name}")
     return name
+
+
+def _why(error: grpc.RpcError, access: Access) -> str:
+    assert isinstance(error, grpc.Call)
+    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return f"no cloud answers at {access.server}, but another gRPC server: {error.details()}"
+    trouble = trouble_with(access)
+    return f"no cloud answers at {access.server} ({trouble.why}); {trouble.advice}"

@@ -1,4 +1,4 @@
-"""A gRPC channel to a cloud, with its TLS and its token. Why there is none, trouble.py finds out."""
+"""A gRPC channel to a cloud, with its TLS and its token. trouble.py says why there is none."""
 
 from __future__ import annotations
 
