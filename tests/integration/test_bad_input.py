@@ -199,8 +199,11 @@ def test_a_run_is_never_overwritten(tiny_model: Path, tmp_path: Path, cloud: Clo
 def test_the_cloud_says_what_is_wrong_with_its_options(cloud: Cloud, tmp_path: Path) -> None:
     for arguments, text in (
         (("--cpu", "--port", cloud.port), f"port {cloud.port} on 127.0.0.1 is in use"),
-        (("--cpu", "--host", "192.0.2.1"), "cannot listen on 192.0.2.1:50051"),
-        (("--cpu", "--host", "no.such.host.invalid"), "cannot listen on no.such.host.invalid"),
+        (("--cpu", "--insecure", "--host", "192.0.2.1"), "cannot listen on 192.0.2.1:50051"),
+        (
+            ("--cpu", "--insecure", "--host", "no.such.host.invalid"),
+            "cannot listen on no.such.host.invalid",
+        ),
         (("--cpu", "--model", tmp_path / "absent"), "there is no such folder"),
         (("--cpu", "--save-dir", "/proc/no/place"), "No such file or directory: '/proc/no'"),
         (("--cpu", "--port-file", "/no/such/port"), "--port-file /no/such/port: there is no such"),
