@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sft_common.errors import ConfigError, first_line
 from sft_common.files import read_named, stamp_of
@@ -115,6 +116,8 @@ def read_files(certificate: Path, key: Path, client_ca: Path | None = None) -> C
             f"--tls-cert {certificate}: is good from {begin:%Y-%m-%d %H:%M} to "
             f"{end:%Y-%m-%d %H:%M} UTC, now is {now:%Y-%m-%d %H:%M}; renew it, or set the clock"
         )
+    if not _is_for_servers(own):
+        raise ConfigError(f"--tls-cert {certificate}: is a client's certificate, not a server's")
     key_contents = read_named("--tls-key", key)
     if _public_key(key, key_contents) != own.public_key().public_bytes(*_FORMAT):
         raise ConfigError(f"--tls-key {key}: is not the key of --tls-cert {certificate}")
@@ -122,6 +125,14 @@ def read_files(certificate: Path, key: Path, client_ca: Path | None = None) -> C
     if client_ca and authorities is not None:
         _certificates("--client-ca", client_ca, authorities)
     return Contents(contents, key_contents, authorities, end)
+
+
+def _is_for_servers(certificate: x509.Certificate) -> bool:
+    try:
+        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return ExtendedKeyUsageOID.SERVER_AUTH in uses
 
 
 _FORMAT = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -82,6 +82,10 @@ def _untrusted(error: ssl.SSLCertVerificationError, access: Access) -> Trouble:
         )
     if "expired" in why or "not yet valid" in why:
         return Trouble(why, "the cloud's owner must renew it, or this machine's clock is wrong")
+    if "purpose" in why:
+        return Trouble(
+            "its certificate is not a server's", "the cloud's owner must start it with one that is"
+        )
     there = access.roots or "the public authorities"
     return Trouble(
         f"its certificate is not to be trusted by {there}: {why}",

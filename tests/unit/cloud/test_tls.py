@@ -53,6 +53,7 @@ def test_what_is_wrong_with_a_file_is_said(pki: Path, tmp_path: Path) -> None:
         ({"certificate": tmp_path}, "--tls-cert .*: Is a directory"),
         ({"certificate": empty}, "--tls-cert .*empty: holds no certificate in PEM"),
         ({"certificate": pki / "server-key.pem"}, "holds no certificate in PEM"),
+        ({"certificate": pki / "lab.pem"}, "lab.pem: is a client's certificate, not a server's"),
         ({"key": tmp_path / "no"}, "--tls-key .*no: No such file or directory"),
         ({"key": empty}, "--tls-key .*empty: holds no private key in PEM"),
         ({"key": pki / "server.pem"}, "--tls-key .*server.pem: holds no private key in PEM"),
