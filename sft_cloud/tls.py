@@ -75,11 +75,11 @@ class ServerFiles:
         self._seen = stamps
         try:
             self._contents = read_files(*self._paths)
+            self._warn()
         except Exception as error:
             log.error("%s; TLS goes on with what was read before", first_line(error))
             return None
         log.info("TLS goes on with changed files: the certificate is good until %s", self._end())
-        self._warn()
         return self._configuration()
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:

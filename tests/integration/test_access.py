@@ -25,6 +25,9 @@ from tests.processes import Cloud, edge_here, run, running_cloud, write_rows
 
 ROWS = [{"sentence": "a lovely room" if n % 2 else "awful tea", "label": n % 2} for n in range(8)]
 
+SOON = ("--connect-timeout", 0.5)
+"""Where the cloud will not be reached, however long one tries."""
+
 Edge = Callable[..., str]
 """Runs `sft-edge train` and returns what it says: nothing if all went well."""
 
@@ -104,7 +107,7 @@ def edge(tiny_model: Path, tmp_path: Path) -> Edge:
         done = edge_here(
             *("train", "--task", "sst2", "--model", tiny_model, "--data", data, "--rank", 4),
             *("--server", cloud.server, "--batch-size", 4, "--epochs", 1, "--quiet"),
-            *("--runs-dir", tmp_path / "runs", "--name", "run", "--connect-timeout", 1, *options),
+            *("--runs-dir", tmp_path / "runs", "--name", "run", *options),
         )
         assert done.returncode == (1 if done.stderr else 0), done
         assert len(done.stderr.splitlines()) == done.returncode, done.stderr
@@ -117,9 +120,11 @@ def test_an_edge_trains_and_comes_back_over_tls(
     edge: Edge, tls: Cloud, files: Files, tmp_path: Path
 ) -> None:
     assert edge(tls, *files.trust) == ""
-    line = ("--run", tmp_path / "runs" / "run", "--connect-timeout", 1)
+    line = ("--run", tmp_path / "runs" / "run")
     assert edge_here("predict", *line, *files.trust, "fine").returncode == 0
-    assert "(it speaks TLS); give --tls-ca FILE" in edge_here("predict", *line, "fine").stderr
+    assert (
+        "(it speaks TLS); give --tls-ca FILE" in edge_here("predict", *line, *SOON, "fine").stderr
+    )
     assert "listening on 127.0.0.1" in tls.log.read_text()
     assert "(TLS, no login)" in tls.log.read_text()
 
@@ -168,7 +173,7 @@ def test_what_is_missing_at_the_guarded_door_is_said(
         ((*files.trust, *files.client), REFUSAL),
         ((*files.trust, *files.client, "--token-file", wrong), REFUSAL),
     ):
-        assert message in edge(guarded, *options), options
+        assert message in edge(guarded, *options, *SOON), options
 
 
 def test_an_edge_says_why_it_does_not_trust_a_cloud(
@@ -184,14 +189,14 @@ def test_an_edge_says_why_it_does_not_trust_a_cloud(
             "its certificate is not for c.d); use a name that it is for",
         ),
     ):
-        assert message in edge(tls, *options), options
+        assert message in edge(tls, *options, *SOON), options
     assert edge(tls, *files.trust, "--tls-name", "a.b") == ""
 
 
 def test_a_cloud_without_tls_is_told_from_one_with_it(
     edge: Edge, plain: Cloud, files: Files
 ) -> None:
-    message = edge(plain, *files.trust)
+    message = edge(plain, *files.trust, *SOON)
     assert "(it does not speak TLS); start it with --tls-cert and --tls-key, or leave" in message
 
 
