@@ -19,6 +19,7 @@ import transformers
 from sft_common.errors import ProtocolError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.plan import planned_steps
+from sft_common.rpc.access import Access
 from sft_common.wire.packing import pack
 from sft_edge.calls import follow_training
 from sft_edge.client import GrpcSession
@@ -86,7 +87,10 @@ def run_fetch(options: argparse.Namespace) -> None:
 
 
 def fetch(
-    folder: RunFolder, options: argparse.Namespace, changed: argparse.Namespace | None = None
+    folder: RunFolder,
+    options: argparse.Namespace,
+    changed: argparse.Namespace | None = None,
+    access: Access | None = None,
 ) -> dict[str, Any]:
     """Follow a training to its end, and write what came of it; returns what metrics.json holds.
 
@@ -94,8 +98,9 @@ def fetch(
         folder: of the run.
         options: how patient and how talkative to be.
         changed: where cloud and model are to be found now; None: where they were.
+        access: to the cloud; None: as `changed` says.
     """
-    run = read_run(changed or _as_before(folder.path, options))
+    run = read_run(changed or _usual(folder.path), access)
     sent = run.facts.get("frozen")
     if sent is None:
         raise ProtocolError(f"{folder.path} is not the run of a frozen edge; nothing to fetch")
@@ -119,9 +124,8 @@ def fetch(
     return metrics
 
 
-def _as_before(path: Path, options: argparse.Namespace) -> argparse.Namespace:
-    """Return the options of `fetch` for a run that `train` has just begun."""
-    return argparse.Namespace(**{**vars(options), "run": path, "server": None, "model": None})
+def _usual(path: Path) -> argparse.Namespace:
+    return argparse.Namespace(run=path, server=None, model=None)
 
 
 @torch.no_grad()

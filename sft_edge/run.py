@@ -44,7 +44,7 @@ def run_training(options: argparse.Namespace) -> None:
     if options.edge == "frozen":
         if not train_frozen(job):
             return
-        metrics = fetch(job.folder, options)
+        metrics = fetch(job.folder, options, access=job.access)
     else:
         metrics = train_split(job)
     if options.unsplit:

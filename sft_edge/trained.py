@@ -107,8 +107,12 @@ class TrainedRun:
         )
 
 
-def read_run(options: argparse.Namespace) -> TrainedRun:
+def read_run(options: argparse.Namespace, access: Access | None = None) -> TrainedRun:
     """Return the run that `--run` names, with `--model` and `--server` put in place of its own.
+
+    Args:
+        options: of a command that goes on with a run.
+        access: to its cloud; None: as the options say.
 
     Raises:
         ConfigError: the folder is no finished run, or the options do not say how to log in.
@@ -116,7 +120,7 @@ def read_run(options: argparse.Namespace) -> TrainedRun:
     """
     facts = _read_json(options.run / JOB_FILE)
     server = options.server or facts["server"]
-    access = edge_access(options, server)
+    access = access or edge_access(options, server)
     stopped = not (options.run / METRICS_FILE).is_file()  # by a loss that was no number
     metrics = {} if stopped else _read_json(options.run / METRICS_FILE)
     try:

@@ -57,6 +57,10 @@ class Access:
                 f"{'--tls-cert' if self.certificate else '--tls-name'} is of no use without TLS; "
                 "give --tls-ca FILE too, or --tls"
             )
+        if self.name and not _is_name(self.name):
+            raise ConfigError(
+                f"--tls-name {self.name[:80]!r}: is neither a host's name nor address"
+            )
         if self.token and not (self.tls or self.insecure or is_loopback(self.host)):
             raise ConfigError(
                 f"the token would travel to {self.server} for everyone on the way to read; give "
@@ -89,6 +93,12 @@ class Access:
         if self.certificate and self.key:
             _load_pair(context, self.certificate, self.key)
         return context
+
+
+def _is_name(name: str) -> bool:
+    """Return whether TLS can ask for a name at all."""
+    labels = name.split(".")
+    return name.isascii() and name.isprintable() and all(0 < len(label) < 64 for label in labels)
 
 
 def is_loopback(host: str) -> bool:

@@ -25,6 +25,8 @@ def trouble_with(access: Access) -> Trouble:
     host, port = access.host, int(access.server.rpartition(":")[2])
     try:
         connection = socket.create_connection((host, port), timeout=PROBE_SECONDS)
+    except UnicodeError:  # a name that the resolver does not even ask for
+        return Trouble(f"{host[:80]!r} is no name of a host", "see --server")
     except OSError as error:
         return Trouble(error.strerror or str(error), NOT_THERE)
     with connection:

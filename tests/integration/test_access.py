@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,18 @@ def plain(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
         yield cloud
 
 
+@contextmanager
+def once(secret: str) -> Iterator[Path]:
+    """Yield a pipe that holds a secret, as a shell's `<(...)` does: it can be read once."""
+    reader, writer = os.pipe()
+    os.write(writer, secret.encode())
+    os.close(writer)
+    try:
+        yield Path(f"/dev/fd/{reader}")
+    finally:
+        os.close(reader)
+
+
 @pytest.fixture
 def edge(tiny_model: Path, tmp_path: Path) -> Edge:
     data = write_rows(tmp_path / "data", ROWS, ROWS)
@@ -145,7 +159,9 @@ def test_an_edge_does_all_it_can_with_certificate_and_token(
     assert edge(guarded, *shown, "--edge", "frozen", "--name", "frozen", "--detach") == ""
     fetched = edge_here("fetch", "--run", tmp_path / "runs" / "frozen", *shown, "--quiet")
     assert fetched.returncode == 0, fetched.stderr
-    assert edge(guarded, *shown, "--edge", "frozen", "--name", "stays") == ""
+    with once(files.secret) as pipe:
+        secured = (*files.trust, *files.client, "--token-file", pipe)
+        assert edge(guarded, *secured, "--edge", "frozen", "--name", "stays") == ""
     assert "(TLS, client certificates, tokens)" in guarded.log.read_text()
 
 

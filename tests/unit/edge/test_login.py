@@ -111,6 +111,9 @@ def test_options_that_make_no_sense_alone(pki: Path) -> None:
             ("--tls-cert", pki / "lab.pem", "--tls-key", pki / "lab-key.pem"),
             "--tls-cert is of no use without TLS; give --tls-ca FILE too, or --tls",
         ),
+        (("--tls", "--tls-name", ".a"), "--tls-name '.a': is neither a host's name nor address"),
+        (("--tls", "--tls-name", "a..b"), "--tls-name 'a..b': is neither"),
+        (("--tls", "--tls-name", "ü.b"), "--tls-name 'ü.b': is neither"),
         (("--tls-name", "a.b"), "--tls-name is of no use without TLS"),
     ):
         with pytest.raises(ConfigError, match=message):

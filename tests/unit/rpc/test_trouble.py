@@ -87,6 +87,11 @@ def test_a_certificate_of_another_time(
     assert "clock" in found.advice
 
 
+def test_a_name_that_no_resolver_takes() -> None:
+    found = trouble_with(Access(server=f"{'x' * 70}.y:1"))
+    assert found.why.endswith("is no name of a host")
+
+
 def test_nobody_and_somebody_mute() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
