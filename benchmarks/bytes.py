@@ -23,6 +23,7 @@ from sft_common.config import ENCODINGS
 from sft_common.model.sources import DEMO_MODEL, find_model
 from sft_common.model.tokenizer import load_tokenizer
 from sft_common.plan import Plan, epoch_batches
+from sft_common.rpc.access import Access
 from sft_common.wire.encodings import ENCODING_TABLE
 from sft_edge.client import GrpcSession
 from sft_edge.defaults import CUT, USUAL
@@ -115,9 +116,7 @@ def count(way: Way, batches: Sequence[Sequence[int]]) -> Counted:
     activation_TW = torch.randn(most, way.width)
     spec = null_spec(way.width, encoding=way.encoding, gradient_encoding=way.encoding)
     with null_cloud() as (port, _), linked(LOOPBACK, port) as link:
-        session = GrpcSession(
-            f"127.0.0.1:{link.port}", spec, null_shape(way.width), connect_seconds=30
-        )
+        session = GrpcSession(Access(server=f"127.0.0.1:{link.port}"), spec, null_shape(way.width))
         for step, lengths in enumerate(sent, start=1):
             session.begin_step(step, activation_TW[: sum(lengths)], lengths, [0] * len(lengths))
             session.end_step()

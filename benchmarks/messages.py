@@ -31,6 +31,7 @@ from benchmarks.link import Link, linked
 from benchmarks.null_cloud import null_cloud, null_shape, null_spec
 from benchmarks.processes import peak_bytes, processor_seconds
 from benchmarks.report import Benchmark, Figure, Found, in_turn, median_ratio, progress
+from sft_common.rpc.access import Access
 from sft_common.wire.pieces import PIECE_BYTES
 from sft_edge.client import GrpcSession
 
@@ -145,7 +146,7 @@ class Edge:
 
     def __init__(self, port: int) -> None:
         self._session = GrpcSession(
-            f"127.0.0.1:{port}", null_spec(WIDTH), null_shape(WIDTH), connect_seconds=30
+            Access(server=f"127.0.0.1:{port}"), null_spec(WIDTH), null_shape(WIDTH)
         )
         self._step = 0
         self._activation_TW = torch.zeros(0, WIDTH)

@@ -34,6 +34,7 @@ from sft_common.config import ModelShape, SessionSpec, SplitSpec
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.sources import DEMO_MODEL, find_model
+from sft_common.rpc.access import Access
 from sft_edge.client import GrpcSession
 
 EDGES = (1, 4, 16, 64)
@@ -76,7 +77,8 @@ class Edges:
     """
 
     def __init__(self, address: str, spec: SessionSpec, shape: ModelShape, count: int) -> None:
-        self._open = partial(GrpcSession, address, spec, shape, connect_seconds=60)
+        access = Access(server=address, connect_seconds=60)
+        self._open = partial(GrpcSession, access, spec, shape)
         self._activation_TW = torch.randn(sum(LENGTHS), spec.split.wire_width(shape))
         self._count, self._sessions = count, list[GrpcSession]()
         self.steps = [0] * count

@@ -36,6 +36,7 @@ from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
 from sft_common.plan import micro_batches
+from sft_common.rpc.access import Access
 from sft_common.wire.packing import mask_of
 from sft_edge.client import GrpcSession
 from sft_edge.learners import SplitLearner, WholeLearner
@@ -196,7 +197,9 @@ class Split:
         self._session: Echo | GrpcSession = (
             Echo()
             if alone
-            else GrpcSession(options.server, spec, null_shape(width), connect_seconds=60)
+            else GrpcSession(
+                Access(server=options.server, connect_seconds=60), spec, null_shape(width)
+            )
         )
         self._setting, self._padded, self._micro = setting, padded, micro
         self._net1, self._taken = setting.net1(cut), 0

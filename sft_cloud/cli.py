@@ -7,15 +7,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sft_cloud.door_options import add_certs_options, add_door_options, add_token_options
 from sft_common import __version__
 from sft_common.commandline import (
     OneLineParser,
+    address,
     hide_download_bars,
     number_in,
     real_in,
     run_command,
 )
 from sft_common.config import DECODER_LAYERS, ENCODINGS, MAX_DECODER_LAYERS
+from sft_common.rpc.access import access_of, add_tls_options
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 
 
@@ -35,6 +38,8 @@ def parser() -> OneLineParser:
     _add_serve(commands)
     _add_prepare(commands)
     _add_health(commands)
+    _add_certs(commands)
+    _add_token(commands)
     return top
 
 
@@ -45,6 +50,7 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         default="127.0.0.1",
         help="address to listen on (default %(default)s: this machine only; 0.0.0.0: everyone)",
     )
+    add_door_options(serve)
     serve.add_argument(
         "--port", type=number_in(0, 65535), default=50051, help="default %(default)s; 0: a free one"
     )
@@ -221,8 +227,23 @@ def _add_precision(command: OneLineParser) -> None:
 
 def _add_health(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     health = commands.add_parser("health", help="exit 0 if a cloud serves, 1 if not")
-    health.add_argument("--server", default="localhost:50051", metavar="HOST:PORT")
+    health.add_argument("--server", type=address, default="localhost:50051", metavar="HOST:PORT")
+    add_tls_options(health)
     health.set_defaults(run_command=_health)
+
+
+def _add_certs(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    certs = commands.add_parser(
+        "certs", help="make an authority of one's own, a server certificate and client certificates"
+    )
+    add_certs_options(certs)
+    certs.set_defaults(run_command=_certs)
+
+
+def _add_token(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    token = commands.add_parser("token", help="let an edge in: make its token, and print it once")
+    add_token_options(token)
+    token.set_defaults(run_command=_token)
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -240,6 +261,18 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _health(options: argparse.Namespace) -> None:
-    from sft_cloud.health import check
+    from sft_cloud.health import PATIENCE_SECONDS, check
 
-    print(check(options.server))
+    print(check(access_of(options, options.server, PATIENCE_SECONDS)))
+
+
+def _certs(options: argparse.Namespace) -> None:
+    from sft_cloud.certs import run_certs
+
+    run_certs(options)
+
+
+def _token(options: argparse.Namespace) -> None:
+    from sft_cloud.tokens import run_token
+
+    run_token(options)

@@ -8,26 +8,36 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sft_common.errors import UnreachableError
-from sft_common.rpc.options import CHANNEL_OPTIONS, SERVICE
+from sft_common.rpc.access import Access
+from sft_common.rpc.channel import open_channel
+from sft_common.rpc.options import SERVICE
+from sft_common.rpc.trouble import trouble_with
 
-TIMEOUT_SECONDS = 5.0
+PATIENCE_SECONDS = 5.0
 
 
-def check(server: str) -> str:
+def check(access: Access) -> str:
     """Return "SERVING".
 
     Raises:
         UnreachableError: it does not answer, or does not serve.
     """
-    with grpc.insecure_channel(server, options=CHANNEL_OPTIONS) as channel:
+    with open_channel(access) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         try:
-            status = stub.Check(request, timeout=TIMEOUT_SECONDS).status
+            status = stub.Check(request, timeout=access.connect_seconds).status
         except grpc.RpcError as error:
-            assert isinstance(error, grpc.Call)
-            raise UnreachableError(f"no cloud answers at {server}: {error.details()}") from error
+            raise UnreachableError(_why(error, access)) from error
     name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
     if status != health_pb2.HealthCheckResponse.SERVING:
-        raise UnreachableError(f"the cloud at {server} is {name}")
+        raise UnreachableError(f"the cloud at {access.server} is {name}")
     return name
+
+
+def _why(error: grpc.RpcError, access: Access) -> str:
+    assert isinstance(error, grpc.Call)
+    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return f"no cloud answers at {access.server}, but another gRPC server: {error.details()}"
+    trouble = trouble_with(access)
+    return f"no cloud answers at {access.server} ({trouble.why}); {trouble.advice}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 import logging
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from sft_cloud.builder import ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import check_compiler
 from sft_cloud.device import PRECISIONS, choose_device, describe
+from sft_cloud.door import open_door
 from sft_cloud.host import Host, Limits
 from sft_cloud.scheduler import SHORT_SECONDS, Scheduler
 from sft_cloud.server import serve
@@ -21,6 +21,7 @@ from sft_cloud.store import Store
 from sft_common import __version__
 from sft_common.errors import ConfigError
 from sft_common.files import written_aside
+from sft_common.rpc.access import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +30,16 @@ def run_server(options: argparse.Namespace) -> None:
     """Serve with the options of `sft-cloud serve` until a signal.
 
     Raises:
-        ConfigError: the port is in use, or a folder given is not there.
+        ConfigError: the port is in use, a folder given is not there, or it would be open to all.
         DeviceError: the GPU asked for is not on this machine, or nothing can be compiled.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    local, door = is_loopback(options.host), open_door(options)
     device = choose_device(options.gpu, cpu=options.cpu)
     if options.compile:
         check_compiler(device)
-    local = is_loopback(options.host)
     if options.port_file and not options.port_file.parent.is_dir():
         raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
     max_message_bytes = options.max_message * 2**20
@@ -69,9 +70,8 @@ def run_server(options: argparse.Namespace) -> None:
         log.warning("--allow-export hands out nothing with --no-save: no session is kept")
 
     def ready(port: int) -> None:
-        who = "this machine only; --host 0.0.0.0 lets others in" if local else "no TLS, no login"
         print(
-            f"sft-cloud {__version__} listening on {options.host}:{port} ({who}), "
+            f"sft-cloud {__version__} listening on {options.host}:{port} ({door.described}), "
             f"{describe(device)}",
             flush=True,
         )
@@ -89,21 +89,12 @@ def run_server(options: argparse.Namespace) -> None:
                 port=options.port,
                 grace_seconds=options.grace,
                 ready=ready,
+                door=door,
             )
         )
     finally:
         scheduler.close()
     print("sft-cloud stopped", flush=True)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a listening address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _existing(folders: list[Path]) -> list[Path]:

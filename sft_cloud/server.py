@@ -13,6 +13,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from sft_cloud.access import TokenCheck
+from sft_cloud.door import OPEN, Door
 from sft_cloud.host import Host
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_common.errors import ConfigError
@@ -32,6 +34,7 @@ async def serve(
     port: int,
     grace_seconds: float,
     ready: Callable[[int], None],
+    door: Door = OPEN,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then put all sessions away within the grace time.
 
@@ -42,18 +45,22 @@ async def serve(
         port: TCP port; 0 takes a free one.
         grace_seconds: how long that may take.
         ready: called with the port once it is listening.
+        door: who may come in, and whether TLS is spoken.
 
     Raises:
         ConfigError: the port is in use, or the host is not of this machine.
     """
-    server = grpc.aio.server(options=sized(SERVER_OPTIONS, servicer.max_message_bytes))
+    server = grpc.aio.server(
+        interceptors=[TokenCheck(door.tokens)] if door.tokens else [],
+        options=sized(SERVER_OPTIONS, servicer.max_message_bytes),
+    )
     server.add_generic_rpc_handlers([servicer.handler()])
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(
         (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    bound = _bind(server, host, port)
+    bound = _bind(server, host, port, door)
     await server.start()
     for name in ("", SERVICE):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -69,10 +76,12 @@ async def serve(
     await server.stop(LAST_WORDS_SECONDS)
 
 
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+def _bind(server: grpc.aio.Server, host: str, port: int, door: Door) -> int:
     _check_free(host, port)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
+        if door.credentials:
+            return server.add_secure_port(address, door.credentials)
         return server.add_insecure_port(address)
     except RuntimeError as error:
         raise ConfigError(f"cannot listen on {address}: {error}") from error

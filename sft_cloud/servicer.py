@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import grpc
 
 from sft_cloud import answers
+from sft_cloud.access import identity_of
 from sft_cloud.ahead import Ahead
 from sft_cloud.failures import as_sft_error
 from sft_cloud.host import Host, Opening
@@ -50,10 +51,6 @@ Request = tuple[pb.TrainRequest, Numbers]
 
 Arrivals = AsyncIterator[tuple[Request, float]]
 """Requests and when they were there."""
-
-
-def identity_of(context: Any) -> str:
-    return ""
 
 
 class SplitTrainingServicer:

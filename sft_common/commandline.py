@@ -51,6 +51,14 @@ def _within(convert: Callable[[str], N], kind: str, low: N, high: N) -> Callable
     return number
 
 
+def address(text: str) -> str:
+    """Convert nothing: return "host:port" if it is that."""
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as localhost:50051")
+    return text
+
+
 def hide_download_bars() -> None:
     """Keep the hub's clients from drawing progress bars; call before they are imported."""
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
@@ -62,6 +70,8 @@ def run_command(program: str, command: Callable[[], None]) -> int:
     # Threads of the math library that wait must not spin: two programs on one small machine train
     # twice as fast that way, one alone loses 5 % (docs/LOG.md). Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Failed handshakes are told in this software's own words; gRPC's stand in its C++ log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         command()
     except SftError as error:

@@ -11,6 +11,7 @@ SftError                  base: one clear line, no traceback
 ├── CapacityError         the cloud is full: sessions, memory or disk
 ├── SnapshotError         a snapshot cannot be written or read
 ├── SessionLostError      the cloud has nothing left of a session from which it could go on
+├── AuthenticationError   the cloud does not know who asks: no token, or a wrong one
 ├── ForbiddenError        the cloud does not do this, or not for this edge
 ├── TrainingError         training cannot go on: the loss is no number any more
 ├── UnreachableError      no cloud answers, or the connection was lost
@@ -71,6 +72,10 @@ class SnapshotError(SftError):
 
 class SessionLostError(SftError):
     """The cloud does not know a session, or has no state of it that the edge has too."""
+
+
+class AuthenticationError(SftError):
+    """The cloud does not know who asks: no token came, or none that it knows."""
 
 
 class ForbiddenError(SftError):

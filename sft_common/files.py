@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sft_common.errors import ConfigError
+from sft_common.errors import ConfigError, first_line
+
+_PARTIAL = ".partial"
 
 
 def check_new(target: Path) -> None:
@@ -23,7 +25,25 @@ def check_new(target: Path) -> None:
         raise ConfigError(f"--to {target}: there is no folder {target.absolute().parent}")
 
 
-_PARTIAL = ".partial"
+def read_named(option: str, path: Path) -> bytes:
+    """Return what a file holds that an option names.
+
+    Raises:
+        ConfigError: it is not to be read; says why.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: {error.strerror or first_line(error)}") from error
+
+
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """Return numbers that change when a file does; None if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 @contextmanager
@@ -55,6 +75,14 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read; it appears whole, in place of a former one."""
+    with written_aside(path) as aside:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
 
 
 def _flush(path: Path) -> None:

@@ -45,7 +45,7 @@ def run_evaluation(options: argparse.Namespace) -> None:
     data = options.data or run.data
     encoder = dataclasses.replace(run.encoder, folder=data)
     parts = validation_of(run.task, data, encoder, options.eval_examples)
-    session = run.open(options.connect_timeout)
+    session = run.open()
     try:
         evaluation = evaluate(
             _learner(run, session),
@@ -69,7 +69,7 @@ def run_prediction(options: argparse.Namespace) -> None:
     transformers.logging.set_verbosity_error()
     lines = _lines(options)
     run = read_run(options)
-    session = run.open(options.connect_timeout)
+    session = run.open()
     try:
         learner = _learner(run, session)
         if run.task.kind == "language":

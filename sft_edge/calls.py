@@ -10,6 +10,7 @@ import grpc
 from sft_common.errors import ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
+from sft_common.rpc.access import Access
 from sft_common.rpc.status import error_of
 from sft_common.wire.codec import tensor_from_proto
 from sft_edge.channel import connect
@@ -17,16 +18,14 @@ from sft_edge.remote import Finished, Judged, Stepped, TrainingEvent
 from sft_edge.traffic import Traffic
 
 
-def follow_training(
-    server: str, session_id: str, traffic: Traffic, *, connect_seconds: float
-) -> Iterator[TrainingEvent]:
+def follow_training(access: Access, session_id: str, traffic: Traffic) -> Iterator[TrainingEvent]:
     """Yield the events of a training that the cloud runs alone, from its first one on.
 
     Raises:
         UnreachableError: nobody answers, or the connection was lost; the training goes on.
         SftError: what the training ended with.
     """
-    channel = connect(server, connect_seconds)
+    channel = connect(access)
     stub = pb_grpc.SplitTrainingServiceStub(channel)
     try:
         for response in stub.Follow(pb.FollowRequest(session_id=session_id)):
@@ -54,7 +53,7 @@ def _event(response: pb.FollowResponse) -> TrainingEvent:
             raise ProtocolError(f"the cloud told of {other}, which this edge does not know")
 
 
-def fetch_trained(server: str, session_id: str, target: Path, *, connect_seconds: float) -> None:
+def fetch_trained(access: Access, session_id: str, target: Path) -> None:
     """Write the trained net2 of a finished session to a file, as safetensors.
 
     Raises:
@@ -63,7 +62,7 @@ def fetch_trained(server: str, session_id: str, target: Path, *, connect_seconds
         ProtocolError: less came than was announced.
         OSError: the disk does not take it.
     """
-    channel = connect(server, connect_seconds)
+    channel = connect(access)
     received = total = 0
     try:
         with open(target, "wb") as file:

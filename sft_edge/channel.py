@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import socket
-
 import grpc
 
 from sft_common.errors import UnreachableError
-from sft_common.rpc.options import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, sized
+from sft_common.rpc.access import Access
+from sft_common.rpc.channel import open_channel, with_token
+from sft_common.rpc.options import MAX_MESSAGE_BYTES
+from sft_common.rpc.trouble import trouble_with
 
 
-def connect(
-    server: str, seconds: float, max_message_bytes: int = MAX_MESSAGE_BYTES
-) -> grpc.Channel:
+def connect(access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.Channel:
     """Return a channel that is ready.
 
     Args:
-        server: "host:port" of the cloud.
-        seconds: how long to try.
+        access: how to reach the cloud and log in to it.
         max_message_bytes: largest message to take or send.
 
     Raises:
-        UnreachableError: nobody answers there.
+        UnreachableError: nobody answers there, or not so that both trust each other.
+        ConfigError: a file of the access is not there any more, or broken.
     """
-    channel = grpc.insecure_channel(server, options=sized(CHANNEL_OPTIONS, max_message_bytes))
+    channel = open_channel(access, max_message_bytes)
     try:
-        grpc.channel_ready_future(channel).result(timeout=seconds)
+        grpc.channel_ready_future(channel).result(timeout=access.connect_seconds)
     except grpc.FutureTimeoutError:
         channel.close()
+        trouble = trouble_with(access)
         raise UnreachableError(
-            f"no cloud answers at {server}: tried for {seconds:g} s ({_why(server)}); "
-            "is `sft-cloud serve` running there?"
+            f"no cloud answers at {access.server}: tried for {access.connect_seconds:g} s "
+            f"({trouble.why}); {trouble.advice}"
         ) from None
     except BaseException:
         channel.close()
         raise
-    return channel
-
-
-def _why(server: str) -> str:
-    """Say why a server is not reached, in the words of the operating system."""
-    host, _, port = server.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return "something listens there, but it does not speak gRPC"
+    return with_token(channel, access.token)

@@ -10,6 +10,7 @@ from pathlib import Path
 from sft_common import __version__
 from sft_common.commandline import (
     OneLineParser,
+    address,
     hide_download_bars,
     number_in,
     real_in,
@@ -18,6 +19,7 @@ from sft_common.commandline import (
 from sft_common.config import CUTS, ENCODINGS
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
+from sft_edge.login import add_access_options
 from sft_edge.pacing import AUTO
 from sft_edge.tasks.table import TASKS
 
@@ -94,7 +96,7 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
 def _add_connection(command: argparse._ActionsContainer, *, default: str | None, note: str) -> None:
     command.add_argument(
         "--server",
-        type=_address,
+        type=address,
         default=default,
         metavar="HOST:PORT",
         help=f"the cloud ({note})",
@@ -106,6 +108,7 @@ def _add_connection(command: argparse._ActionsContainer, *, default: str | None,
         metavar="SECONDS",
         help="how long to try to reach it (default %(default)g)",
     )
+    add_access_options(command)
 
 
 def _add_what(train: argparse.ArgumentParser) -> None:
@@ -302,13 +305,6 @@ def _add_shown(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument("--quiet", action="store_true", help="show errors only")
     group.add_argument("--json", action="store_true", help="print metrics.json instead of a table")
-
-
-def _address(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as localhost:50051")
-    return text
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.position import Return
+from sft_common.rpc.access import Access
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.spec import (
     CloudBasis,
@@ -62,10 +63,9 @@ class GrpcSession:
     """One session with a cloud, open from construction to `close`.
 
     Args:
-        server: "host:port" of the cloud.
+        access: how to reach the cloud and log in to it.
         spec: what the cloud is to build and train.
         shape: sizes of the model.
-        connect_seconds: how long to try to reach the server.
         max_message_bytes: largest message, or tensor in pieces, to take or send.
         retry: how long to try again when the connection is lost.
         basis: finds mu (N,) and D (R, N), for the cuts that have a basis, once the cloud is there.
@@ -84,11 +84,10 @@ class GrpcSession:
 
     def __init__(
         self,
-        server: str,
+        access: Access,
         spec: SessionSpec,
         shape: ModelShape,
         *,
-        connect_seconds: float,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         retry: Retry = ONCE,
         basis: Callable[[], CloudBasis] | None = None,
@@ -107,13 +106,7 @@ class GrpcSession:
         self._incarnation = secrets.randbits(63)
         self._under_way: deque[_Asked] = deque()
         self._journal, self._stored = Journal(), 0
-        self._connect = partial(
-            Stream,
-            server,
-            self.traffic,
-            connect_seconds=connect_seconds,
-            max_message_bytes=max_message_bytes,
-        )
+        self._connect = partial(Stream, access, self.traffic, max_message_bytes=max_message_bytes)
         self._stream = self._connect()
         try:
             if takes_up:

@@ -31,7 +31,7 @@ def run_export(options: argparse.Namespace) -> None:
     target: Path = options.to
     check_new(target)
     run = read_run(options)
-    cloud = _fetch(run, options.connect_timeout)
+    cloud = _fetch(run)
     with written_aside(target.absolute()) as aside:
         aside.mkdir()
         save_joined(
@@ -48,10 +48,10 @@ def run_export(options: argparse.Namespace) -> None:
     print(f"the model is in {target}")
 
 
-def _fetch(run: TrainedRun, connect_seconds: float) -> dict[str, Tensor]:
+def _fetch(run: TrainedRun) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "cloud.safetensors"
-        fetch_trained(run.server, run.session_id, file, connect_seconds=connect_seconds)
+        fetch_trained(run.access, run.session_id, file)
         try:
             tensors: dict[str, Tensor] = load_file(file)
         except SafetensorError as error:

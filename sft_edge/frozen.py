@@ -19,6 +19,7 @@ import transformers
 from sft_common.errors import ProtocolError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.plan import planned_steps
+from sft_common.rpc.access import Access
 from sft_common.wire.packing import pack
 from sft_edge.calls import follow_training
 from sft_edge.client import GrpcSession
@@ -86,7 +87,10 @@ def run_fetch(options: argparse.Namespace) -> None:
 
 
 def fetch(
-    folder: RunFolder, options: argparse.Namespace, changed: argparse.Namespace | None = None
+    folder: RunFolder,
+    options: argparse.Namespace,
+    changed: argparse.Namespace | None = None,
+    access: Access | None = None,
 ) -> dict[str, Any]:
     """Follow a training to its end, and write what came of it; returns what metrics.json holds.
 
@@ -94,8 +98,9 @@ def fetch(
         folder: of the run.
         options: how patient and how talkative to be.
         changed: where cloud and model are to be found now; None: where they were.
+        access: to the cloud; None: as `changed` says.
     """
-    run = read_run(changed or _usual(folder.path))
+    run = read_run(changed or _usual(folder.path), access)
     sent = run.facts.get("frozen")
     if sent is None:
         raise ProtocolError(f"{folder.path} is not the run of a frozen edge; nothing to fetch")
@@ -104,8 +109,7 @@ def fetch(
     parts = validation_of(run.task, run.data, run.encoder, run.facts["eval_examples"])
     with make_screen("frozen", sent["total_steps"], quiet=options.quiet) as screen:
         recorder = Recorder(folder, screen, traffic, variant="split", log_every=options.log_every)
-        patience = options.connect_timeout
-        events = follow_training(run.server, run.session_id, traffic, connect_seconds=patience)
+        events = follow_training(run.access, run.session_id, traffic)
         evaluation, finished = _follow(run, parts, events, recorder)
     recorder.padded_training_tokens = sent["padded_training_tokens"]
     seconds = {

@@ -17,7 +17,9 @@ from sft_common.model.partition import Net1
 from sft_common.model.prepared import prepared_split
 from sft_common.model.sources import Source, find_model
 from sft_common.plan import Plan
+from sft_common.rpc.access import Access
 from sft_edge.defaults import CUT, USUAL
+from sft_edge.login import edge_access
 from sft_edge.run_folder import RunFolder
 from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of
 from sft_edge.tasks.kinds import KINDS, encoder_for
@@ -32,6 +34,9 @@ class Job:
 
     options: argparse.Namespace
     """As given on the command line."""
+
+    access: Access
+    """To the cloud."""
 
     task: Task
     """With its classes known."""
@@ -65,6 +70,7 @@ def prepare(options: argparse.Namespace) -> Job:
     """
     task = _task(options)
     _check_edge(options)
+    access = edge_access(options, options.server)
     device = _device(options.device)
     source = find_model(options.model or task.model)
     folder = (
@@ -103,6 +109,7 @@ def prepare(options: argparse.Namespace) -> Job:
     plan = _plan(options, task)
     return Job(
         options=options,
+        access=access,
         task=task,
         source=source,
         pretrained=pretrained,

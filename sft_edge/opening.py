@@ -83,10 +83,9 @@ def take_up_session(
 def _session(job: Job, **wanted: Any) -> GrpcSession:
     options = job.options
     return GrpcSession(
-        options.server,
+        job.access,
         job.spec,
         job.shape,
-        connect_seconds=options.connect_timeout,
         max_message_bytes=options.max_message * 2**20,
         retry=Retry(for_seconds=options.retry_for, most_seconds=options.retry_pause),
         snapshots=job.folder.snapshots.steps,

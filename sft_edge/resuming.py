@@ -13,12 +13,13 @@ from sft_common.errors import ConfigError, first_line
 START_FILE = "run.json"
 METRICS_FILE = "metrics.json"
 
-PLACES = ("data", "runs_dir")
+PLACES = ("data", "runs_dir", "tls_ca", "tls_cert", "tls_key", "token_file")
 """Options that are paths."""
 
 MAY_CHANGE = frozenset(
     {
         *("server", "connect_timeout", "retry_for", "retry_pause", "wait"),
+        *("tls", "tls_ca", "tls_cert", "tls_key", "tls_name", "token_file", "insecure"),
         *("device", "snapshot_every", "snapshots", "log_every", "quiet", "json"),
     }
 )

@@ -50,7 +50,7 @@ def _trained(job: Job) -> dict[str, Any] | None:
     if options.edge == "frozen":
         if not train_frozen(job):
             return None
-        metrics = fetch(job.folder, options)
+        metrics = fetch(job.folder, options, access=job.access)
     else:
         metrics = train_split(job)
     if options.unsplit:

@@ -24,6 +24,7 @@ from sft_common.errors import (
     first_line,
 )
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.access import Access
 from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.status import error_of
 from sft_common.wire.framing import Numbers
@@ -54,9 +55,8 @@ class Stream:
     """A bidirectional stream to a cloud.
 
     Args:
-        server: "host:port" of the cloud.
+        access: how to reach the cloud and log in to it.
         traffic: counts the messages.
-        connect_seconds: how long to try to reach the server.
         max_message_bytes: largest message, or tensor in pieces, to take or send.
 
     Raises:
@@ -65,15 +65,14 @@ class Stream:
 
     def __init__(
         self,
-        server: str,
+        access: Access,
         traffic: Traffic,
         *,
-        connect_seconds: float,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self.limit_bytes = max_message_bytes
-        self._server, self._traffic = server, traffic
-        self._channel = connect(server, connect_seconds, max_message_bytes)
+        self._server, self._traffic = access.server, traffic
+        self._channel = connect(access, max_message_bytes)
         traffic.connected()
         self._outgoing = Outbox(max_message_bytes)
         self._replies: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()

@@ -23,9 +23,11 @@ from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
 from sft_common.model.sources import Source, find_model
+from sft_common.rpc.access import Access
 from sft_common.rpc.options import MAX_MESSAGE_MB
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job, is_published, name_for
+from sft_edge.login import edge_access
 from sft_edge.outcome import asked
 from sft_edge.resuming import METRICS_FILE
 from sft_edge.run_folder import EDGE_FILE, JOB_FILE
@@ -78,7 +80,9 @@ class TrainedRun:
     data: Path | None
     """Where the data were."""
 
-    server: str
+    access: Access
+    """To the cloud that keeps the other half."""
+
     session_id: str
     facts: dict[str, Any]
     """What job.json says."""
@@ -89,30 +93,35 @@ class TrainedRun:
     metrics: dict[str, Any]
     """What metrics.json says; empty for a run that did not come to its end."""
 
-    def open(self, connect_seconds: float) -> GrpcSession:
+    def open(self) -> GrpcSession:
         """Open a session on the net2 that the run's own session left on its cloud.
 
         Raises:
             SftError: the cloud is not to be reached, or does not have it.
         """
         return GrpcSession(
-            self.server,
+            self.access,
             self.spec,
             self.shape,
-            connect_seconds=connect_seconds,
             max_message_bytes=self.facts.get("max_message", MAX_MESSAGE_MB) * 2**20,
             trained_session=self.session_id,
         )
 
 
-def read_run(options: argparse.Namespace) -> TrainedRun:
+def read_run(options: argparse.Namespace, access: Access | None = None) -> TrainedRun:
     """Return the run that `--run` names, with `--model` and `--server` put in place of its own.
 
+    Args:
+        options: of a command that goes on with a run.
+        access: to its cloud; None: as the options say.
+
     Raises:
-        ConfigError: the folder is no finished run.
+        ConfigError: the folder is no finished run, or the options do not say how to log in.
         ModelError: its pre-trained model is not to be found any more, or is another one.
     """
     facts = _read_json(options.run / JOB_FILE)
+    server = options.server or facts["server"]
+    access = access or edge_access(options, server)
     stopped = not (options.run / METRICS_FILE).is_file()  # by a loss that was no number
     metrics = {} if stopped else _read_json(options.run / METRICS_FILE)
     try:
@@ -120,7 +129,6 @@ def read_run(options: argparse.Namespace) -> TrainedRun:
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"cannot read {options.run / EDGE_FILE}: {first_line(error)}") from error
     task, split = _task(facts["task"]), SplitSpec(**facts["split"])
-    server = options.server or facts["server"]
     source = find_model(options.model or facts["model"], facts["revision"])
     classes = len(task.labels) or 1
     pretrained = Pretrained(
@@ -150,7 +158,7 @@ def read_run(options: argparse.Namespace) -> TrainedRun:
         ),
         batch_size=facts["batch_size"],
         data=data,
-        server=server,
+        access=access,
         session_id=facts["session_id"],
         facts=facts,
         weights=weights,

@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from sft_common.errors import (
+    AuthenticationError,
     CapacityError,
     ConfigError,
     DataError,
@@ -44,6 +45,7 @@ STATUS_OF: dict[type[SftError], grpc.StatusCode] = {
     CapacityError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SnapshotError: grpc.StatusCode.DATA_LOSS,
     SessionLostError: grpc.StatusCode.NOT_FOUND,
+    AuthenticationError: grpc.StatusCode.UNAUTHENTICATED,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     TrainingError: grpc.StatusCode.ABORTED,
     UnreachableError: grpc.StatusCode.UNAVAILABLE,
@@ -59,6 +61,8 @@ _CLASS_OF_CODE: dict[grpc.StatusCode, type[SftError]] = {
     grpc.StatusCode.CANCELLED: UnreachableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: UnreachableError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: LimitError,
+    grpc.StatusCode.UNAUTHENTICATED: AuthenticationError,
+    grpc.StatusCode.PERMISSION_DENIED: ForbiddenError,
     grpc.StatusCode.UNIMPLEMENTED: MismatchError,
 }
 """For a status that no SFT peer wrote: gRPC says RESOURCE_EXHAUSTED of oversized messages."""

@@ -30,7 +30,7 @@ DEMO_SECONDS = 1500
 # Modules that only the other side asks for. rich is not among them: transformers brings it along.
 FOREIGN = {
     "cloud": ("datasets", "pyarrow", "sklearn", "pandas", "sentence_transformers"),
-    "edge": ("grpc_health", "grpc_reflection", "sentence_transformers"),
+    "edge": ("cryptography", "grpc_health", "grpc_reflection", "sentence_transformers"),
 }
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(BUILD_SECONDS + DEMO_SECONDS + 300)]

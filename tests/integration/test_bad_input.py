@@ -156,7 +156,7 @@ def test_a_run_that_fails_at_its_first_step_frees_its_name(
     small = {"max_message_bytes": 500}
     monkeypatch.setattr(
         "sft_edge.client.Stream",
-        lambda server, traffic, **how: Stream(server, traffic, **how | small),
+        lambda access, traffic, **how: Stream(access, traffic, **how | small),
     )
     assert "over the limit of 500; choose a smaller --batch-size" in edge(cloud.server, cut="none")
 
@@ -170,7 +170,7 @@ def test_a_cloud_of_another_protocol_version(edge: Callable[..., str]) -> None:
 
 
 def test_a_cloud_without_the_model(edge: Callable[..., str], tmp_path: Path) -> None:
-    with running_cloud(tmp_path / "open", "--host", "0.0.0.0") as cloud:
+    with running_cloud(tmp_path / "open", "--host", "0.0.0.0", "--insecure") as cloud:
         message = edge(cloud.server)
     assert "this cloud has no model folder named 'tiny-bert' (it has: none;" in message
     assert message.endswith("and takes no paths: not only this machine can reach it")
@@ -199,8 +199,11 @@ def test_a_run_is_never_overwritten(tiny_model: Path, tmp_path: Path, cloud: Clo
 def test_the_cloud_says_what_is_wrong_with_its_options(cloud: Cloud, tmp_path: Path) -> None:
     for arguments, text in (
         (("--cpu", "--port", cloud.port), f"port {cloud.port} on 127.0.0.1 is in use"),
-        (("--cpu", "--host", "192.0.2.1"), "cannot listen on 192.0.2.1:50051"),
-        (("--cpu", "--host", "no.such.host.invalid"), "cannot listen on no.such.host.invalid"),
+        (("--cpu", "--insecure", "--host", "192.0.2.1"), "cannot listen on 192.0.2.1:50051"),
+        (
+            ("--cpu", "--insecure", "--host", "no.such.host.invalid"),
+            "cannot listen on no.such.host.invalid",
+        ),
         (("--cpu", "--model", tmp_path / "absent"), "there is no such folder"),
         (("--cpu", "--save-dir", "/proc/no/place"), "No such file or directory: '/proc/no'"),
         (("--cpu", "--port-file", "/no/such/port"), "--port-file /no/such/port: there is no such"),

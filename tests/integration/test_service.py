@@ -36,6 +36,7 @@ from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
+from sft_common.rpc.access import Access
 from sft_common.rpc.options import SERVICE
 from sft_common.rpc.spec import spec_to_proto
 from sft_common.rpc.status import error_of
@@ -45,7 +46,6 @@ from tests.models import save_tiny_model
 from tests.processes import Cloud, history, run, running_cloud, train, write_rows
 
 ROWS = [{"sentence": "a lovely room" if n % 2 else "awful tea", "label": n % 2} for n in range(32)]
-CONNECT_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,12 @@ def shape(tiny_model: Path) -> ModelShape:
     return shape_of(Pretrained(tiny_model, num_labels=2).config)
 
 
+def access(cloud: Cloud) -> Access:
+    return Access(server=cloud.server, connect_seconds=20)
+
+
 def opened(cloud: Cloud, spec: SessionSpec, shape: ModelShape) -> GrpcSession:
-    return GrpcSession(cloud.server, spec, shape, connect_seconds=CONNECT_SECONDS)
+    return GrpcSession(access(cloud), spec, shape)
 
 
 def exchange(
@@ -289,14 +293,12 @@ def test_the_limits_of_both_sides_hold(
     wide = torch.zeros(40_000, 4)  # 640,000 bytes
     with running_cloud(tmp_path / "cloud", "--max-message", 1) as small:
         for own, limit in ((2**30, "1,048,576"), (500_000, "500,000")):
-            session = GrpcSession(
-                small.server, spec, shape, connect_seconds=CONNECT_SECONDS, max_message_bytes=own
-            )
+            session = GrpcSession(access(small), spec, shape, max_message_bytes=own)
             rows = wide if own < 2**20 else torch.cat([wide, wide])
             with pytest.raises(LimitError, match=f"over the limit of {limit}; .* --max-message on"):
                 session.begin_step(1, rows, [len(rows)], [0])
             session.abandon()
-        session = GrpcSession(small.server, spec, shape, connect_seconds=CONNECT_SECONDS)
+        session = GrpcSession(access(small), spec, shape)
         session._stream.limit_bytes = 2**26  # an edge that does not care
         session.begin_step(1, torch.cat([wide, wide]), [80_000], [0])
         with pytest.raises(LimitError, match="1,280,000 bytes is over the limit of 1,048,576"):
@@ -357,7 +359,7 @@ def test_a_folder_given_to_the_cloud_is_found_by_its_name(
 
 
 def test_a_cloud_open_to_others_takes_no_paths(spec: SessionSpec, tmp_path: Path) -> None:
-    with running_cloud(tmp_path, "--host", "0.0.0.0") as cloud:
+    with running_cloud(tmp_path, "--host", "0.0.0.0", "--insecure") as cloud:
         error = answer(cloud, opening(spec))
         assert type(error) is ModelError
         assert "no model folder named 'tiny-bert' (it has: none;" in str(error)

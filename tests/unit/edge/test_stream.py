@@ -19,6 +19,7 @@ from sft_common.errors import (
     UnreachableError,
 )
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.access import Access
 from sft_common.rpc.options import SERVICE
 from sft_common.rpc.status import status_of
 from sft_common.wire.framing import written
@@ -41,7 +42,7 @@ def stream_to(behaviour: Behaviour) -> Iterator[Stream]:
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    stream = Stream(f"127.0.0.1:{port}", Traffic(), connect_seconds=10)
+    stream = Stream(Access(server=f"127.0.0.1:{port}"), Traffic())
     try:
         yield stream
     finally:

@@ -7,6 +7,7 @@ import pytest
 
 from sft_common import errors
 from sft_common.errors import (
+    AuthenticationError,
     ConfigError,
     InternalError,
     LimitError,
@@ -56,7 +57,7 @@ class FailedCall(grpc.RpcError, grpc.Call):  # type: ignore[misc]
 
 def test_the_map_names_every_error() -> None:
     assert set(STATUS_OF) == set(ALL)
-    assert len(ALL) == 15
+    assert len(ALL) == 16
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -80,6 +81,7 @@ def test_a_peers_own_words_are_cut_short() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, UnreachableError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, LimitError),
+        (grpc.StatusCode.UNAUTHENTICATED, AuthenticationError),
         (grpc.StatusCode.UNIMPLEMENTED, MismatchError),
         (grpc.StatusCode.DATA_LOSS, InternalError),
     ],
