@@ -372,6 +372,7 @@ def test_a_signal_ends_the_cloud_cleanly_and_tells_its_edges(
     with running_cloud(tmp_path, "--grace", 20) as cloud:
         session = opened(cloud, spec, shape)
         exchange(session, 1, torch.zeros(3, 4), [2, 1], [0, 1])
+        session.apply(1, 1e-3)
         os.kill(cloud.process.pid, number)
         with pytest.raises(RetryLaterError, match="the cloud is stopping; it keeps no sessions"):
             for _ in range(10_000):
