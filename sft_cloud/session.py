@@ -159,8 +159,8 @@ class Session:
         self._replies.clear()
 
     def has_applied(self, step: int) -> bool:
-        """Return whether an apply of that step came before, and nothing after it."""
-        return step == self.applied > 0 and not self._micro_batches
+        """Return whether that step was applied last, though micro-batches may have come since."""
+        return step == self.applied > 0
 
     def evaluate(
         self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()

@@ -127,6 +127,7 @@ def step_name(step: int) -> str:
 def _write(folder: Path, snapshot: Snapshot) -> None:
     files = {}
     for group, tensors in snapshot.tensors.items():
+        assert group == Path(group).name
         if tensors:
             file = folder / f"{group}.safetensors"
             save_tensors(file, tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from tests.models import save_tiny_model
+from tests.warm import Forge, forge
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("no deadline", deadline=None)
@@ -33,3 +35,10 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data sets are not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Forge]:
+    """Starts both programs at once, as real processes."""
+    with forge() as running:
+        yield running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,10 +18,17 @@ class Relay:
     up: int = 0
     down: int = 0
     pumps: list[threading.Thread] = field(default_factory=list)
+    sockets: list[socket.socket] = field(default_factory=list)
 
     @property
     def server(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Break all connections as a lost link does; new ones are carried."""
+        while self.sockets:
+            with contextlib.suppress(OSError):
+                self.sockets.pop().shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -46,7 +54,12 @@ def _accept(listener: socket.socket, target_port: int, relay: Relay) -> None:
             edge, _ = listener.accept()
         except OSError:
             return
-        cloud = socket.create_connection(("127.0.0.1", target_port))
+        try:
+            cloud = socket.create_connection(("127.0.0.1", target_port))
+        except OSError:  # nobody listens now
+            edge.close()
+            continue
+        relay.sockets += [edge, cloud]
         for direction, source, sink in (("up", edge, cloud), ("down", cloud, edge)):
             pump = threading.Thread(
                 target=_pump, args=(relay, direction, source, sink), daemon=True

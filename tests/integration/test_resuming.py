@@ -2,118 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.processes import history, write_rows
-from tests.warm import Forge, Program, RestartedCloud, forge
-
-WORDS = "a lovely quiet room was awful and the tea cold never again but what a film".split()
-DRAW = random.Random(5)
-ROWS = [
-    {"sentence": " ".join(DRAW.choices(WORDS, k=1 + n % 11)), "label": n % 2} for n in range(64)
-]
-STEPS, LONG = 64, 320
-
-
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Forge]:
-    with forge() as running:
-        yield running
-
-
-@dataclass
-class Scene:
-    """One training, told to one cloud again and again."""
-
-    programs: Forge
-    cloud: RestartedCloud
-    line: list[object]
-    runs: Path
-
-    def train(self, name: str, *more: object, server: str = "") -> Program:
-        line = ["train", *self.line, "--server", server or self.cloud.server, "--name", name]
-        return self.programs.start("sft-edge", [*line, *more], self.runs / f"{name}.log")
-
-    def resume(self, name: str, *more: object) -> Program:
-        line = ["train", "--resume", self.runs / name, *more]
-        return self.programs.start("sft-edge", line, self.runs / f"{name}.log")
-
-    def halves(self, name: str) -> tuple[bytes, bytes]:
-        """Return what a finished run has trained, on both sides."""
-        job = json.loads((self.runs / name / "job.json").read_text())
-        return (self.runs / name / "edge.safetensors").read_bytes(), self.cloud.half(
-            job["session_id"]
-        )
-
-    def said(self, name: str) -> str:
-        return (self.runs / f"{name}.log").read_text()
-
-    def wait_for_step(self, name: str, step: int) -> None:
-        """Wait until a run's history tells of a step."""
-        end = time.monotonic() + 60
-        while not any(entry["step"] >= step for entry in self.steps(name)):
-            assert time.monotonic() < end, self.said(name)
-            time.sleep(0.01)
-
-    def steps(self, name: str) -> list[dict[str, float]]:
-        try:
-            return history(self.runs, name)
-        except (OSError, ValueError):  # not there yet, or half a line
-            return []
+from tests.relay import counting_relay
+from tests.scene import LONG, STEPS, Scene, new_scene
+from tests.warm import Forge
 
 
 @pytest.fixture(scope="module")
 def scene(
     programs: Forge, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
-    """A cloud, and the result of an undisturbed run."""
-    place = tmp_path_factory.mktemp("resuming")
-    cloud = RestartedCloud(programs, place / "cloud", "--model", tiny_model, "--grace", 20)
-    data = write_rows(place / "data", ROWS, ROWS[:8])
-    line: list[object] = ["--task", "sst2", "--model", tiny_model, "--data", data]
-    line += ["--split-layer", 2, "--rank", 4, "--dropout", 0.1, "--learning-rate", 1e-3]
-    line += [
-        "--batch-size",
-        8,
-        "--max-steps",
-        STEPS,
-        "--epochs",
-        LONG // 8,
-        "--micro-batches",
-        2,
-        "--log-every",
-        1,
-    ]
-    line += ["--snapshot-every", 3, "--retry-pause", 0.5, "--runs-dir", place / "runs"]
-    (place / "runs").mkdir()
-    scene = Scene(programs, cloud, line, place / "runs")
-    undisturbed = scene.train("undisturbed")
-    assert undisturbed.wait() == 0, scene.said("undisturbed")
-    yield scene
-    cloud.program.kill()
-
-
-def same_end(scene: Scene, name: str, twin: str = "undisturbed") -> None:
-    """Check that a run came to the same end as an undisturbed one, and told the same story."""
-    assert scene.halves(name) == scene.halves(twin), scene.said(name)
-    told = [(e["kind"], e["step"], e["loss"]) for e in history(scene.runs, name)]
-    assert told == [(e["kind"], e["step"], e["loss"]) for e in history(scene.runs, twin)]
+    with new_scene(programs, tmp_path_factory.mktemp("resuming"), tiny_model) as made:
+        yield made
 
 
 def test_a_run_repeats_to_the_bit(scene: Scene) -> None:
     """What all else here stands on."""
     again = scene.train("again")
     assert again.wait() == 0
-    same_end(scene, "again")
+    scene.check_same_end("again")
+
+
+def test_a_link_that_breaks_again_and_again_loses_nothing_and_repeats_nothing(
+    scene: Scene,
+) -> None:
+    """The cloud answers again what it has computed before: no step of it is taken twice."""
+    draw, name = random.Random(3), "cut"
+    with counting_relay(scene.cloud.port) as relay:
+        edge = scene.train(name, server=relay.server)
+        scene.wait_for_step(name, 1)
+        for _ in range(25):
+            time.sleep(draw.uniform(0.02, 0.2))
+            relay.cut()
+        assert edge.wait() == 0, scene.said(name)
+    assert "gone back" not in scene.said(name) and "anew" not in scene.said(name)
+    assert scene.said(name).count("the cloud is back") > 3, scene.said(name)
+    scene.check_same_end(name)
 
 
 def test_a_killed_cloud_costs_a_few_steps(scene: Scene) -> None:
@@ -123,7 +55,7 @@ def test_a_killed_cloud_costs_a_few_steps(scene: Scene) -> None:
     scene.cloud.start()
     assert edge.wait() == 0, scene.said("cloud-killed")
     assert "the cloud has gone back to step" in scene.said("cloud-killed")
-    same_end(scene, "cloud-killed")
+    scene.check_same_end("cloud-killed")
 
 
 def test_a_killed_edge_is_resumed(scene: Scene) -> None:
@@ -132,7 +64,7 @@ def test_a_killed_edge_is_resumed(scene: Scene) -> None:
     edge.kill()
     assert scene.resume("edge-killed").wait() == 0, scene.said("edge-killed")
     assert "going on behind step" in scene.said("edge-killed")
-    same_end(scene, "edge-killed")
+    scene.check_same_end("edge-killed")
 
 
 def test_both_killed_is_a_restart_of_the_machine(scene: Scene) -> None:
@@ -142,7 +74,7 @@ def test_both_killed_is_a_restart_of_the_machine(scene: Scene) -> None:
     scene.cloud.program.kill()
     scene.cloud.start()
     assert scene.resume("both-killed").wait() == 0, scene.said("both-killed")
-    same_end(scene, "both-killed")
+    scene.check_same_end("both-killed")
 
 
 def test_a_stopped_cloud_puts_sessions_away_and_loses_no_step(scene: Scene) -> None:
@@ -155,7 +87,7 @@ def test_a_stopped_cloud_puts_sessions_away_and_loses_no_step(scene: Scene) -> N
     assert edge.wait() == 0, scene.said("stopped")
     assert "the cloud is stopping; it keeps the session" in scene.said("stopped")
     assert "gone back" not in scene.said("stopped")
-    same_end(scene, "stopped")
+    scene.check_same_end("stopped")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -169,7 +101,7 @@ def test_a_stopped_edge_says_how_to_go_on(scene: Scene, number: signal.Signals) 
     assert last.startswith("sft-edge: stopped; go on behind step "), last
     assert last.endswith(f"of {STEPS} with: sft-edge train --resume {scene.runs / name}")
     assert scene.resume(name).wait() == 0, scene.said(name)
-    same_end(scene, name)
+    scene.check_same_end(name)
 
 
 def test_twenty_kills_at_random_moments(scene: Scene) -> None:
@@ -185,19 +117,20 @@ def test_twenty_kills_at_random_moments(scene: Scene) -> None:
                 time.sleep(0.005)
         time.sleep(draw.uniform(0, 0.8))
         victim = ("edge", "cloud", "both")[kill % 3]
+        if kill % 5 == 4:
+            scene.wait_until_writing(name)
         if victim != "cloud":
             edge.kill()
         if victim != "edge":
             scene.cloud.program.kill()
-        snapshots = [scene.runs / name, *scene.cloud.sessions.iterdir()]
-        half_written += any(list(place.glob("snapshots/.*")) for place in snapshots)
+        half_written += scene.writing(name)
         if victim != "edge":
             scene.cloud.start()
         if victim != "cloud":
             begun = (scene.runs / name / "run.json").exists()
             edge = scene.resume(name) if begun else scene.train(name, *long)
     assert edge.wait() == 0, scene.said(name)
-    same_end(scene, name, "undisturbed-long")
+    scene.check_same_end(name, "undisturbed-long")
     resumed = re.findall(r"going on behind step (\d+)", scene.said(name))
     gone_back = re.findall(r"the cloud has gone back to step (\d+)", scene.said(name))
     assert len(set(resumed)) > 2 and len(set(gone_back)) > 2, (resumed, gone_back)
