@@ -263,9 +263,8 @@ class Host:
             self._in_memory -= 1
             if hosted.cache is not None and not hosted.training:
                 hosted.cache.close()
-            log.info(
-                "session %s left after %d steps", hosted.record.session, hosted.session.applied
-            )
+            steps = hosted.session.applied
+            log.info("session %s left memory after %d steps", hosted.record.session, steps)
 
     async def forget(self, session_id: str, owner: str) -> None:
         """Delete a session that its owner does not want any more; unknown ones are none."""
