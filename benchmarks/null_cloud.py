@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.programs import LocalCloud
+from sft_cloud.admission import NOTHING
 from sft_cloud.bounds import Bounds
 from sft_cloud.builder import Basis
 from sft_cloud.engine import Engine
@@ -126,19 +127,32 @@ class NullEngine(Engine):
         return {}
 
 
-def null_session(
-    session_id: str, spec: SessionSpec, basis: Basis | None, trained: Mapping[str, Tensor] | None
-) -> tuple[Session, Tensor | None]:
-    """Return a session with a null engine; a `Builder`."""
-    bounds = Bounds(
-        spec,
-        null_shape(spec.split.rank),
-        memory_bytes=2**60,
-        message_bytes=2**60,
-        logits_per_token=False,
-    )
-    engine = NullEngine(Device(*json.loads(spec.model.name)))
-    return Session(session_id, spec, bounds, engine), None
+class NullDesign:
+    """A session with a null engine; a `Design`.
+
+    Args:
+        spec: what was asked for.
+    """
+
+    need = NOTHING
+
+    def __init__(self, spec: SessionSpec) -> None:
+        self._spec = spec
+
+    def build(
+        self, session_id: str, basis: Basis | None, trained: Mapping[str, Tensor] | None
+    ) -> tuple[Session, Tensor | None]:
+        """Return the session."""
+        spec = self._spec
+        bounds = Bounds(
+            spec,
+            null_shape(spec.split.rank),
+            memory_bytes=2**60,
+            message_bytes=2**60,
+            logits_per_token=False,
+        )
+        engine = NullEngine(Device(*json.loads(spec.model.name)))
+        return Session(session_id, spec, bounds, engine), None
 
 
 @contextmanager
@@ -165,7 +179,7 @@ def main() -> None:
     torch.set_num_threads(1)
     scheduler = Scheduler(MAX_SESSIONS)
     limits = Limits(max_sessions=MAX_SESSIONS)
-    host = Host(builder=null_session, scheduler=scheduler, limits=limits)
+    host = Host(builder=NullDesign, scheduler=scheduler, limits=limits)
     servicer = SplitTrainingServicer(host, "nothing")
     asyncio.run(
         serve(

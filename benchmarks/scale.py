@@ -123,7 +123,7 @@ def run_bare(split_layer: int) -> None:
     model = pretrained()
     spec, shape = spec_of(model, split_layer), shape_of(model.config)
     build = ModelBuilder(ModelCatalog([], trust_paths=True), torch.device("cpu"))
-    session, _ = build("0" * 16, spec, None, None)
+    session, _ = build(spec).build("0" * 16, None, None)
     activation_TW = torch.randn(sum(LENGTHS), spec.split.wire_width(shape))
     steps = 0
     print("ready", flush=True)

@@ -54,11 +54,28 @@ def step_bytes(
     return examples * longest * 4 * (scores + rows + 3 * classes)
 
 
+def memory_of(
+    spec: SessionSpec, shape: ModelShape, examples: int, longest: int, *, logits_per_token: bool
+) -> int:
+    """Return about how much memory a step or an evaluation takes beside the weights.
+
+    Args:
+        spec: what the edge opened the session with.
+        shape: sizes of the model.
+        examples: B.
+        longest: M.
+        logits_per_token: whether the head makes logits for every token.
+    """
+    classes = spec.num_labels if logits_per_token else 0
+    activations = step_bytes(shape, spec.split, examples, longest, classes)
+    return activations + 12 * examples * spec.num_labels
+
+
 class Bounds:
     """The bounds of one session's batches.
 
     Args:
-        spec: what the edge opened the session with.
+        spec: what the edge opened the session with; the largest batch that it names holds.
         shape: sizes of the model.
         memory_bytes: what the activations of one step may take.
         message_bytes: largest tensor that a message may carry.
@@ -88,26 +105,42 @@ class Bounds:
 
         Raises:
             ProtocolError: no examples, an empty one, or one longer than the model takes.
-            LimitError: with its padding the batch takes more memory than a step may.
+            LimitError: the batch is larger than was announced, or takes more memory with its
+                padding than a step may.
         """
         if not lengths:
             raise ProtocolError("the batch has no examples")
-        if min(lengths) < 1 or max(lengths) > self._shape.positions:
+        longest = max(lengths)
+        if min(lengths) < 1 or longest > self._shape.positions:
             raise ProtocolError(
-                f"lengths lie in {min(lengths)}..{max(lengths)}, "
+                f"lengths lie in {min(lengths)}..{longest}, "
                 f"the model takes 1..{self._shape.positions} tokens"
             )
-        split = self._spec.split
-        classes = self._spec.num_labels if self._logits_per_token else 0
-        needed = step_bytes(self._shape, split, len(lengths), max(lengths), classes)
-        needed += 12 * len(lengths) * self._spec.num_labels
+        self._check_announced(len(lengths), longest)
+        needed = memory_of(
+            self._spec,
+            self._shape,
+            len(lengths),
+            longest,
+            logits_per_token=self._logits_per_token,
+        )
         if needed > self._memory_bytes:
             raise LimitError(
-                f"a batch of {len(lengths)} examples padded to {max(lengths)} tokens takes about "
+                f"a batch of {len(lengths)} examples padded to {longest} tokens takes about "
                 f"{needed / 1e9:,.1f} GB on the cloud, which gives a step "
                 f"{self._memory_bytes / 1e9:,.1f} GB; choose a smaller --batch-size or --max-length"
             )
         return sum(lengths), self.width
+
+    def _check_announced(self, examples: int, longest: int) -> None:
+        """Refuse a batch for which no memory was reserved."""
+        spec = self._spec
+        if examples > (spec.max_examples or examples) or longest > (spec.max_tokens or longest):
+            raise LimitError(
+                f"a batch of {examples} examples of up to {longest} tokens came; the session was "
+                f"opened for {spec.max_examples or 'any number of'} examples of up to "
+                f"{spec.max_tokens or self._shape.positions} tokens"
+            )
 
     def check_gradient(self, tokens: int, kept: int = 0) -> None:
         """Refuse a micro-batch whose answer would be larger than a message may be.

@@ -3,48 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sft_cloud.bounds import Bounds
+from sft_cloud.admission import Need
+from sft_cloud.bounds import Bounds, memory_of
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import compile_blocks
-from sft_cloud.device import memory_bytes
 from sft_cloud.engine import Engine
 from sft_cloud.session import Session
 from sft_common.config import SessionSpec
+from sft_common.errors import LimitError
 from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
+from sft_common.model.partition import cloud_half
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
+
+BYTES_OF_PARAMETER = 16
+"""float32: itself, its gradient and two moments."""
 
 Basis = tuple[Tensor, Tensor]
 """mu (N,) and D (R, N), for the cuts that have a basis."""
 
 
-class Builder(Protocol):
-    """What a host makes sessions with; called on a thread for files."""
+class Design(Protocol):
+    """A session that could be built: all was looked at that can be without its numbers."""
 
-    def __call__(
-        self,
-        session_id: str,
-        spec: SessionSpec,
-        basis: Basis | None,
-        trained: Mapping[str, Tensor] | None,
+    @property
+    def need(self) -> Need:
+        """What it will take of the device."""
+
+    def build(
+        self, session_id: str, basis: Basis | None, trained: Mapping[str, Tensor] | None
     ) -> tuple[Session, Tensor | None]:
-        """Return a session, with the factor u for the edge if the cut has one.
+        """Return the session, with the factor u for the edge if the cut has one.
 
         Args:
             session_id: its name.
-            spec: what the edge asked for.
             basis: of its cut.
             trained: the weights of net2 to start from; None: the pre-trained ones.
 
         Raises:
-            ConfigError, MismatchError, ModelError: the spec does not fit the model here.
+            ModelError, ProtocolError: the model lacks a tensor, or the basis does not fit.
         """
+
+
+class Builder(Protocol):
+    """What a host makes sessions with; called on a thread for files, as its designs are."""
+
+    def __call__(self, spec: SessionSpec) -> Design:
+        """Return the design of what the edge asked for.
+
+        Raises:
+            ConfigError, MismatchError, ModelError: the spec does not fit the model here.
+            LimitError: the batches announced are larger than this cloud takes.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchLimits:
+    """The largest batch of any session."""
+
+    examples: int = 4096
+    """B."""
+
+    tokens: int = 2**20
+    """M; the model's own limit holds too."""
+
+    def check(self, spec: SessionSpec) -> None:
+        """Refuse a session that announces larger batches.
+
+        Raises:
+            LimitError: shows both sizes.
+        """
+        for what, asked, limit, option in (
+            ("examples", spec.max_examples, self.examples, "--batch-size"),
+            ("tokens", spec.max_tokens, self.tokens, "--max-length"),
+        ):
+            if asked > limit:
+                raise LimitError(
+                    f"batches of up to {asked} {what} were announced, this cloud takes {limit}; "
+                    f"choose a smaller {option}"
+                )
 
 
 class ModelBuilder:
@@ -56,6 +100,8 @@ class ModelBuilder:
         precision: of its matrix products.
         compiled: whether its blocks are compiled.
         max_message_bytes: largest tensor that a message may carry.
+        unannounced_bytes: for a step of a session that does not say how large its batches are.
+        batches: the largest that are taken.
     """
 
     def __init__(
@@ -66,19 +112,17 @@ class ModelBuilder:
         precision: torch.dtype = torch.float32,
         compiled: bool = False,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        unannounced_bytes: int = 2**30,
+        batches: BatchLimits = BatchLimits(),
     ) -> None:
-        self._catalog, self._device = catalog, device
-        self._precision, self._compiled = precision, compiled
-        self._max_message_bytes = max_message_bytes
+        self._catalog, self.device = catalog, device
+        self.precision, self.compiled = precision, compiled
+        self.max_message_bytes = max_message_bytes
+        self.unannounced_bytes, self._batches = unannounced_bytes, batches
 
-    def __call__(
-        self,
-        session_id: str,
-        spec: SessionSpec,
-        basis: Basis | None,
-        trained: Mapping[str, Tensor] | None,
-    ) -> tuple[Session, Tensor | None]:
-        """Return a session, and the factor u for the edge; see `Builder`."""
+    def __call__(self, spec: SessionSpec) -> ModelDesign:
+        """Return the design of what the edge asked for; see `Builder`."""
+        self._batches.check(spec)
         source = self._catalog.find(spec.model.name, spec.model.revision)
         pretrained = Pretrained(
             source.folder,
@@ -89,27 +133,64 @@ class ModelBuilder:
         )
         pretrained.check_same(spec.model, source.revision)
         pretrained.check_classes(spec.num_labels)
-        net2, u_NR = pretrained.net2(
-            spec.split, seed=spec.seed, device=self._device, basis=basis, trained=trained
+        return ModelDesign(self, pretrained, spec)
+
+
+class ModelDesign:
+    """A session with a model from disk or a hub.
+
+    Args:
+        builder: says how it is to be built.
+        pretrained: the model.
+        spec: what the edge asked for.
+    """
+
+    def __init__(self, builder: ModelBuilder, pretrained: Pretrained, spec: SessionSpec) -> None:
+        self._builder, self._pretrained, self._spec = builder, pretrained, spec
+        self._shape, self._head = shape_of(pretrained.config), HEAD_TABLE[spec.head]
+        self._logits_per_token = self._head.per_token or pretrained.family.causal
+        half = cloud_half(pretrained.config, spec.split, spec.head)
+        parameters = sum(p.numel() for p in half.skeleton.parameters())
+        self.need = Need(parameters * BYTES_OF_PARAMETER, self._step_bytes())
+
+    def _step_bytes(self) -> int:
+        spec = self._spec
+        if not (spec.max_examples and spec.max_tokens):
+            return self._builder.unannounced_bytes
+        longest = min(spec.max_tokens, self._shape.positions)
+        return memory_of(
+            spec,
+            self._shape,
+            spec.max_examples,
+            longest,
+            logits_per_token=self._logits_per_token,
+        )
+
+    def build(
+        self, session_id: str, basis: Basis | None, trained: Mapping[str, Tensor] | None
+    ) -> tuple[Session, Tensor | None]:
+        """Return the session, and the factor u for the edge; see `Design`."""
+        builder, spec = self._builder, self._spec
+        net2, u_NR = self._pretrained.net2(
+            spec.split, seed=spec.seed, device=builder.device, basis=basis, trained=trained
         )
         bucket = 1
-        if self._compiled:
-            bucket = compile_blocks(net2, pretrained.family, spec.split.split_layer)
-        head = HEAD_TABLE[spec.head]
+        if builder.compiled:
+            bucket = compile_blocks(net2, self._pretrained.family, spec.split.split_layer)
         engine = Engine(
             net2,
-            head,
+            self._head,
             spec.optimizer,
             seed=spec.seed,
-            device=self._device,
-            precision=self._precision,
+            device=builder.device,
+            precision=builder.precision,
             bucket=bucket,
         )
         bounds = Bounds(
             spec,
-            shape_of(pretrained.config),
-            memory_bytes=memory_bytes(self._device) // 2,
-            message_bytes=self._max_message_bytes,
-            logits_per_token=head.per_token or pretrained.family.causal,
+            self._shape,
+            memory_bytes=self.need.step,
+            message_bytes=builder.max_message_bytes,
+            logits_per_token=self._logits_per_token,
         )
         return Session(session_id, spec, bounds, engine), u_NR

@@ -71,6 +71,26 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         help="sessions open at once (default %(default)s)",
     )
     serve.add_argument(
+        "--memory",
+        type=real_in(0.001, 10**6),
+        metavar="GB",
+        help="of the device, for all sessions (default: four fifths of it)",
+    )
+    serve.add_argument(
+        "--max-batch",
+        type=number_in(1, 2**31 - 1),
+        default=4096,
+        metavar="N",
+        help="most examples of a batch (default %(default)s)",
+    )
+    serve.add_argument(
+        "--max-tokens",
+        type=number_in(1, 2**31 - 1),
+        default=2**20,
+        metavar="N",
+        help="most tokens of an example (default: what the model takes)",
+    )
+    serve.add_argument(
         "--max-message",
         type=number_in(1, MOST_MESSAGE_MB),
         default=MAX_MESSAGE_MB,

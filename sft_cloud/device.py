@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -31,10 +34,21 @@ def choose_device(gpu: int | None, *, cpu: bool) -> torch.device:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Return all memory of a device, free or not: the GPU's, or this machine's."""
+    """Return all memory of a device, free or not: the GPU's, or this machine's or container's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_container_limits()])
+
+
+def _container_limits() -> Iterator[int]:
+    """Yield what the groups of processes that this one is in may take."""
+    for path in (
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            yield int(Path(path).read_text())
 
 
 def describe(device: torch.device) -> str:

@@ -20,7 +20,8 @@ from weakref import WeakValueDictionary
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sft_cloud.builder import Basis, Builder
+from sft_cloud.admission import NOTHING, Admission, Need
+from sft_cloud.builder import Basis, Builder, Design
 from sft_cloud.hosted import Hosted, Stop, Visit
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
@@ -54,6 +55,9 @@ class Limits:
 
     max_sessions: int = 8
     """Sessions in memory at once."""
+
+    memory_bytes: int = 8 * 2**30
+    """Of the device, for all sessions."""
 
     park_seconds: float = 300.0
     """After so long without a request a session is put away."""
@@ -113,7 +117,7 @@ class Host:
         self._sessions: dict[str, Hosted] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ended: OrderedDict[str, tuple[str, Ending]] = OrderedDict()
-        self._in_memory = 0
+        self.admission = Admission(limits.max_sessions, limits.memory_bytes)
         self._stopping = False
         self.trainings = Trainings(
             scheduler,
@@ -135,7 +139,8 @@ class Host:
             stop: ends the stream.
 
         Raises:
-            CapacityError: as many sessions are open as this cloud takes.
+            CapacityError: there is no room for it now.
+            LimitError: there will never be.
             RetryLaterError: it is about to stop.
             ConfigError, MismatchError, ModelError: the spec does not fit the model here.
         """
@@ -147,9 +152,13 @@ class Host:
             owner=owner,
             incarnation=opening.incarnation,
         )
-        async with self._room():
-            session, u_NR = await self.scheduler.files(self._build, record, opening)
-        hosted = self._sessions[record.session] = Hosted(record, session)
+        self._check_open()
+        if not self._waiting():
+            self.admission.check(NOTHING)  # before a model is looked at in vain
+        design = await self.scheduler.files(self._builder, opening.spec)
+        async with self._room(design.need):
+            session, u_NR = await self.scheduler.files(self._build, record, opening, design)
+        hosted = self._sessions[record.session] = Hosted(record, session, design.need)
         log.info(
             "session %s opened: %s %s", record.session, record.spec.model.name, record.spec.split
         )
@@ -260,7 +269,7 @@ class Host:
         """Free the memory of a session; safe to repeat."""
         if self._sessions.get(hosted.record.session) is hosted:
             del self._sessions[hosted.record.session]
-            self._in_memory -= 1
+            self.admission.give_back(hosted.need)
             if hosted.cache is not None and not hosted.training:
                 hosted.cache.close()
             steps = hosted.session.applied
@@ -349,11 +358,13 @@ class Host:
             raise ConfigError(f"this cloud has no session {session_id}")
         return self._store
 
-    def _build(self, record: Record, opening: Opening) -> tuple[Session, Tensor | None]:
+    def _build(
+        self, record: Record, opening: Opening, design: Design
+    ) -> tuple[Session, Tensor | None]:
         trained = None
         if name := opening.trained_session:
             trained = self._kept(name, record.owner).load(name, record.spec)
-        return self._builder(record.session, record.spec, opening.basis, trained)
+        return design.build(record.session, opening.basis, trained)
 
     def _check_open(self) -> None:
         if self._stopping:
@@ -376,34 +387,34 @@ class Host:
         return record
 
     @asynccontextmanager
-    async def _room(self) -> AsyncIterator[None]:
-        """Reserve the place of a session in memory; given back if the block fails.
+    async def _room(self, need: Need) -> AsyncIterator[None]:
+        """Reserve what a session needs; given back if the block fails.
+
+        Sessions whose edges are gone are put away for it, the one that has waited longest first.
 
         Raises:
-            CapacityError: all places are taken by sessions at work.
+            CapacityError: there is no room now.
+            LimitError: there will never be.
         """
         self._check_open()
-        if self._in_memory >= self.limits.max_sessions:
-            await self._make_room()
-        self._in_memory += 1
+        for hosted in self._waiting():
+            try:
+                self.admission.check(need)
+                break
+            except CapacityError:
+                await self._put_away(hosted)
+        self.admission.check(need)
+        self.admission.take(need)
         try:
             yield
         except BaseException:
-            self._in_memory -= 1
+            self.admission.give_back(need)
             raise
 
-    async def _make_room(self) -> None:
-        """Put the session away whose edge has been gone for the longest."""
+    def _waiting(self) -> list[Hosted]:
+        """Return the sessions whose edges are gone, the one that has waited longest first."""
         waiting = [h for h in self._sessions.values() if h.visit is None and not h.training]
-        for hosted in sorted(waiting, key=lambda hosted: hosted.seen):
-            await self._put_away(hosted)
-            if self._in_memory < self.limits.max_sessions:
-                return
-        raise CapacityError(
-            f"this cloud has {self._in_memory} of {self.limits.max_sessions} sessions open; "
-            "try again later, have the edge wait with --wait SECONDS, or start the cloud with a "
-            "larger --max-sessions"
-        )
+        return sorted(waiting, key=lambda hosted: hosted.seen)
 
     async def _put_away(self, hosted: Hosted) -> bool:
         """Write a session to disk and free its memory; returns whether it is on disk.
@@ -431,17 +442,12 @@ class Host:
         if found is None or self._shelf is None:
             raise _nothing_common(record)
         snapshot, rewound = found
-        async with self._room():
-            session = await self.scheduler.files(self._rebuild, record, snapshot)
+        design = await self.scheduler.files(self._builder, record.spec)
+        async with self._room(design.need):
+            session = await self.scheduler.files(_rebuild, record, design, snapshot)
         kept = await self._shelf.settle(record, session.applied, forget=rewound)
-        hosted = self._sessions[record.session] = Hosted(record, session, kept)
+        hosted = self._sessions[record.session] = Hosted(record, session, design.need, kept)
         return hosted, rewound
-
-    def _rebuild(self, record: Record, snapshot: Snapshot) -> Session:
-        weights = snapshot.tensors["weights"]
-        session, _ = self._builder(record.session, record.spec, None, weights)
-        session.restore(snapshot)
-        return session
 
     async def _go_back(self, hosted: Hosted, asked: Return) -> bool:
         """Have a session in memory go back to where its edge can follow; returns whether it did."""
@@ -457,6 +463,12 @@ class Host:
         if self._shelf is not None:
             hosted.kept = await self._shelf.settle(record, hosted.session.applied, forget=True)
         return True
+
+
+def _rebuild(record: Record, design: Design, snapshot: Snapshot) -> Session:
+    session, _ = design.build(record.session, None, snapshot.tensors["weights"])
+    session.restore(snapshot)
+    return session
 
 
 def _check_allowed(record: Record, asked: Return, owner: str) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from sft_cloud.admission import Need
 from sft_cloud.cache import ActivationCache
 from sft_cloud.session import Session
 from sft_cloud.store import Record
@@ -28,11 +29,12 @@ class Hosted:
     Args:
         record: its name, spec and owner.
         session: at work.
+        need: what was reserved for it.
         kept: the step of its newest snapshot that the edge asked for; 0: none.
     """
 
-    def __init__(self, record: Record, session: Session, kept: int = 0) -> None:
-        self.record, self.session = record, session
+    def __init__(self, record: Record, session: Session, need: Need, kept: int = 0) -> None:
+        self.record, self.session, self.need = record, session, need
         self.kept, self.notice = kept, ""
         self.cache: ActivationCache | None = None
         self.stored = 0

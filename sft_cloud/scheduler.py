@@ -1,4 +1,4 @@
-"""Who gets the device next: one worker thread, first come first served. It knows no tensors.
+"""The device's one worker thread, which sessions share fairly. It knows no tensors.
 
 A stream's work that is known to be short is done on the event loop while no thread is busy: a hop
 to a thread and back would take as long.
@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from sft_cloud.fairness import FairQueue, Share
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,13 +36,43 @@ class Scheduler:
     def __init__(self, max_sessions: int, *, short_seconds: float = SHORT_SECONDS) -> None:
         self.short_seconds = short_seconds
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._queue = FairQueue[tuple[Future[Any], Callable[[], Any]]]()
         self._busy: set[Future[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._files = ThreadPoolExecutor(max_sessions, thread_name_prefix="files")
 
     def compute(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
-        """Queue work for the device; the future holds its result."""
-        return self._followed(self._device.submit(work, *args, **kwargs))
+        """Queue work for the device that is nobody's session's; the future holds its result."""
+        return self.compute_for(Share(), partial(work, *args, **kwargs))
+
+    def compute_for(self, share: Share, work: Callable[[], R]) -> asyncio.Future[R]:
+        """Queue work of a session for the device; the future holds its result."""
+        future: Future[R] = Future()
+        self._queue.put(share, (future, work))
+        self._device.submit(self._do_next)
+        return self._followed(future)
+
+    def charge(self, share: Share, seconds: float) -> None:
+        """Count what a session had of the device without queueing."""
+        self._queue.charge(share, seconds)
+
+    @property
+    def waiting(self) -> int:
+        """How much work waits for the device."""
+        return len(self._queue)
+
+    def _do_next(self) -> None:
+        (future, work), share = self._queue.take()
+        if not future.set_running_or_notify_cancel():
+            return
+        begin = time.perf_counter()
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            self._queue.charge(share, time.perf_counter() - begin)
+            del future, work  # or an error would hold its session by this frame
 
     @property
     def idle(self) -> bool:
@@ -76,7 +108,7 @@ class Took(NamedTuple):
 
 
 class Turns:
-    """What one stream asks of the device, one thing after another.
+    """What one session asks of the device, one thing after another.
 
     Args:
         scheduler: of the device.
@@ -87,6 +119,7 @@ class Turns:
         self, scheduler: Scheduler, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._scheduler, self._clock = scheduler, clock
+        self._share = Share()
         self._took: dict[Callable[..., Any], Took] = {}
 
     def compute(
@@ -102,13 +135,15 @@ class Turns:
         """
         timed = partial(self._timed, size, work, *args, **kwargs)
         if not (self._is_short(size, work) and self._scheduler.idle):
-            return self._scheduler.compute(timed)
+            return self._scheduler.compute_for(self._share, timed)
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        begin = time.perf_counter()
         try:
             done.set_result(timed())
         except Exception as error:
             done.set_exception(error)
         try:
+            self._scheduler.charge(self._share, time.perf_counter() - begin)
             return done
         finally:
             del done  # or an error would hold it, by this frame, and all that it was about

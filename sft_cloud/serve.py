@@ -8,10 +8,10 @@ import logging
 import sys
 from pathlib import Path
 
-from sft_cloud.builder import ModelBuilder
+from sft_cloud.builder import BatchLimits, ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import check_compiler
-from sft_cloud.device import PRECISIONS, choose_device, describe
+from sft_cloud.device import PRECISIONS, choose_device, describe, memory_bytes
 from sft_cloud.door import open_door
 from sft_cloud.host import Host, Limits
 from sft_cloud.scheduler import SHORT_SECONDS, Scheduler
@@ -24,6 +24,12 @@ from sft_common.files import written_aside
 from sft_common.rpc.access import is_loopback
 
 log = logging.getLogger(__name__)
+
+USABLE = 0.8
+"""Share of the device's memory that sessions get unless told otherwise."""
+
+UNANNOUNCED = 8
+"""A step of a session that does not say how large its batches are gets one part in so many."""
 
 
 def run_server(options: argparse.Namespace) -> None:
@@ -43,6 +49,7 @@ def run_server(options: argparse.Namespace) -> None:
     if options.port_file and not options.port_file.parent.is_dir():
         raise ConfigError(f"--port-file {options.port_file}: there is no such folder")
     max_message_bytes = options.max_message * 2**20
+    memory = int(options.memory * 1e9) if options.memory else int(USABLE * memory_bytes(device))
     # A batch of another shape may have to be compiled, which nobody can know before.
     short_seconds = 0.0 if options.compile else SHORT_SECONDS
     scheduler = Scheduler(options.max_sessions, short_seconds=short_seconds)
@@ -53,10 +60,13 @@ def run_server(options: argparse.Namespace) -> None:
             precision=PRECISIONS[options.precision],
             compiled=options.compile,
             max_message_bytes=max_message_bytes,
+            unannounced_bytes=memory // UNANNOUNCED,
+            batches=BatchLimits(examples=options.max_batch, tokens=options.max_tokens),
         ),
         scheduler=scheduler,
         limits=Limits(
             max_sessions=options.max_sessions,
+            memory_bytes=memory,
             park_seconds=options.park_after,
             snapshots=options.snapshots,
             cache_memory_bytes=options.cache_memory * 2**20,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from sft_cloud.cache import ActivationCache
 from sft_cloud.failures import as_sft_error
+from sft_cloud.fairness import Share
 from sft_cloud.hosted import Hosted
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
@@ -110,8 +112,9 @@ class Trainings:
     ) -> None:
         session, name = hosted.session, hosted.record.session
         events, watch = train_stored(session, cache, plan), Stopwatch()
+        take, share = partial(watch.next, events), Share()
         try:
-            while (event := await self._scheduler.compute(watch.next, events)) is not None:
+            while (event := await self._scheduler.compute_for(share, take)) is not None:
                 await progress.add(event)
             saved = await keep(hosted)
             await progress.add(Finished(session.applied, saved, watch.seconds))

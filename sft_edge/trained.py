@@ -151,6 +151,8 @@ def read_run(options: argparse.Namespace, access: Access | None = None) -> Train
             num_labels=facts["num_labels"],
             seed=facts["seed"],
             encoding=facts.get("encoding", "float32"),
+            max_examples=facts["batch_size"],
+            max_tokens=shape.positions if task.kind == "language" else facts["max_length"],
         ),
         net1=net1.eval(),
         encoder=encoder_for(
