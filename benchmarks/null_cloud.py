@@ -29,7 +29,7 @@ from sft_cloud.builder import Basis
 from sft_cloud.engine import Engine
 from sft_cloud.host import Host, Limits
 from sft_cloud.scheduler import Scheduler
-from sft_cloud.server import serve
+from sft_cloud.server import Waits, serve
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_cloud.session import Session
 from sft_cloud.transfers import Transfers
@@ -187,7 +187,7 @@ def main() -> None:
             sessions=host,
             host=options.host,
             port=options.port,
-            grace_seconds=1,
+            waits=Waits(grace_seconds=1),
             ready=ready,
         )
     )

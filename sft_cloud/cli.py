@@ -156,6 +156,18 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         metavar="SECONDS",
         help="time to put sessions away after SIGTERM (default %(default)s)",
     )
+    for option, low, default, what in (
+        ("--open-timeout", 0.1, 60.0, "end a stream that does not say by then what it wants"),
+        ("--keepalive", 10, 60.0, "try a silent connection after so long"),
+        ("--keepalive-timeout", 1, 20.0, "give it up if that is not answered for so long"),
+    ):
+        serve.add_argument(
+            option,
+            type=real_in(low, 10**6),
+            default=default,
+            metavar="SECONDS",
+            help=f"{what} (default %(default)g)",
+        )
     serve.add_argument(
         "--port-file", type=Path, metavar="FILE", help="write the port here once listening"
     )
@@ -248,6 +260,13 @@ def _add_precision(command: OneLineParser) -> None:
 def _add_health(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     health = commands.add_parser("health", help="exit 0 if a cloud serves, 1 if not")
     health.add_argument("--server", type=address, default="localhost:50051", metavar="HOST:PORT")
+    health.add_argument(
+        "--timeout",
+        type=real_in(0.1, 86_400),
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for an answer (default %(default)g)",
+    )
     add_tls_options(health)
     health.set_defaults(run_command=_health)
 
@@ -281,9 +300,9 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _health(options: argparse.Namespace) -> None:
-    from sft_cloud.health import PATIENCE_SECONDS, check
+    from sft_cloud.health import check
 
-    print(check(access_of(options, options.server, PATIENCE_SECONDS)))
+    print(check(access_of(options, options.server, connect_seconds=options.timeout)))
 
 
 def _certs(options: argparse.Namespace) -> None:

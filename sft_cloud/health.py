@@ -13,8 +13,6 @@ from sft_common.rpc.channel import open_channel
 from sft_common.rpc.options import SERVICE
 from sft_common.rpc.trouble import trouble_with
 
-PATIENCE_SECONDS = 5.0
-
 
 def check(access: Access) -> str:
     """Return "SERVING".

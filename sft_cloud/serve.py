@@ -15,7 +15,7 @@ from sft_cloud.device import PRECISIONS, choose_device, describe, memory_bytes
 from sft_cloud.door import open_door
 from sft_cloud.host import Host, Limits
 from sft_cloud.scheduler import SHORT_SECONDS, Scheduler
-from sft_cloud.server import serve
+from sft_cloud.server import Waits, serve
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_cloud.store import Store
 from sft_common import __version__
@@ -89,7 +89,12 @@ def run_server(options: argparse.Namespace) -> None:
             with written_aside(options.port_file) as aside:
                 aside.write_text(f"{port}\n")
 
-    servicer = SplitTrainingServicer(host, describe(device), max_message_bytes=max_message_bytes)
+    servicer = SplitTrainingServicer(
+        host,
+        describe(device),
+        max_message_bytes=max_message_bytes,
+        open_seconds=options.open_timeout,
+    )
     try:
         asyncio.run(
             serve(
@@ -97,7 +102,11 @@ def run_server(options: argparse.Namespace) -> None:
                 sessions=host,
                 host=options.host,
                 port=options.port,
-                grace_seconds=options.grace,
+                waits=Waits(
+                    grace_seconds=options.grace,
+                    ping_seconds=options.keepalive,
+                    ping_answer_seconds=options.keepalive_timeout,
+                ),
                 ready=ready,
                 door=door,
             )

@@ -7,7 +7,9 @@ import errno
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,12 +20,23 @@ from sft_cloud.door import OPEN, Door
 from sft_cloud.host import Host
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_common.errors import ConfigError
-from sft_common.rpc.options import SERVER_OPTIONS, SERVICE, sized
+from sft_common.rpc.options import SERVER_OPTIONS, SERVICE, pinged, sized
 
 log = logging.getLogger(__name__)
 
-LAST_WORDS_SECONDS = 1.0
-"""How long streams that were told to come back later may take to hear it."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waits:
+    """How long a server waits."""
+
+    grace_seconds: float = 30.0
+    """For all sessions to be put away, and for their edges to hear of it."""
+
+    ping_seconds: float = 60.0
+    """Before it tries a connection without traffic."""
+
+    ping_answer_seconds: float = 20.0
+    """For the answer to that."""
 
 
 async def serve(
@@ -32,7 +45,7 @@ async def serve(
     sessions: Host,
     host: str,
     port: int,
-    grace_seconds: float,
+    waits: Waits,
     ready: Callable[[int], None],
     door: Door = OPEN,
 ) -> None:
@@ -43,7 +56,7 @@ async def serve(
         sessions: what it answers out of.
         host: name or address to listen on.
         port: TCP port; 0 takes a free one.
-        grace_seconds: how long that may take.
+        waits: how long for what.
         ready: called with the port once it is listening.
         door: who may come in, and whether TLS is spoken.
 
@@ -52,7 +65,10 @@ async def serve(
     """
     server = grpc.aio.server(
         interceptors=[TokenCheck(door.tokens)] if door.tokens else [],
-        options=sized(SERVER_OPTIONS, servicer.max_message_bytes),
+        options=sized(
+            pinged(SERVER_OPTIONS, waits.ping_seconds, waits.ping_answer_seconds),
+            servicer.max_message_bytes,
+        ),
     )
     server.add_generic_rpc_handlers([servicer.handler()])
     health_servicer = health.aio.HealthServicer()
@@ -69,11 +85,12 @@ async def serve(
     await _stop_signal()
     await health_servicer.enter_graceful_shutdown()
     watching.cancel()
+    end = time.monotonic() + waits.grace_seconds
     try:
-        await asyncio.wait_for(sessions.stop(), grace_seconds)
+        await asyncio.wait_for(sessions.stop(), waits.grace_seconds)
     except TimeoutError:
-        log.error("not all sessions were put away within %g s", grace_seconds)
-    await server.stop(LAST_WORDS_SECONDS)
+        log.error("not all sessions were put away within %g s", waits.grace_seconds)
+    await server.stop(max(0.0, end - time.monotonic()))
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int, door: Door) -> int:

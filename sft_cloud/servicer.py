@@ -60,12 +60,19 @@ class SplitTrainingServicer:
         host: opens sessions.
         device_name: where net2 runs, for people.
         max_message_bytes: largest message, or tensor in pieces, to take or send.
+        open_seconds: within which a stream must say which session it is about.
     """
 
     def __init__(
-        self, host: Host, device_name: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+        self,
+        host: Host,
+        device_name: str,
+        *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        open_seconds: float = 60.0,
     ) -> None:
         self._host, self.max_message_bytes = host, max_message_bytes
+        self._open_seconds = open_seconds
         self._device_name = device_name
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -135,9 +142,14 @@ class SplitTrainingServicer:
     async def _serve(self, arrivals: Ahead[Request], owner: str) -> AsyncGenerator[answers.Answer]:
         """Answer the requests of a stream, the first of which says which session it is about."""
         try:
-            (first, _), _ = await anext(arrivals)
+            (first, _), _ = await asyncio.wait_for(anext(arrivals), self._open_seconds)
         except StopAsyncIteration:
             first = pb.TrainRequest()
+        except TimeoutError:
+            raise ProtocolError(
+                f"the stream asked for nothing within {self._open_seconds:g} s; the first request "
+                "must be open or resume"
+            ) from None
         match first.WhichOneof("request"):
             case "open":
                 visit, hello = await self._open(first.open, arrivals, owner)

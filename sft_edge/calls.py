@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 
-from sft_common.errors import ProtocolError
+from sft_common.errors import ProtocolError, UnreachableError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.access import Access
@@ -28,13 +30,43 @@ def follow_training(access: Access, session_id: str, traffic: Traffic) -> Iterat
     channel = connect(access)
     stub = pb_grpc.SplitTrainingServiceStub(channel)
     try:
-        for response in stub.Follow(pb.FollowRequest(session_id=session_id)):
+        call = stub.Follow(pb.FollowRequest(session_id=session_id))
+        for response in _patiently(call, access.reply_seconds):
             traffic.received(response.ByteSize())
             yield _event(response)
     except grpc.RpcError as error:
         raise error_of(error) from error
     finally:
         channel.close()
+
+
+def _patiently(call: Any, seconds: float) -> Iterator[Any]:
+    """Yield what a call brings, but end it if nothing comes for so long.
+
+    Raises:
+        UnreachableError: nothing came.
+    """
+    silent = threading.Event()
+
+    def give_up() -> None:
+        silent.set()
+        call.cancel()
+
+    while True:
+        timer = threading.Timer(seconds, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            came = next(call)
+        except StopIteration:
+            return
+        except grpc.RpcError as error:
+            if silent.is_set():
+                raise UnreachableError(f"nothing came from the cloud for {seconds:g} s") from error
+            raise
+        finally:
+            timer.cancel()
+        yield came
 
 
 def _event(response: pb.FollowResponse) -> TrainingEvent:
@@ -67,7 +99,8 @@ def fetch_trained(access: Access, session_id: str, target: Path) -> None:
     try:
         with open(target, "wb") as file:
             stub = pb_grpc.SplitTrainingServiceStub(channel)
-            for piece in stub.Export(pb.ExportRequest(session_id=session_id)):
+            call = stub.Export(pb.ExportRequest(session_id=session_id))
+            for piece in _patiently(call, access.reply_seconds):
                 total = total or piece.total_bytes
                 received += file.write(piece.data)
                 if received > total:

@@ -19,7 +19,7 @@ from sft_common.commandline import (
 from sft_common.config import CUTS, ENCODINGS
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
-from sft_edge.login import add_access_options
+from sft_edge.login import add_access_options, add_waiting_options
 from sft_edge.pacing import AUTO
 from sft_edge.tasks.table import TASKS
 
@@ -101,13 +101,7 @@ def _add_connection(command: argparse._ActionsContainer, *, default: str | None,
         metavar="HOST:PORT",
         help=f"the cloud ({note})",
     )
-    command.add_argument(
-        "--connect-timeout",
-        type=real_in(0.1, 86_400),
-        default=10.0,
-        metavar="SECONDS",
-        help="how long to try to reach it (default %(default)g)",
-    )
+    add_waiting_options(command)
     add_access_options(command)
 
 

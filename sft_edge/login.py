@@ -9,6 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
+from sft_common.commandline import real_in
 from sft_common.errors import ConfigError
 from sft_common.files import read_named
 from sft_common.rpc.access import Access, access_of, add_tls_options
@@ -35,13 +36,38 @@ def add_access_options(command: argparse._ActionsContainer) -> None:
     )
 
 
+def add_waiting_options(command: argparse._ActionsContainer) -> None:
+    """Add the options that say how long to wait for a cloud."""
+    for option, low, default, what in (
+        ("--connect-timeout", 0.1, 10.0, "how long to try to reach it"),
+        ("--reply-timeout", 1, 1800.0, "connect anew if an answer takes longer"),
+        ("--keepalive", 10, 60.0, "try a silent connection after so long"),
+        ("--keepalive-timeout", 1, 20.0, "give it up if that is not answered for so long"),
+    ):
+        command.add_argument(
+            option,
+            type=real_in(low, 10**6),
+            default=default,
+            metavar="SECONDS",
+            help=f"{what} (default %(default)g)",
+        )
+
+
 def edge_access(options: argparse.Namespace, server: str) -> Access:
     """Return how the options say to reach a server.
 
     Raises:
         ConfigError: they do not go together, or a file they name is not what it should be.
     """
-    return access_of(options, server, options.connect_timeout, token=_token(options.token_file))
+    return access_of(
+        options,
+        server,
+        token=_token(options.token_file),
+        connect_seconds=options.connect_timeout,
+        reply_seconds=options.reply_timeout,
+        ping_seconds=options.keepalive,
+        ping_answer_seconds=options.keepalive_timeout,
+    )
 
 
 def _token(file: Path | None) -> str:

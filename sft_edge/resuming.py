@@ -18,7 +18,8 @@ PLACES = ("data", "runs_dir", "tls_ca", "tls_cert", "tls_key", "token_file")
 
 MAY_CHANGE = frozenset(
     {
-        *("server", "connect_timeout", "retry_for", "retry_pause", "wait"),
+        *("server", "connect_timeout", "reply_timeout", "keepalive", "keepalive_timeout"),
+        *("retry_for", "retry_pause", "wait"),
         *("tls", "tls_ca", "tls_cert", "tls_key", "tls_name", "token_file", "insecure"),
         *("device", "snapshot_every", "snapshots", "log_every", "quiet", "json"),
     }

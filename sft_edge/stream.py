@@ -72,6 +72,7 @@ class Stream:
     ) -> None:
         self.limit_bytes = max_message_bytes
         self._server, self._traffic = access.server, traffic
+        self._reply_seconds = access.reply_seconds
         self._channel = connect(access, max_message_bytes)
         traffic.connected()
         self._outgoing = Outbox(max_message_bytes)
@@ -126,7 +127,13 @@ class Stream:
             UnreachableError: the connection was lost.
             SftError: the cloud refused a request.
         """
-        reply = self._replies.get()
+        try:
+            reply = self._replies.get(timeout=self._reply_seconds)
+        except queue.Empty:
+            self.close()
+            raise UnreachableError(
+                f"the cloud at {self._server} has not answered for {self._reply_seconds:g} s"
+            ) from None
         if isinstance(reply, Exception):
             self._replies.put(reply)  # nothing follows: for whoever asks again
             raise reply

@@ -28,6 +28,15 @@ class Access:
     connect_seconds: float = 10.0
     """How long to try to reach it."""
 
+    reply_seconds: float = 1800.0
+    """How long to wait for an answer before the connection is given up and made anew."""
+
+    ping_seconds: float = 60.0
+    """After so long without traffic the connection is tried; gRPC takes at least 10."""
+
+    ping_answer_seconds: float = 20.0
+    """A connection on which that is not answered for so long is lost."""
+
     tls: bool = False
     """Whether to speak TLS."""
 
@@ -132,12 +141,23 @@ def add_tls_options(command: argparse._ActionsContainer) -> None:
 
 
 def access_of(
-    options: argparse.Namespace, server: str, connect_seconds: float, *, token: str = ""
+    options: argparse.Namespace,
+    server: str,
+    *,
+    token: str = "",
+    **seconds: float,
 ) -> Access:
-    """Return the access that the options of `add_tls_options` describe; raises like `Access`."""
+    """Return the access that the options of `add_tls_options` describe; raises like `Access`.
+
+    Args:
+        options: of the command line.
+        server: its "host:port".
+        token: to show.
+        seconds: the waits of `Access`, by their names.
+    """
     return Access(
         server=server,
-        connect_seconds=connect_seconds,
+        **seconds,
         tls=options.tls or options.tls_ca is not None,
         roots=options.tls_ca,
         certificate=options.tls_cert,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import grpc
 
 from sft_common.rpc.access import Access
-from sft_common.rpc.options import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, sized
+from sft_common.rpc.options import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, pinged, sized
 
 
 def open_channel(access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.Channel:
@@ -17,7 +17,8 @@ def open_channel(access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> 
     Raises:
         ConfigError: a file of the access is not there any more, or broken.
     """
-    options: list[tuple[str, Any]] = [*sized(CHANNEL_OPTIONS, max_message_bytes)]
+    pings = pinged(CHANNEL_OPTIONS, access.ping_seconds, access.ping_answer_seconds)
+    options: list[tuple[str, Any]] = [*sized(pings, max_message_bytes)]
     if not access.tls:
         return grpc.insecure_channel(access.server, options=options)
     access.ssl_context()  # says what is wrong with a file; gRPC would not

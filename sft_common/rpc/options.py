@@ -28,9 +28,6 @@ def sized(options: list[tuple[str, int]], max_message_bytes: int) -> list[tuple[
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # Clients of one process would otherwise share a connection and its flow-control window.
     ("grpc.use_local_subchannel_pool", 1),
-    # A dead peer is noticed while a reply is awaited; well under a balancer's 4 idle minutes.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
     # The first retries of a connection come soon: an edge often starts together with its cloud.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -41,8 +38,27 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 SERVER_OPTIONS: list[tuple[str, int]] = [
     # Two servers on one port would share its connections silently; the second must fail instead.
     ("grpc.so_reuseport", 0),
-    # Half the client's ping interval, so that its pings are never "too many".
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    # Half of what gRPC lets a client ping at most, so that no edge's pings are "too many".
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # An edge has one stream, and one more to follow or to fetch.
+    ("grpc.max_concurrent_streams", 100),
 ]
+
+
+def pinged(
+    options: list[tuple[str, int]], seconds: float, answer_seconds: float
+) -> list[tuple[str, int]]:
+    """Return options with which a side finds out that its peer is gone.
+
+    Balancers drop connections that are silent, some after 4 minutes: a ping is traffic to them.
+
+    Args:
+        options: more of them.
+        seconds: after so long without traffic the peer is pinged.
+        answer_seconds: it is gone if it does not answer for so long.
+    """
+    return [
+        *options,
+        ("grpc.keepalive_time_ms", round(1000 * seconds)),
+        ("grpc.keepalive_timeout_ms", round(1000 * answer_seconds)),
+    ]

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from sft_common.rpc.access import Access
 
-PROBE_SECONDS = 2.0
-
 NOT_THERE = "is `sft-cloud serve` running there?"
 
 
@@ -24,7 +22,7 @@ def trouble_with(access: Access) -> Trouble:
     """Say why a cloud is not reached, by trying again without gRPC, which does not tell."""
     host, port = access.host, int(access.server.rpartition(":")[2])
     try:
-        connection = socket.create_connection((host, port), timeout=PROBE_SECONDS)
+        connection = socket.create_connection((host, port), timeout=access.connect_seconds)
     except UnicodeError:  # a name that the resolver does not even ask for
         return Trouble(f"{host[:80]!r} is no name of a host", "see --server")
     except OSError as error:
