@@ -181,8 +181,8 @@ class Host:
         self._check_open()
         async with self._lock(asked.session_id):
             hosted = self._sessions.get(asked.session_id)
-            record = hosted.record if hosted else self._record(asked.session_id)
-            _check_allowed(record, asked, owner)
+            record = self._record(asked.session_id, owner)
+            _check_allowed(record, asked)
             if asked.confirmed is None:
                 record = dataclasses.replace(record, incarnation=asked.incarnation)
             if hosted is None:
@@ -280,10 +280,10 @@ class Host:
         async with self._lock(session_id):
             hosted = self._sessions.get(session_id)
             try:
-                record = hosted.record if hosted else self._record(session_id)
+                record = self._record(session_id, owner)
             except SessionLostError:
                 return
-            if record.owner != owner or record.finished:
+            if record.finished:
                 return
             if hosted is not None:
                 if hosted.visit is not None:
@@ -352,10 +352,18 @@ class Host:
         return store.pieces(session_id)
 
     def _kept(self, session_id: str, owner: str) -> Store:
+        """Return the store, which keeps a finished session of that owner.
+
+        Raises:
+            ConfigError: it does not.
+        """
         if self._store is None:
             raise ConfigError("this cloud keeps no trained sessions: it was started with --no-save")
-        if self._store.finished(session_id).owner != owner:
-            raise ConfigError(f"this cloud has no session {session_id}")
+        try:
+            self._record(session_id, owner)
+        except SessionLostError as error:
+            raise ConfigError(f"{error}: one is kept once its training has ended") from error
+        self._store.finished(session_id)
         return self._store
 
     def _build(
@@ -378,12 +386,21 @@ class Host:
         """Return the lock under which a session goes to disk or comes back."""
         return self._locks.setdefault(session_id, asyncio.Lock())
 
-    def _record(self, session_id: str) -> Record:
-        if self._store is None:
+    def _record(self, session_id: str, owner: str) -> Record:
+        """Return what is known of a session; to all but its owner it does not exist.
+
+        Raises:
+            SessionLostError: nothing is.
+        """
+        hosted = self._sessions.get(session_id)
+        if hosted is not None:
+            record = hosted.record
+        elif self._store is not None:
+            record = self._store.record(session_id)
+        else:
             raise SessionLostError(f"this cloud has no session {session_id[:40]!r}")
-        record = self._store.record(session_id)
-        if record.finished:
-            raise SessionLostError(f"session {session_id} has ended")
+        if record.owner != owner:
+            raise SessionLostError(f"this cloud has no session {session_id}")
         return record
 
     @asynccontextmanager
@@ -471,10 +488,10 @@ def _rebuild(record: Record, design: Design, snapshot: Snapshot) -> Session:
     return session
 
 
-def _check_allowed(record: Record, asked: Return, owner: str) -> None:
-    """Refuse an edge that is not the session's, or means something else by it."""
-    if record.owner != owner:  # in the words of one that does not exist
-        raise SessionLostError(f"this cloud has no session {record.session}")
+def _check_allowed(record: Record, asked: Return) -> None:
+    """Refuse a program that is not the session's edge, or means something else by it."""
+    if record.finished:
+        raise SessionLostError(f"session {record.session} has ended")
     check_same(record.session, record.spec, asked.spec)
     if asked.confirmed is not None and asked.incarnation != record.incarnation:
         raise ForbiddenError(

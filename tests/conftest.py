@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -37,8 +36,7 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Forge]:
+@pytest.fixture(scope="session")
+def programs() -> Forge:
     """Starts both programs at once, as real processes."""
-    with forge() as running:
-        yield running
+    return forge()

@@ -8,12 +8,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.warm import Program, forge
 
 START_SECONDS = 60.0
 
@@ -23,7 +26,7 @@ class Cloud:
     """A running `sft-cloud serve`."""
 
     port: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Program
     log: Path
 
     @property
@@ -49,13 +52,20 @@ def running_cloud(
     folder.mkdir(parents=True, exist_ok=True)
     port_file, log = folder / "port", folder / "cloud.log"
     port_file.unlink(missing_ok=True)
-    line = command("sft-cloud", "serve", *device, "--port", 0, "--port-file", port_file, *arguments)
+    line = ["serve", *device, "--port", 0, "--port-file", port_file, *arguments]
     if "--save-dir" not in arguments:
-        line += ["--no-save"]
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            line, stdout=output, stderr=output, env={**os.environ, **(environment or {})}
-        )
+        line.append("--no-save")
+    log.unlink(missing_ok=True)
+    if environment is None:
+        process: subprocess.Popen[bytes] | Program = forge().start("sft-cloud", line, log)
+    else:
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                command("sft-cloud", *line),
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **environment},
+            )
     try:
         yield Cloud(port=_port(port_file, process, log), process=process, log=log)
     finally:
@@ -67,7 +77,7 @@ def running_cloud(
             process.wait()
 
 
-def _port(port_file: Path, process: subprocess.Popen[bytes], log: Path) -> int:
+def _port(port_file: Path, process: subprocess.Popen[bytes] | Program, log: Path) -> int:
     deadline = time.monotonic() + START_SECONDS
     while not port_file.exists():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -83,7 +93,12 @@ def run(
     environment: dict[str, str] | None = None,
     timeout: float = 280,
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of the two programs to its end; `timeout` in seconds."""
+    """Run one of the two programs to its end; `timeout` in seconds.
+
+    Without an environment or a place of its own it is one that starts at once (tests/warm.py).
+    """
+    if environment is None and cwd is None:
+        return _run_warm(program, arguments, timeout)
     return subprocess.run(
         command(program, *arguments),
         cwd=cwd,
@@ -92,6 +107,16 @@ def run(
         text=True,
         timeout=timeout,
     )
+
+
+def _run_warm(
+    program: str, arguments: Sequence[object], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory(prefix="sft-said-") as place:
+        out, err = Path(place) / "out", Path(place) / "err"
+        code = forge().start(program, arguments, out, err).wait(timeout)
+        line = [program, *map(str, arguments)]
+        return subprocess.CompletedProcess(line, code, out.read_text(), err.read_text())
 
 
 def edge_here(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:

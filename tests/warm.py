@@ -5,6 +5,8 @@ A program's imports take seconds, which a test that kills it twenty times would 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import signal
@@ -12,8 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,33 +39,46 @@ def _serve_forks() -> None:
         if "wait" in asked:
             pid, status = os.waitpid(asked["wait"], os.WNOHANG)
             print(os.waitstatus_to_exitcode(status) if pid else "", flush=True)
-            continue
-        pid = os.fork()
-        if not pid:
-            with open(asked["log"], "ab", buffering=0) as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-            os.close(0)
-            code = 1
-            try:
-                mains[asked["program"]](asked["arguments"])
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 1
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        print(pid, flush=True)
+        elif pid := os.fork():
+            print(pid, flush=True)
+        else:
+            _become(mains[asked["program"]], **asked)
+
+
+def _become(
+    main: Callable[[list[str]], None], program: str, arguments: list[str], out: str, err: str
+) -> None:
+    """Be a program from here on."""
+    for number, path in ((1, out), (2, err)):
+        with open(path, "ab", buffering=0) as file:
+            os.dup2(file.fileno(), number)
+    os.close(0)
+    os.open(os.devnull, os.O_RDONLY)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = 1
+    try:
+        main(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 class Program:
-    """A running program."""
+    """A running program, with what a `subprocess.Popen` has of it."""
 
     def __init__(self, forge: Forge, pid: int, log: Path) -> None:
         self._forge, self.pid, self.log = forge, pid, log
         self._code: int | None = None
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self.poll()
 
     def poll(self) -> int | None:
         """Return its exit code, None while it runs."""
@@ -72,13 +86,17 @@ class Program:
             self._code = self._forge.poll(self.pid)
         return self._code
 
-    def wait(self, seconds: float = SECONDS) -> int:
-        """Return its exit code once it has ended."""
-        end = time.monotonic() + seconds
+    def wait(self, timeout: float = SECONDS) -> int:
+        """Return its exit code once it has ended; `timeout` in seconds."""
+        end = time.monotonic() + timeout
         while (code := self.poll()) is None:
             assert time.monotonic() < end, f"still runs:\n{self.log.read_text()}"
             time.sleep(0.01)
         return code
+
+    def terminate(self) -> None:
+        """Ask it to end, if it still runs."""
+        self.send(signal.SIGTERM)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it still runs."""
@@ -97,9 +115,23 @@ class Forge:
 
     process: subprocess.Popen[str]
 
-    def start(self, program: str, arguments: Sequence[object], log: Path) -> Program:
-        """Start one of the two programs; what it prints is appended to `log`."""
-        asked = {"program": program, "arguments": list(map(str, arguments)), "log": str(log)}
+    def start(
+        self, program: str, arguments: Sequence[object], log: Path, err: Path | None = None
+    ) -> Program:
+        """Start one of the two programs.
+
+        Args:
+            program: its name.
+            arguments: of its command line.
+            log: what it prints is appended here.
+            err: what it prints as errors, if that is to be apart.
+        """
+        asked = {
+            "program": program,
+            "arguments": list(map(str, arguments)),
+            "out": str(log),
+            "err": str(err or log),
+        }
         return Program(self, int(self._ask(asked)), log)
 
     def poll(self, pid: int) -> int | None:
@@ -156,9 +188,9 @@ class RestartedCloud:
         return (self.sessions / session_id / "cloud.safetensors").read_bytes()
 
 
-@contextmanager
-def forge() -> Iterator[Forge]:
-    """Start programs until the block ends, which kills those that still run."""
+@functools.cache
+def forge() -> Forge:
+    """Return what starts programs in this process of tests; it ends with it."""
     line = [sys.executable, "-c", "from tests.warm import _serve_forks; _serve_forks()"]
     process = subprocess.Popen(
         line,
@@ -167,13 +199,7 @@ def forge() -> Iterator[Forge]:
         text=True,
         cwd=Path(__file__).parents[1],
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
-    try:
-        yield Forge(process)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+    atexit.register(os.killpg, process.pid, signal.SIGKILL)
+    return Forge(process)

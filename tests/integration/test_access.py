@@ -96,8 +96,9 @@ def guarded(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def plain(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """Asks for a token, without TLS, on loopback."""
-    with running_cloud(tmp_path_factory.mktemp("plain"), "--tokens", files.tokens) as cloud:
+    """Asks for a token, without TLS, on loopback; its command line is its own."""
+    place = tmp_path_factory.mktemp("plain")
+    with running_cloud(place, "--tokens", files.tokens, environment={}) as cloud:
         yield cloud
 
 

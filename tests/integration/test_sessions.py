@@ -6,18 +6,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
-from sft_common.errors import CapacityError, ForbiddenError, RetryLaterError, SessionLostError
+from sft_common.errors import (
+    CapacityError,
+    ConfigError,
+    ForbiddenError,
+    RetryLaterError,
+    SessionLostError,
+)
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.rpc.access import Access
+from sft_edge.calls import fetch_trained, follow_training
 from sft_edge.client import GrpcSession
 from sft_edge.retrying import Retry
-from tests.processes import train_here, write_rows
+from sft_edge.traffic import Traffic
+from tests.processes import run, train_here, write_rows
 from tests.scene import ROWS, new_scene
 from tests.warm import Forge, RestartedCloud
 
@@ -140,26 +149,17 @@ def test_who_has_gone_gives_way_to_who_comes(cloud: RestartedCloud, opened: Open
 
 
 def test_a_train_command_waits_for_room_if_asked_to(
-    cloud: RestartedCloud, opened: Open, tiny_model: Path, tmp_path: Path
+    programs: Forge, spec: SessionSpec, shape: ModelShape, tiny_model: Path, tmp_path: Path
 ) -> None:
-    sessions = [opened(), opened()]
-    free = threading.Event()
-
-    def hold() -> None:
-        while not free.wait(0.1):
-            for session in sessions:
-                session.begin_evaluation(ROWS_T4, LENGTHS)
-                session.end_evaluation()
-        for session in sessions:
-            session.close()
-
-    holding = threading.Thread(target=hold)
-    holding.start()
-    threading.Timer(1.0, free.set).start()
+    cloud = RestartedCloud(programs, tmp_path / "cloud", "--max-sessions", 1)
+    there = GrpcSession(Access(server=cloud.server), spec, shape)
+    leaving = threading.Timer(2.0, there.close)
+    leaving.start()
     data = write_rows(tmp_path / "data", ROWS, ROWS[:8])
     line = ["--task", "sst2", "--model", tiny_model, "--data", data, "--server", cloud.server]
     metrics = train_here(tmp_path / "runs", *line, "--rank", 4, "--max-steps", 2, "--wait", 60)
-    holding.join()
+    leaving.join()
+    cloud.program.kill()
     assert metrics["steps"] == 2
 
 
@@ -221,6 +221,51 @@ def test_without_snapshots_a_lost_cloud_means_to_begin_anew(
             for name in ("undisturbed", "anew")
         ]
         assert ends[0] == ends[1]
+
+
+def test_a_session_is_its_owners_alone(
+    programs: Forge, spec: SessionSpec, shape: ModelShape, tmp_path: Path
+) -> None:
+    """In memory, on disk and when it has ended: to others it does not exist."""
+    tokens = tmp_path / "tokens"
+    shown = {}
+    for name in ("hospital", "stranger"):
+        made = run("sft-cloud", "token", name, "--tokens", tokens)
+        shown[name] = made.stdout.strip()
+    cloud = RestartedCloud(programs, tmp_path / "cloud", "--tokens", tokens, "--allow-export")
+
+    def session_of(name: str, **wanted: Any) -> GrpcSession:
+        access = Access(server=cloud.server, token=shown[name])
+        return GrpcSession(access, spec, shape, retry=PATIENT, **wanted)
+
+    def check_strangers_get_nothing(session_id: str) -> None:
+        with pytest.raises(SessionLostError, match=f"this cloud has no session {session_id}"):
+            session_of("stranger", takes_up=session_id, snapshots=lambda: [1])
+        session_of("stranger", replaces=session_id).close()  # deletes nothing of others
+        stranger = Access(server=cloud.server, token=shown["stranger"])
+        with pytest.raises(ConfigError, match="no session|not trained yet"):
+            fetch_trained(stranger, session_id, tmp_path / "stolen")
+        with pytest.raises(ConfigError, match="no training of session"):
+            list(follow_training(stranger, session_id, Traffic()))
+        with pytest.raises(ConfigError, match="no session|not trained yet"):
+            session_of("stranger", trained_session=session_id)
+
+    session = session_of("hospital")
+    name = session.session_id
+    take_step(session, 1)
+    session.keep(1)
+    check_strangers_get_nothing(name)
+    assert session.park().kept
+    check_strangers_get_nothing(name)
+    session = session_of("hospital", takes_up=name, snapshots=lambda: [1])
+    assert session.rewound_to == 1
+    assert session.close() == (1, True)
+    check_strangers_get_nothing(name)
+    owner = Access(server=cloud.server, token=shown["hospital"])
+    fetch_trained(owner, name, tmp_path / "own")
+    assert (tmp_path / "own").stat().st_size > 1000
+    session_of("hospital", trained_session=name).close()
+    cloud.program.kill()
 
 
 def test_a_cloud_that_stops_takes_nobody_in(cloud: RestartedCloud, opened: Open) -> None:
