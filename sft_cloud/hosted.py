@@ -94,8 +94,11 @@ class Visit:
 
     def __init__(self, hosted: Hosted, stop: Stop) -> None:
         self.hosted, self._stop = hosted, stop
+        self._reason: SftError = ForbiddenError(
+            "the session was taken up by another stream; this one has lost it"
+        )
         if hosted.visit is not None:
-            hosted.visit.end(_taken_up())
+            hosted.visit.end()
         hosted.visit = self
         hosted.seen = time.monotonic()
 
@@ -113,23 +116,24 @@ class Visit:
         """Note that a request has come.
 
         Raises:
-            ForbiddenError: the session is another stream's now.
+            SftError: the session was taken away from the stream; says why.
         """
         if not self.current:
-            raise _taken_up()
+            raise self._reason
         self.hosted.seen = time.monotonic()
 
-    def end(self, error: SftError) -> None:
-        """Take the session away from the stream, which ends with an error."""
+    def end(self, reason: SftError | None = None) -> None:
+        """Take the session away from the stream, which ends with an error.
+
+        Args:
+            reason: why; None: for another stream.
+        """
+        self._reason = reason or self._reason
         self.leave()
-        self._stop(error)
+        self._stop(self._reason)
 
     def leave(self) -> None:
         """Give the session back; safe to repeat."""
         if self.current:
             self.hosted.visit = None
             self.hosted.seen = time.monotonic()
-
-
-def _taken_up() -> ForbiddenError:
-    return ForbiddenError("the session was taken up by another stream; this one has lost it")

@@ -45,7 +45,7 @@ class RunFolder:
                 f"1 to {MAX_NAME} characters"
             )
         self.path = runs / name
-        if self.path.exists() and not self._is_empty():
+        if self.path.exists() and not (self._is_empty() and (self.path / LOCK_FILE).exists()):
             raise ConfigError(f"run {self.path} is there already; choose another --name")
 
     @classmethod

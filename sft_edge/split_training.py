@@ -267,16 +267,16 @@ class _SplitTraining:
         assert self._session is not None
         job, session = self._job, self._session
         if diverged.step == 1:
-            return "nothing was trained before, so there is nothing to keep"
+            return "nothing was trained before, so there is no snapshot"
         weights = dict(job.net1.skeleton.named_parameters())
         if not all(bool(weight.isfinite().all()) for weight in weights.values()):
-            return "nothing good is left: the weights of net1 are no numbers any more"
+            return "there is no good snapshot: the weights of net1 are no numbers any more"
         job.folder.save_job(job_facts(job, session))
         job.folder.save_edge(weights)
         kept = _kept_there(session)
         job.folder.finish()
         return (
-            f"the last good state is that of step {diverged.step - 1}: "
+            f"the last good snapshot is of step {diverged.step - 1}: "
             f"{job.folder.path / EDGE_FILE} here, on the cloud {kept}"
         )
 

@@ -12,10 +12,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SECONDS = 60.0
@@ -114,6 +115,7 @@ class Forge:
     """Starts programs."""
 
     process: subprocess.Popen[str]
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(
         self, program: str, arguments: Sequence[object], log: Path, err: Path | None = None
@@ -141,9 +143,10 @@ class Forge:
 
     def _ask(self, asked: object) -> str:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
+        with self.lock:
+            self.process.stdin.write(json.dumps(asked) + "\n")
+            self.process.stdin.flush()
+            return self.process.stdout.readline().strip()
 
 
 class RestartedCloud:

@@ -233,9 +233,7 @@ def test_a_cloud_that_kept_nothing_says_so(tiny_model: Path, data: Path, tmp_pat
             done = edge_here(words[0], "--run", tmp_path / "run", *words[1:])
             assert done.returncode == 1
             assert len(done.stderr.splitlines()) == 1
-            assert "keeps no trained sessions; its owner can start it with --save-dir" in (
-                done.stderr
-            )
+            assert "keeps no trained sessions: it was started with --no-save" in (done.stderr)
 
 
 def test_bare_processes_do_it_too(runs: Path) -> None:
@@ -271,8 +269,8 @@ def test_a_session_of_another_cut_is_not_taken_over(
     facts = json.loads((runs / "sft" / "job.json").read_text())
     other = json.loads((runs / "stream" / "job.json").read_text())
     for changes, message in (
-        ({"session_id": other["session_id"]}, "was trained with another split"),
-        ({"session_id": "0" * 16}, "keeps no trained session '0000000000000000'"),
+        ({"session_id": other["session_id"]}, "has another split"),
+        ({"session_id": "0" * 16}, "has no session 0000000000000000: one is kept once"),
         ({"session_id": "../saved"}, "keeps no trained session '../saved'"),
     ):
         place = tmp_path / message.split()[-1].strip("'./")

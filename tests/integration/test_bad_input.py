@@ -205,7 +205,10 @@ def test_the_cloud_says_what_is_wrong_with_its_options(cloud: Cloud, tmp_path: P
             "cannot listen on no.such.host.invalid",
         ),
         (("--cpu", "--model", tmp_path / "absent"), "there is no such folder"),
-        (("--cpu", "--save-dir", "/proc/no/place"), "No such file or directory: '/proc/no'"),
+        (
+            ("--cpu", "--save-dir", "/proc/no/place"),
+            "keep sessions in /proc/no/place: No such file",
+        ),
         (("--cpu", "--port-file", "/no/such/port"), "--port-file /no/such/port: there is no such"),
         (("--gpu", 63), "GPU 63 was asked for, but torch"),
     ):
