@@ -68,9 +68,8 @@ class Hosted:
 
     async def written(self) -> None:
         """Wait until no snapshot is being written."""
-        if self._writing is not None:
+        while self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
-            self._writing = None
 
     async def quiet(self) -> None:
         """Wait until nothing is done to it any more."""

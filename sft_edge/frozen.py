@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from sft_common.errors import ProtocolError
+from sft_common.errors import ProtocolError, SessionLostError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.plan import planned_steps
 from sft_common.rpc.access import Access
@@ -27,7 +29,7 @@ from sft_edge.job import Job
 from sft_edge.opening import open_session
 from sft_edge.outcome import outcome
 from sft_edge.recorder import Recorder
-from sft_edge.remote import Finished, Judged, Stepped, TrainingEvent
+from sft_edge.remote import Finished, Judged, Rewound, Stepped, TrainingEvent
 from sft_edge.run_folder import RunFolder
 from sft_edge.screen import make_screen, print_table
 from sft_edge.tasks.batches import Batch, Dataset
@@ -40,13 +42,22 @@ from sft_edge.trainer import Evaluation, combined
 
 
 def train_frozen(job: Job) -> bool:
-    """Send every example once and let the cloud train; returns whether to wait for the result."""
-    session = open_session(job)
+    """Send every example once and let the cloud train; returns whether to wait for the result.
+
+    A cloud that lost what it had before the training began gets everything once more.
+    """
+    session = _open(job)
     try:
         job.folder.create()
         begin = time.perf_counter()
-        _send_all(job, session)
-        total = session.run(job.plan)
+        while True:
+            try:
+                total = _sent_and_begun(job, session)
+                break
+            except SessionLostError as lost:
+                _say(job, f"{lost}; sending all examples again")
+                session.abandon()
+                session = _open(job, replaces=session.session_id)
         wire_seconds = session.traffic.wire_seconds
         edge_seconds = time.perf_counter() - begin - wire_seconds
         facts = job_facts(job, session)
@@ -128,8 +139,29 @@ def _usual(path: Path) -> argparse.Namespace:
     return argparse.Namespace(run=path, server=None, model=None)
 
 
+def _open(job: Job, replaces: str = "") -> GrpcSession:
+    return open_session(job, replaces=replaces, say=partial(_say, job))
+
+
+def _say(job: Job, line: str) -> None:
+    if not job.options.quiet:
+        print(line, file=sys.stderr)
+
+
+def _sent_and_begun(job: Job, session: GrpcSession) -> int:
+    """Send what the cloud has not got yet, whatever breaks, and begin; returns its steps."""
+    done = 0
+    while True:
+        try:
+            _send(job, session, done)
+            return session.run(job.plan)
+        except Rewound as rewound:
+            done = rewound.stored
+
+
 @torch.no_grad()
-def _send_all(job: Job, session: GrpcSession) -> None:
+def _send(job: Job, session: GrpcSession, done: int) -> None:
+    """Send all batches of examples but those that are done."""
     net1 = job.net1.to(job.device).eval()
     labelled = HEAD_TABLE[job.spec.head].next_token
     parts: list[tuple[int, Dataset, bool]] = [
@@ -141,14 +173,16 @@ def _send_all(job: Job, session: GrpcSession) -> None:
     ]
     batches = sum(-(-len(data) // job.plan.batch_size) for _, data, _ in parts)
     with make_screen("sending", batches, quiet=job.options.quiet, unit="batch") as screen:
-        done = 0
+        count = 0
         for number, data, with_labels in parts:
             for batch in data.in_order(job.plan.batch_size):
+                count += 1
+                if count <= done:
+                    continue
                 activation = net1({n: t.to(job.device) for n, t in batch.inputs.items()})
                 labels = batch.labels if with_labels else []
                 session.store(number, pack(activation, batch.mask), batch.lengths, labels)
-                done += 1
-                screen.advance(done, None, session.traffic.bytes_up / done / 1e3)
+                screen.advance(count, None, session.traffic.bytes_up / count / 1e3)
 
 
 def _padded_tokens(job: Job) -> int:

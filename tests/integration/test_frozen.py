@@ -34,6 +34,8 @@ from tests.processes import (
     train_here,
     write_rows,
 )
+from tests.relay import counting_relay
+from tests.warm import Forge, RestartedCloud
 
 GOOD, BAD = "a lovely quiet room", "the food was awful and poor"
 ROWS = [
@@ -253,3 +255,35 @@ def test_what_does_not_go_together_is_refused(
     nobody = ("--server", "localhost:1", "--connect-timeout", 1)
     done = edge_here("fetch", "--run", tmp_path / "live", *nobody)
     assert "no cloud answers at localhost:1: tried for 1 s" in done.stderr
+
+
+@pytest.mark.parametrize("part", ["cut", "killed"])
+def test_what_breaks_while_it_sends_changes_nothing(
+    programs: Forge, tiny_model: Path, data: Path, tmp_path: Path, part: str
+) -> None:
+    """A link that is cut again and again; a cloud that is killed and has lost all examples."""
+    cloud = RestartedCloud(programs, tmp_path / "cloud")
+    with counting_relay(cloud.port) as relay:
+        ends = []
+        for name, server in (("undisturbed", cloud.server), ("disturbed", relay.server)):
+            options = line(cloud, tiny_model, data, server=server, batch_size=1, epochs=1)
+            log = tmp_path / f"{name}.log"
+            where = ("--runs-dir", tmp_path, "--name", name, "--retry-pause", 0.5)
+            edge = programs.start("sft-edge", ["train", *options, *where], log)
+            disturbances = 0
+            while edge.poll() is None and name == "disturbed" and disturbances < 12:
+                time.sleep(0.1 if relay.up else 0.01)
+                if relay.up > 3000 * (disturbances + 1) and part == "cut":
+                    relay.cut()
+                    disturbances += 1
+                if relay.up > 3000 and part == "killed" and not disturbances:
+                    cloud.program.kill()
+                    cloud.start()
+                    disturbances = 12
+            assert edge.wait() == 0, log.read_text()
+            job = json.loads((tmp_path / name / "job.json").read_text())
+            ends.append(cloud.half(job["session_id"]))
+        said = (tmp_path / "disturbed.log").read_text()
+        assert "trying again" in said
+        assert ends[0] == ends[1]
+    cloud.program.kill()
