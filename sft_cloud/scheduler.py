@@ -47,6 +47,11 @@ class Scheduler:
         """Whether no thread has anything to do, not even a model to load."""
         return not self._busy
 
+    @property
+    def queue_depth(self) -> int:
+        """Pieces of work that wait for the device, that at work not counted."""
+        return self._device._work_queue.qsize()
+
     def files(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Start reading or writing of models; the future holds its result."""
         return self._followed(self._files.submit(work, *args, **kwargs))

@@ -8,6 +8,8 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -35,6 +37,8 @@ async def serve(
     grace_seconds: float,
     ready: Callable[[int], None],
     door: Door = OPEN,
+    reflects: bool = True,
+    beside: Callable[[int], AbstractAsyncContextManager[Any]] = nullcontext,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then put all sessions away within the grace time.
 
@@ -46,33 +50,38 @@ async def serve(
         grace_seconds: how long that may take.
         ready: called with the port once it is listening.
         door: who may come in, and whether TLS is spoken.
+        reflects: whether callers may ask what the services look like.
+        beside: what runs from the moment that the port, its argument, is bound until all sessions
+            are put away.
 
     Raises:
         ConfigError: the port is in use, or the host is not of this machine.
     """
     server = grpc.aio.server(
-        interceptors=[TokenCheck(door.tokens)] if door.tokens else [],
+        interceptors=[TokenCheck(door.tokens, sessions.metrics)] if door.tokens else [],
         options=sized(SERVER_OPTIONS, servicer.max_message_bytes),
     )
     server.add_generic_rpc_handlers([servicer.handler()])
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection(
-        (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
+    if reflects:
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
     bound = _bind(server, host, port, door)
-    await server.start()
-    for name in ("", SERVICE):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    ready(bound)
-    watching = asyncio.create_task(sessions.watch())
-    await _stop_signal()
-    await health_servicer.enter_graceful_shutdown()
-    watching.cancel()
-    try:
-        await asyncio.wait_for(sessions.stop(), grace_seconds)
-    except TimeoutError:
-        log.error("not all sessions were put away within %g s", grace_seconds)
+    async with beside(bound):
+        await server.start()
+        for name in ("", SERVICE):
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        ready(bound)
+        watching = asyncio.create_task(sessions.watch())
+        await _stop_signal()
+        await health_servicer.enter_graceful_shutdown()
+        watching.cancel()
+        try:
+            await asyncio.wait_for(sessions.stop(), grace_seconds)
+        except TimeoutError:
+            log.error("not all sessions were put away within %g s", grace_seconds)
     await server.stop(LAST_WORDS_SECONDS)
 
 

@@ -35,7 +35,7 @@ DELETE_TRIES, DELETE_PAUSE_SECONDS = 20, 0.05
 
 SPEC_FIELDS = tuple(field.name for field in dataclasses.fields(SessionSpec))
 
-_SESSION_ID = re.compile("[0-9a-f]{16}")
+SESSION_ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +125,7 @@ class Store:
         Raises:
             SessionLostError: nothing is, or it cannot be read.
         """
-        if not _SESSION_ID.fullmatch(session_id):
+        if not SESSION_ID.fullmatch(session_id):
             raise SessionLostError(f"{session_id[:40]!r} is no name of a session")
         try:
             return _record(json.loads((self.folder / session_id / RECORD).read_text("utf-8")))
@@ -159,7 +159,7 @@ class Store:
 
     def has(self, session_id: str) -> bool:
         """Return whether anything is kept of a session; its name may come from a peer."""
-        return bool(_SESSION_ID.fullmatch(session_id)) and (self.folder / session_id).is_dir()
+        return bool(SESSION_ID.fullmatch(session_id)) and (self.folder / session_id).is_dir()
 
     def forbid(self, session_id: str) -> None:
         """Have nothing of a session written from now on."""
