@@ -1,4 +1,4 @@
-"""What a cloud counts while it works: plain numbers that cost a step less than a microsecond each.
+"""What a cloud counts while it works: plain numbers, two microseconds a step in all.
 
 They are counted whether or not anybody looks; exposition.py shows them to Prometheus, admin.py to
 `sft-cloud status`. It knows no transport, and keeps nothing that a peer could make grow.
