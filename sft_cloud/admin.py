@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from pathlib import Path
@@ -53,7 +54,7 @@ class OperationsServicer(pb_grpc.OperationsServiceServicer):
     ) -> pb.ServerStatusResponse:
         """Tell how the cloud as a whole is doing."""
         host, metrics = self._host, self._host.metrics
-        device_bytes, device_free_bytes = device_memory(self._device)
+        device_bytes, device_free_bytes = await asyncio.to_thread(device_memory, self._device)
         return pb.ServerStatusResponse(
             version=__version__,
             address=self.address,
@@ -71,14 +72,15 @@ class OperationsServicer(pb_grpc.OperationsServiceServicer):
             resident_bytes=resident_bytes(),
             device_bytes=device_bytes,
             device_free_bytes=device_free_bytes,
-            disk_free_bytes=disk_free_bytes(host.store),
+            disk_free_bytes=await asyncio.to_thread(disk_free_bytes, host.store),
         )
 
     async def ListSessions(
         self, request: pb.ListSessionsRequest, context: Context
     ) -> pb.ListSessionsResponse:
         """List every session."""
-        found = await self._host.scheduler.files(summaries, self._host)
+        # Not on a thread of the scheduler, which would keep short steps off the loop meanwhile.
+        found = await asyncio.to_thread(summaries, self._host)
         return pb.ListSessionsResponse(sessions=found)
 
     async def DeleteSession(

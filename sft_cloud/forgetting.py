@@ -38,7 +38,7 @@ async def forget_untouched(host: Host, days: float) -> None:
 
 async def _forget(host: Host, store: Store, limit: float) -> None:
     try:
-        for kept in await host.scheduler.files(_untouched, store, limit):
+        for kept in await asyncio.to_thread(_untouched, store, limit):
             if await host.delete(kept.session, from_disk_only=True):
                 log.info(
                     "session %s forgotten: nothing of it was written for %.1f days",

@@ -98,6 +98,7 @@ class Visit:
 
     def __init__(self, hosted: Hosted, stop: Stop) -> None:
         self.hosted, self._stop = hosted, stop
+        self._lost: SftError = _taken_up()
         if hosted.visit is not None:
             hosted.visit.end(_taken_up())
         hosted.visit = self
@@ -117,14 +118,15 @@ class Visit:
         """Note that a request has come.
 
         Raises:
-            ForbiddenError: the session is another stream's now.
+            SftError: the session was taken away; the one that says why.
         """
         if not self.current:
-            raise _taken_up()
+            raise self._lost
         self.hosted.seen = time.monotonic()
 
     def end(self, error: SftError) -> None:
         """Take the session away from the stream, which ends with an error."""
+        self._lost = error  # the stream may be at work on a request that came before
         self.leave()
         self._stop(error)
 

@@ -129,3 +129,15 @@ def test_a_session_in_memory_is_not_forgotten_for_what_is_on_disk(host: Host) ->
         assert await host.delete(name, from_disk_only=True)
 
     run(story)
+
+
+def test_a_request_that_came_before_the_end_is_told_the_same(host: Host) -> None:
+    """It was read already when the session was taken from its stream."""
+
+    async def story() -> None:
+        visit = await opened(host, [])
+        assert await host.delete(visit.session.session_id)
+        with pytest.raises(ForbiddenError, match="was deleted by the owner of the cloud"):
+            visit.seen()
+
+    run(story)
