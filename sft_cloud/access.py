@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health
 
+from sft_cloud.metrics import Metrics
 from sft_cloud.tokens import Tokens
 from sft_common.errors import AuthenticationError
 from sft_common.rpc.status import status_of
@@ -57,10 +58,11 @@ class TokenCheck(grpc.aio.ServerInterceptor):
 
     Args:
         tokens: who may come in.
+        metrics: counts refusals.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: Tokens, metrics: Metrics | None = None) -> None:
+        self._tokens, self._metrics = tokens, metrics or Metrics()
 
     async def intercept_service(
         self,
@@ -74,6 +76,7 @@ class TokenCheck(grpc.aio.ServerInterceptor):
             return await continuation(handler_call_details)
         name = self._tokens.name_of(_token_in(handler_call_details.invocation_metadata))
         if name is None:
+            self._metrics.failed("UNAUTHENTICATED", AuthenticationError.__name__)
             return grpc.stream_stream_rpc_method_handler(_refuse)
         # gRPC runs the handler in the same context, which is this call's alone.
         _shown.set(name)

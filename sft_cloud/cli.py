@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sft_cloud.door_options import add_certs_options, add_door_options, add_token_options
+from sft_cloud.operations_options import (
+    SAVE_DIR,
+    add_delete_options,
+    add_list_options,
+    add_operations_options,
+    add_status_options,
+)
 from sft_common import __version__
 from sft_common.commandline import (
     OneLineParser,
@@ -40,6 +47,8 @@ def parser() -> OneLineParser:
     _add_health(commands)
     _add_certs(commands)
     _add_token(commands)
+    _add_status(commands)
+    _add_sessions(commands)
     return top
 
 
@@ -108,7 +117,7 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     serve.add_argument(
         "--save-dir",
         type=Path,
-        default=Path("sessions"),
+        default=SAVE_DIR,
         metavar="DIR",
         help="keep snapshots of sessions, and at their end the trained cloud half, in DIR/SESSION "
         "(default %(default)s)",
@@ -171,6 +180,7 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     serve.add_argument(
         "--port-file", type=Path, metavar="FILE", help="write the port here once listening"
     )
+    add_operations_options(serve)
     serve.set_defaults(run_command=_serve)
 
 
@@ -285,6 +295,25 @@ def _add_token(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     token.set_defaults(run_command=_token)
 
 
+def _add_status(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    status = commands.add_parser(
+        "status", help="show a cloud of this machine and its sessions, until Ctrl-C"
+    )
+    add_status_options(status)
+    status.set_defaults(run_command=_status)
+
+
+def _add_sessions(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    sessions = commands.add_parser("sessions", help="list or delete sessions of this machine")
+    actions = sessions.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list sessions in memory and on disk")
+    add_list_options(listing)
+    listing.set_defaults(run_command=_sessions_list)
+    delete = actions.add_parser("delete", help="delete all there is of sessions, for good")
+    add_delete_options(delete)
+    delete.set_defaults(run_command=_sessions_delete)
+
+
 def _serve(options: argparse.Namespace) -> None:
     hide_download_bars()
     from sft_cloud.serve import run_server
@@ -315,3 +344,21 @@ def _token(options: argparse.Namespace) -> None:
     from sft_cloud.tokens import run_token
 
     run_token(options)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from sft_cloud.status import run_status
+
+    run_status(options)
+
+
+def _sessions_list(options: argparse.Namespace) -> None:
+    from sft_cloud.sessions_command import run_list
+
+    run_list(options)
+
+
+def _sessions_delete(options: argparse.Namespace) -> None:
+    from sft_cloud.sessions_command import run_delete
+
+    run_delete(options)

@@ -60,6 +60,14 @@ class Engine:
             torch.manual_seed(seed ^ zlib.crc32(b"cloud"))
             self._random_state = self._get_random_state()
 
+    @property
+    def memory_bytes(self) -> int:
+        """What net2, its gradients and the optimizer's two moments take."""
+        return sum(
+            weight.numel() * weight.element_size() * (4 if weight.requires_grad else 1)
+            for weight in self.net2.parameters()
+        )
+
     @torch.enable_grad()
     def step(
         self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor, share: float = 1.0

@@ -22,10 +22,12 @@ def as_sft_error(error: Exception, whose: str = "a session") -> SftError:
         whose: what it happened to, for the log.
     """
     if isinstance(error, SftError):
-        log.warning("%s is refused: %.*s", whose, MAX_LOGGED_CHARACTERS, error)
+        kind = {"error": type(error).__name__}
+        log.warning("%s is refused: %.*s", whose, MAX_LOGGED_CHARACTERS, error, extra=kind)
         return error
     if _is_out_of_memory(error):
-        log.warning("%s is out of memory: %s", whose, first_line(error))
+        kind = {"error": CapacityError.__name__}
+        log.warning("%s is out of memory: %s", whose, first_line(error), extra=kind)
         return CapacityError(f"the cloud is out of memory: {first_line(error)}")
     log.exception("%s failed", whose)
     return InternalError(

@@ -23,6 +23,7 @@ from torch import Tensor
 from sft_cloud.admission import NOTHING, Admission, Need
 from sft_cloud.builder import Basis, Builder, Design
 from sft_cloud.hosted import Hosted, Stop, Visit
+from sft_cloud.metrics import Metrics
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.shelf import Shelf
@@ -111,8 +112,8 @@ class Host:
         allow_export: bool = False,
     ) -> None:
         self.scheduler, self.limits = scheduler, limits
-        self._builder, self._store = builder, store
-        self._shelf = Shelf(store, scheduler, limits.snapshots) if store else None
+        self._builder, self._store, self.metrics = builder, store, Metrics()
+        self._shelf = Shelf(store, scheduler, limits.snapshots, self.metrics) if store else None
         self._allow_export = allow_export
         self._sessions: dict[str, Hosted] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -123,7 +124,23 @@ class Host:
             scheduler,
             cache_memory_bytes=limits.cache_memory_bytes,
             cache_limit_bytes=limits.cache_limit_bytes,
+            metrics=self.metrics,
         )
+
+    @property
+    def in_memory(self) -> list[Hosted]:
+        """Sessions in memory."""
+        return list(self._sessions.values())
+
+    @property
+    def store(self) -> Store | None:
+        """Where sessions are kept, if anywhere."""
+        return self._store
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it takes no sessions any more."""
+        return self._stopping
 
     @property
     def keeps_snapshots(self) -> bool:
@@ -159,8 +176,13 @@ class Host:
         async with self._room(design.need):
             session, u_NR = await self.scheduler.files(self._build, record, opening, design)
         hosted = self._sessions[record.session] = Hosted(record, session, design.need)
+        self.metrics.opened += 1
         log.info(
-            "session %s opened: %s %s", record.session, record.spec.model.name, record.spec.split
+            "session %s opened: %s %s",
+            record.session,
+            record.spec.model.name,
+            record.spec.split,
+            extra=hosted.about.extra(),
         )
         return Visit(hosted, stop), u_NR
 
@@ -183,6 +205,7 @@ class Host:
             hosted = self._sessions.get(asked.session_id)
             record = self._record(asked.session_id, owner)
             _check_allowed(record, asked)
+            how = "parked" if hosted is None else "in_memory"
             if asked.confirmed is None:
                 record = dataclasses.replace(record, incarnation=asked.incarnation)
             if hosted is None:
@@ -195,11 +218,14 @@ class Host:
                 except BaseException:
                     visit.leave()
                     raise
+        self.metrics.resumes["rewound" if rewound else how] += 1
+        hosted.about.step = hosted.session.applied
         log.info(
             "session %s resumed %s step %d",
             record.session,
             "from the snapshot of" if rewound else "at",
             hosted.session.applied,
+            extra=hosted.about.extra(),
         )
         return visit, rewound
 
@@ -228,6 +254,7 @@ class Host:
         self._ended[hosted.record.session] = hosted.record.owner, ending
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
+        self.metrics.closed += 1
         self.drop(hosted)
         return ending
 
@@ -272,8 +299,13 @@ class Host:
             self.admission.give_back(hosted.need)
             if hosted.cache is not None and not hosted.training:
                 hosted.cache.close()
-            steps = hosted.session.applied
-            log.info("session %s left memory after %d steps", hosted.record.session, steps)
+            hosted.gone.set()
+            log.info(
+                "session %s left memory after %d steps",
+                hosted.record.session,
+                hosted.session.applied,
+                extra=hosted.about.extra(),
+            )
 
     async def forget(self, session_id: str, owner: str) -> None:
         """Delete a session that its owner does not want any more; unknown ones are none."""
@@ -292,6 +324,48 @@ class Host:
                 self.drop(hosted)
             if self._store is not None:
                 await self.scheduler.files(self._store.delete, session_id)
+
+    async def delete(self, session_id: str, *, from_disk_only: bool = False) -> bool:
+        """Delete all there is of a session, whoever it belongs to and whatever it does now.
+
+        Args:
+            session_id: its name.
+            from_disk_only: leave it alone if it is in memory.
+
+        Returns:
+            Whether there was anything of it.
+
+        Raises:
+            OSError: the disk does not let go of it.
+        """
+        async with self._lock(session_id):
+            hosted, store = self._sessions.get(session_id), self._store
+            found = hosted is not None or (store is not None and store.has(session_id))
+            if not found or (hosted is not None and from_disk_only):
+                return False
+            if store is not None:
+                store.forbid(session_id)  # a snapshot may be about to be written
+            if hosted is not None:
+                await self._end_deleted(hosted)
+            self._ended.pop(session_id, None)
+            self.trainings.forget(session_id)
+            if store is not None:
+                await self.scheduler.files(store.delete, session_id)
+        self.metrics.deleted += 1
+        log.info("session %s deleted", session_id, extra={"session": session_id})
+        return True
+
+    async def _end_deleted(self, hosted: Hosted) -> None:
+        """Take a session from its stream or its training, and free its memory."""
+        hosted.deleted = ForbiddenError(
+            f"session {hosted.record.session} was deleted by the owner of the cloud"
+        )
+        if hosted.visit is not None:
+            hosted.visit.end(hosted.deleted)
+        await hosted.quiet()
+        if hosted.training:
+            await hosted.gone.wait()
+        self.drop(hosted)
 
     async def watch(self) -> None:
         """Put sessions away that nobody asks for; runs until it is cancelled."""
@@ -448,7 +522,12 @@ class Host:
                 try:
                     await self._shelf.put_away(hosted)
                 except SnapshotError as error:
-                    log.error("session %s stays in memory: %s", hosted.record.session, error)
+                    log.error(
+                        "session %s stays in memory: %s",
+                        hosted.record.session,
+                        error,
+                        extra=hosted.about.extra(),
+                    )
                     return False
             self.drop(hosted)
             return kept

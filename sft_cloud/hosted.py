@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from sft_cloud.admission import Need
 from sft_cloud.cache import ActivationCache
+from sft_cloud.logs import About
+from sft_cloud.metrics import Figures
 from sft_cloud.session import Session
 from sft_cloud.store import Record
 from sft_common.errors import ForbiddenError, SftError
@@ -39,6 +41,10 @@ class Hosted:
         self.cache: ActivationCache | None = None
         self.stored = 0
         self.training = False
+        self.deleted: SftError | None = None
+        self.gone = asyncio.Event()
+        self.figures = Figures()
+        self.about = About(record.session, session.applied)
         self.visit: Visit | None = None
         self.seen = time.monotonic()
         self._work: asyncio.Future[Any] | None = None

@@ -56,11 +56,6 @@ class Scheduler:
         """Count what a session had of the device without queueing."""
         self._queue.charge(share, seconds)
 
-    @property
-    def waiting(self) -> int:
-        """How much work waits for the device."""
-        return len(self._queue)
-
     def _do_next(self) -> None:
         (future, work), share = self._queue.take()
         if not future.set_running_or_notify_cancel():
@@ -78,6 +73,11 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether no thread has anything to do, not even a model to load."""
         return not self._busy
+
+    @property
+    def queue_depth(self) -> int:
+        """Pieces of work that wait for the device, that at work not counted."""
+        return len(self._queue)
 
     def files(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Start reading or writing of models; the future holds its result."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+from sft_cloud.admin import OperationsServicer
+from sft_cloud.beside import Beside
 from sft_cloud.builder import BatchLimits, ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import check_compiler
 from sft_cloud.device import PRECISIONS, choose_device, describe, memory_bytes
 from sft_cloud.door import open_door
 from sft_cloud.host import Host, Limits
+from sft_cloud.kept import alone_with
+from sft_cloud.logs import set_up_logs
 from sft_cloud.scheduler import SHORT_SECONDS, Scheduler
 from sft_cloud.server import Waits, serve
 from sft_cloud.servicer import SplitTrainingServicer
@@ -39,9 +43,7 @@ def run_server(options: argparse.Namespace) -> None:
         ConfigError: the port is in use, a folder given is not there, or it would be open to all.
         DeviceError: the GPU asked for is not on this machine, or nothing can be compiled.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    set_up_logs(options.log_format)
     local, door = is_loopback(options.host), open_door(options)
     device = choose_device(options.gpu, cpu=options.cpu)
     if options.compile:
@@ -95,22 +97,28 @@ def run_server(options: argparse.Namespace) -> None:
         max_message_bytes=max_message_bytes,
         open_seconds=options.open_timeout,
     )
+    owners = OperationsServicer(host, device, describe(device), door.described)
+    beside = Beside(options, host, device, owners)
+    waits = Waits(
+        grace_seconds=options.grace,
+        ping_seconds=options.keepalive,
+        ping_answer_seconds=options.keepalive_timeout,
+    )
     try:
-        asyncio.run(
-            serve(
-                servicer,
-                sessions=host,
-                host=options.host,
-                port=options.port,
-                waits=Waits(
-                    grace_seconds=options.grace,
-                    ping_seconds=options.keepalive,
-                    ping_answer_seconds=options.keepalive_timeout,
-                ),
-                ready=ready,
-                door=door,
+        with nullcontext() if options.no_save else alone_with(options.save_dir):
+            asyncio.run(
+                serve(
+                    servicer,
+                    sessions=host,
+                    host=options.host,
+                    port=options.port,
+                    waits=waits,
+                    ready=ready,
+                    door=door,
+                    reflects=not options.no_reflection,
+                    beside=beside.running,
+                )
             )
-        )
     finally:
         scheduler.close()
     print("sft-cloud stopped", flush=True)

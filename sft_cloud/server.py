@@ -9,7 +9,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -48,6 +50,8 @@ async def serve(
     waits: Waits,
     ready: Callable[[int], None],
     door: Door = OPEN,
+    reflects: bool = True,
+    beside: Callable[[int], AbstractAsyncContextManager[Any]] = nullcontext,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then put all sessions away within the grace time.
 
@@ -59,12 +63,15 @@ async def serve(
         waits: how long for what.
         ready: called with the port once it is listening.
         door: who may come in, and whether TLS is spoken.
+        reflects: whether callers may ask what the services look like.
+        beside: what runs from the moment that the port, its argument, is bound until all sessions
+            are put away.
 
     Raises:
         ConfigError: the port is in use, or the host is not of this machine.
     """
     server = grpc.aio.server(
-        interceptors=[TokenCheck(door.tokens)] if door.tokens else [],
+        interceptors=[TokenCheck(door.tokens, sessions.metrics)] if door.tokens else [],
         options=sized(
             pinged(SERVER_OPTIONS, waits.ping_seconds, waits.ping_answer_seconds),
             servicer.max_message_bytes,
@@ -73,23 +80,25 @@ async def serve(
     server.add_generic_rpc_handlers([servicer.handler()])
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection(
-        (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
+    if reflects:
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
     bound = _bind(server, host, port, door)
-    await server.start()
-    for name in ("", SERVICE):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    ready(bound)
-    watching = asyncio.create_task(sessions.watch())
-    await _stop_signal()
-    await health_servicer.enter_graceful_shutdown()
-    watching.cancel()
-    end = time.monotonic() + waits.grace_seconds
-    try:
-        await asyncio.wait_for(sessions.stop(), waits.grace_seconds)
-    except TimeoutError:
-        log.error("not all sessions were put away within %g s", waits.grace_seconds)
+    async with beside(bound):
+        await server.start()
+        for name in ("", SERVICE):
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        ready(bound)
+        watching = asyncio.create_task(sessions.watch())
+        await _stop_signal()
+        await health_servicer.enter_graceful_shutdown()
+        watching.cancel()
+        end = time.monotonic() + waits.grace_seconds
+        try:
+            await asyncio.wait_for(sessions.stop(), waits.grace_seconds)
+        except TimeoutError:
+            log.error("not all sessions were put away within %g s", waits.grace_seconds)
     await server.stop(max(0.0, end - time.monotonic()))
 
 

@@ -18,10 +18,12 @@ from sft_cloud.ahead import Ahead
 from sft_cloud.failures import as_sft_error
 from sft_cloud.host import Host, Opening
 from sft_cloud.hosted import Visit
+from sft_cloud.logs import set_about
+from sft_cloud.metrics import Meter
 from sft_cloud.scheduler import Turns
 from sft_cloud.stored import Event, Finished, Judged, Stepped
 from sft_common import PROTOCOL_VERSION
-from sft_common.errors import ProtocolError, SftError
+from sft_common.errors import ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.position import Position
 from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
@@ -73,7 +75,7 @@ class SplitTrainingServicer:
     ) -> None:
         self._host, self.max_message_bytes = host, max_message_bytes
         self._open_seconds = open_seconds
-        self._device_name = device_name
+        self._device_name, self._metrics = device_name, host.metrics
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what to register with a server.
@@ -101,14 +103,16 @@ class SplitTrainingServicer:
         context: grpc.aio.ServicerContext[bytes, bytes],
     ) -> AsyncIterator[bytes]:
         """Serve a stream; an error ends it with its status, never the server."""
-        arrivals = Ahead(_joined(requests, self.max_message_bytes), READ_AHEAD)
+        meter = Meter(self._metrics)
+        arrivals = Ahead(_joined(requests, self.max_message_bytes, meter), READ_AHEAD)
         try:
-            async with aclosing(self._serve(arrivals, identity_of(context))) as answered:
+            async with aclosing(self._serve(arrivals, identity_of(context), meter)) as answered:
                 async for response, numbers in answered:
                     for piece in pieces(response, numbers):
+                        meter.sent(len(piece))
                         yield piece
         except Exception as error:
-            await _abort(context, as_sft_error(error))
+            await self._abort(context, error)
         finally:
             arrivals.close()
 
@@ -123,7 +127,7 @@ class SplitTrainingServicer:
             while piece := await self._host.scheduler.files(next, pieces, None):
                 yield pb.ExportResponse(data=piece[0], total_bytes=piece[1])
         except Exception as error:
-            await _abort(context, as_sft_error(error))
+            await self._abort(context, error)
 
     async def Follow(
         self,
@@ -137,9 +141,16 @@ class SplitTrainingServicer:
             async for event in events:
                 yield _event_to_proto(event)
         except Exception as error:
-            await _abort(context, as_sft_error(error))
+            await self._abort(context, error)
 
-    async def _serve(self, arrivals: Ahead[Request], owner: str) -> AsyncGenerator[answers.Answer]:
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+        status = status_of(known := as_sft_error(error))
+        self._metrics.failed(status.code.name, type(known).__name__)
+        await context.abort(status.code, status.details, status.trailing_metadata)
+
+    async def _serve(
+        self, arrivals: Ahead[Request], owner: str, meter: Meter
+    ) -> AsyncGenerator[answers.Answer]:
         """Answer the requests of a stream, the first of which says which session it is about."""
         try:
             (first, _), _ = await asyncio.wait_for(anext(arrivals), self._open_seconds)
@@ -164,6 +175,8 @@ class SplitTrainingServicer:
                 raise ProtocolError(
                     f"the first request of a stream must be open or resume, not {other}"
                 )
+        meter.belongs_to(visit.hosted.figures.traffic)
+        set_about(visit.hosted.about)
         try:
             yield hello, b""
             async for response in self._run(visit, arrivals):
@@ -244,16 +257,22 @@ class SplitTrainingServicer:
                     step = request.step
                     if hosted.stored:
                         raise ProtocolError(f"step {step.step} came among store requests")
-                    size = answers.padded_tokens(step)
+                    size, hosted.about.step = answers.padded_tokens(step), step.step
+                    repeated = session.has_answered(step.step, step.micro_batch)
                     response, data = await compute(size, answers.step, step, numbers, arrived)
+                    self._metrics.answered(response.step_result.cloud_time, repeated=repeated)
                     answers.put_news(response, hosted)
                     yield response, data
                 case "apply":
                     await hosted.written()
+                    if not session.has_applied(request.apply.step):
+                        self._metrics.steps += 1
+                        hosted.figures.stepped(hosted.seen)
                     applying = compute(1, answers.apply, request.apply)
                 case "evaluate":
                     asked = request.evaluate
                     size = answers.padded_tokens(asked)
+                    self._metrics.evaluations += 1
                     yield await compute(size, answers.evaluate, asked, numbers, arrived)
                 case "keep":
                     await self._host.keep(visit, request.keep.step)
@@ -308,10 +327,13 @@ async def _told_again(
         return
 
 
-async def _joined(requests: AsyncIterator[bytes], limit: int) -> AsyncGenerator[Request]:
+async def _joined(
+    requests: AsyncIterator[bytes], limit: int, meter: Meter
+) -> AsyncGenerator[Request]:
     """Yield whole requests."""
     joiner = Joiner(pb.TrainRequest, limit)
     async for raw in requests:
+        meter.received(len(raw))
         if (whole := joiner.add(raw)) is not None:
             yield whole
 
@@ -327,8 +349,3 @@ def _event_to_proto(event: Event) -> pb.FollowResponse:
         case Finished(steps, saved, seconds):
             finished = pb.Finished(steps=steps, saved=saved, cloud_seconds=seconds)
             return pb.FollowResponse(finished=finished)
-
-
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: SftError) -> None:
-    status = status_of(error)
-    await context.abort(status.code, status.details, status.trailing_metadata)

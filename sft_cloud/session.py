@@ -77,10 +77,19 @@ class Session:
         Raises:
             ProtocolError: it is neither one of those nor the next one.
         """
-        if step == self.applied + 1 and micro_batch < len(self._replies):
+        if self.has_answered(step, micro_batch):
             return self._replies[micro_batch]
         self._expect_step(step, micro_batch)
         return None
+
+    def has_answered(self, step: int, micro_batch: int) -> bool:
+        """Return whether the reply to a micro-batch is kept."""
+        return step == self.applied + 1 and micro_batch < len(self._replies)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes while it is in memory, without the activations of a step."""
+        return self._engine.memory_bytes + self.reply_bytes
 
     @property
     def reply_bytes(self) -> int:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 
 from sft_cloud.hosted import Hosted
+from sft_cloud.metrics import Metrics
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.store import Record, Store
 from sft_common.errors import SnapshotError, first_line
@@ -28,10 +29,12 @@ class Shelf:
         store: where they are.
         scheduler: reads and writes beside the device.
         count: snapshots of each session that are kept, beside that of one put away.
+        metrics: counts them.
     """
 
-    def __init__(self, store: Store, scheduler: Scheduler, count: int) -> None:
+    def __init__(self, store: Store, scheduler: Scheduler, count: int, metrics: Metrics) -> None:
         self._store, self._scheduler, self._count = store, scheduler, count
+        self._metrics = metrics
 
     async def keep(self, hosted: Hosted, step: int) -> None:
         """Begin to write a snapshot behind a step; `hosted.written` waits for its end.
@@ -89,7 +92,8 @@ class Shelf:
     async def _write(self, hosted: Hosted, name: str) -> None:
         assert hosted.session is not None
         snapshot = hosted.session.snapshot()
-        await self._scheduler.files(self._write_now, hosted.record, name, snapshot)
+        with self._metrics.snapshot():
+            await self._scheduler.files(self._write_now, hosted.record, name, snapshot)
 
     def _write_now(self, record: Record, name: str, snapshot: Snapshot) -> None:
         try:
@@ -118,7 +122,7 @@ class Shelf:
             try:
                 snapshot = snapshots.read(name)
             except SnapshotError as error:
-                log.warning("session %s: %s", record.session, error)
+                log.warning("session %s: %s", record.session, error, extra=_about(record))
                 continue
             position = Position(snapshot.facts["applied"], snapshot.facts["micro_batches"])
             return snapshot, not asked.covers(position)
@@ -132,8 +136,13 @@ class Shelf:
                 if name.startswith(PARKED) or name > step_name(step):
                     snapshots.remove(name)
         except (OSError, SnapshotError) as error:
-            log.warning("session %s: %s", record.session, first_line(error))
+            log.warning("session %s: %s", record.session, first_line(error), extra=_about(record))
         return max(snapshots.steps(), default=0)
+
+
+def _about(record: Record) -> dict[str, str]:
+    """Return what a line is about that a thread writes."""
+    return {"session": record.session}
 
 
 def _candidates(names: list[str], asked: Return) -> Iterator[str]:

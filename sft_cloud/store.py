@@ -9,6 +9,7 @@ import dataclasses
 import json
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,9 +31,11 @@ RECORD = "session.json"
 SNAPSHOTS = "snapshots"
 PIECE_BYTES = 2**20
 
+DELETE_TRIES, DELETE_PAUSE_SECONDS = 20, 0.05
+
 SPEC_FIELDS = tuple(field.name for field in dataclasses.fields(SessionSpec))
 
-_SESSION_ID = re.compile("[0-9a-f]{16}")
+SESSION_ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +70,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = folder / f".{time.time_ns()}.probe"
             probe.touch()
             probe.unlink()
@@ -76,16 +79,17 @@ class Store:
                 f"cannot keep sessions in {folder}: {error.strerror}; give another --save-dir DIR, "
                 "or --no-save to keep none"
             ) from error
-        self._folder = folder
+        self.folder = folder
+        self._forbidden: set[str] = set()
+        self._making = threading.Lock()
 
     def note(self, record: Record) -> None:
         """Write what is known of a session.
 
         Raises:
-            OSError: the disk is full or not writable.
+            OSError: the disk is full or not writable, or the session was deleted.
         """
-        folder = self._folder / record.session
-        folder.mkdir(exist_ok=True)
+        folder = self._made(record.session)
         remove_leftovers(folder)
         facts = dataclasses.asdict(record)
         spec = facts.pop("spec")
@@ -98,8 +102,7 @@ class Store:
         Raises:
             OSError, SafetensorError: the disk is full or not writable; snapshots are left then.
         """
-        folder = self._folder / record.session
-        folder.mkdir(exist_ok=True)
+        folder = self._made(record.session)
         with written_aside(folder / WEIGHTS) as aside:
             save_tensors(aside, weights)
         self.note(record)
@@ -109,7 +112,7 @@ class Store:
     def records(self) -> list[Record]:
         """Return what is known of all sessions, those left out whose record cannot be read."""
         found = []
-        for path in sorted(self._folder.glob(f"*/{RECORD}")):
+        for path in sorted(self.folder.glob(f"*/{RECORD}")):
             try:
                 found.append(self.record(path.parent.name))
             except SessionLostError:
@@ -122,10 +125,10 @@ class Store:
         Raises:
             SessionLostError: nothing is, or it cannot be read.
         """
-        if not _SESSION_ID.fullmatch(session_id):
+        if not SESSION_ID.fullmatch(session_id):
             raise SessionLostError(f"{session_id[:40]!r} is no name of a session")
         try:
-            return _record(json.loads((self._folder / session_id / RECORD).read_text("utf-8")))
+            return _record(json.loads((self.folder / session_id / RECORD).read_text("utf-8")))
         except FileNotFoundError:
             raise SessionLostError(f"this cloud has no session {session_id}") from None
         except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
@@ -135,17 +138,42 @@ class Store:
 
     def snapshots(self, session_id: str) -> Snapshots:
         """Return the snapshots of a session, none if it has none."""
-        return Snapshots(self._folder / session_id / SNAPSHOTS)
+        return Snapshots(self.folder / session_id / SNAPSHOTS)
 
     def delete(self, session_id: str) -> None:
-        """Delete all that is kept of a session.
+        """Delete all that is kept of a session, for good: nothing of it is written any more.
 
         Raises:
             OSError: the disk does not let go of it.
         """
-        folder = self._folder / session_id
-        if _SESSION_ID.fullmatch(session_id) and folder.is_dir():
-            shutil.rmtree(folder)
+        if not self.has(session_id):
+            return
+        self.forbid(session_id)
+        folder = self.folder / session_id
+        for _ in range(DELETE_TRIES):  # its trained half may be half written at this moment
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                return
+            time.sleep(DELETE_PAUSE_SECONDS)
+        shutil.rmtree(folder)
+
+    def has(self, session_id: str) -> bool:
+        """Return whether anything is kept of a session; its name may come from a peer."""
+        return bool(SESSION_ID.fullmatch(session_id)) and (self.folder / session_id).is_dir()
+
+    def forbid(self, session_id: str) -> None:
+        """Have nothing of a session written from now on."""
+        with self._making:
+            self._forbidden.add(session_id)
+
+    def _made(self, session_id: str) -> Path:
+        """Return the folder of a session, which is there then."""
+        with self._making:
+            if session_id in self._forbidden:
+                raise OSError(f"session {session_id} was deleted")
+            folder = self.folder / session_id
+            folder.mkdir(exist_ok=True)
+        return folder
 
     def load(self, session_id: str, spec: SessionSpec) -> dict[str, Tensor]:
         """Return the trained net2 of a finished session, by stock name.
@@ -161,7 +189,7 @@ class Store:
         record = self.finished(session_id)
         check_same(session_id, record.spec, spec, ("model", "split", "head", "num_labels"))
         try:
-            weights: dict[str, Tensor] = load_file(self._folder / session_id / WEIGHTS)
+            weights: dict[str, Tensor] = load_file(self.folder / session_id / WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
         return weights
@@ -173,7 +201,7 @@ class Store:
             ConfigError: there is no such session, or its file cannot be read.
         """
         self.finished(session_id)
-        path = self._folder / session_id / WEIGHTS
+        path = self.folder / session_id / WEIGHTS
         try:
             with open(path, "rb") as file:
                 total = path.stat().st_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
@@ -10,9 +11,11 @@ from sft_cloud.cache import ActivationCache
 from sft_cloud.failures import as_sft_error
 from sft_cloud.fairness import Share
 from sft_cloud.hosted import Hosted
+from sft_cloud.logs import set_about
+from sft_cloud.metrics import Metrics
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
-from sft_cloud.stored import Event, Finished, Progress, Stopwatch, train_stored
+from sft_cloud.stored import Event, Finished, Progress, Stepped, Stopwatch, train_stored
 from sft_common.errors import ConfigError, ProtocolError
 from sft_common.plan import Plan
 
@@ -29,6 +32,7 @@ class Trainings:
         scheduler: who gets the device next.
         cache_memory_bytes: of the examples of a session, more goes to disk.
         cache_limit_bytes: of the examples of a session, more is refused.
+        metrics: counts what they do.
     """
 
     def __init__(
@@ -37,8 +41,9 @@ class Trainings:
         *,
         cache_memory_bytes: int,
         cache_limit_bytes: int,
+        metrics: Metrics,
     ) -> None:
-        self._scheduler = scheduler
+        self._scheduler, self._metrics = scheduler, metrics
         self._memory, self._limit = cache_memory_bytes, cache_limit_bytes
         self._progress: dict[str, Progress] = {}
 
@@ -101,6 +106,10 @@ class Trainings:
             )
         return progress.follow(start)
 
+    def forget(self, session_id: str) -> None:
+        """Forget what is known of a training that has ended."""
+        self._progress.pop(session_id, None)
+
     async def _run(
         self,
         hosted: Hosted,
@@ -113,8 +122,12 @@ class Trainings:
         session, name = hosted.session, hosted.record.session
         events, watch = train_stored(session, cache, plan), Stopwatch()
         take, share = partial(watch.next, events), Share()
+        set_about(hosted.about)
         try:
             while (event := await self._scheduler.compute_for(share, take)) is not None:
+                if hosted.deleted is not None:
+                    raise hosted.deleted
+                self._count(hosted, event)
                 await progress.add(event)
             saved = await keep(hosted)
             await progress.add(Finished(session.applied, saved, watch.seconds))
@@ -124,3 +137,11 @@ class Trainings:
         finally:
             cache.close()
             ended(hosted)
+
+    def _count(self, hosted: Hosted, event: Event) -> None:
+        if isinstance(event, Stepped):
+            self._metrics.steps += 1
+            hosted.about.step = event.step
+            hosted.figures.stepped(time.monotonic())
+        else:
+            self._metrics.evaluations += 1

@@ -14,6 +14,9 @@ def test_regenerated_stubs_equal_the_committed_ones(tmp_path: Path) -> None:
     generate(tmp_path)
     fresh = sorted((tmp_path / "sft" / "v1").iterdir())
     assert [path.name for path in fresh] == [
+        "operations_pb2.py",
+        "operations_pb2.pyi",
+        "operations_pb2_grpc.py",
         "split_training_pb2.py",
         "split_training_pb2.pyi",
         "split_training_pb2_grpc.py",

@@ -9,7 +9,7 @@ import pytest
 
 from tests.processes import run
 
-HEAVY = ("torch", "transformers", "grpc", "numpy", "datasets", "rich")
+HEAVY = ("torch", "transformers", "grpc", "numpy", "datasets", "rich", "prometheus_client")
 
 
 @pytest.mark.parametrize("module", ["sft_edge.cli", "sft_cloud.cli"])
@@ -38,6 +38,12 @@ def test_help_comes_without_the_heavy_imports(module: str, arguments: list[str])
         ("sft-cloud", ["serve", "--gpu", "0", "--cpu"], "not allowed with argument"),
         ("sft-cloud", ["serve", "--port", "65536"], "65536 is outside 0..65535"),
         ("sft-cloud", ["serve", "--max-sessions", "0"], "0 is outside 1.."),
+        ("sft-cloud", ["serve", "--metrics-port", "-1"], "-1 is outside 0..65535"),
+        ("sft-cloud", ["serve", "--forget-after", "nan"], "nan is outside 0..36500"),
+        ("sft-cloud", ["serve", "--log-format", "xml"], "invalid choice: 'xml'"),
+        ("sft-cloud", ["sessions"], "the following arguments are required: ACTION"),
+        ("sft-cloud", ["sessions", "delete", "--older-than", "-1"], "-1.0 is outside 0"),
+        ("sft-cloud", ["status", "--save-dir", "a", "--admin-socket", "b"], "not allowed with"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(
