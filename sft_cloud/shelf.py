@@ -42,6 +42,8 @@ class Shelf:
         A disk that does not take it is noticed, and costs nothing but the snapshot.
         """
         await hosted.written()
+        if hosted.deleted is not None:
+            return
         if step in self._store.snapshots(hosted.record.session).steps():
             return
         hosted.writing(asyncio.ensure_future(self._keep(hosted, step)))

@@ -37,7 +37,7 @@ from sft_common.rpc.options import SERVICE
 from sft_edge.calls import follow_training
 from sft_edge.client import GrpcSession
 from sft_edge.traffic import Traffic
-from tests.warm import Forge, RestartedCloud, forge
+from tests.warm import Forge, RestartedCloud
 
 T = TypeVar("T")
 
@@ -123,12 +123,6 @@ def until(condition: Callable[[], T]) -> T:
         assert time.monotonic() < end
         time.sleep(0.02)
     return found
-
-
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Forge]:
-    with forge() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

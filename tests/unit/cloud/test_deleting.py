@@ -16,11 +16,12 @@ from sft_cloud.host import Host, Limits, Opening
 from sft_cloud.hosted import Visit
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.store import Store
-from sft_common.config import SplitSpec
+from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
 from sft_common.errors import CapacityError, ForbiddenError
-from tests.doubles import open_session
+from tests.doubles import ReadyMade, open_session
 
 SPLIT = SplitSpec(split_layer=2, rank=4)
+SPEC = SessionSpec(model=ModelIdentity(name="tiny"), split=SPLIT, num_labels=2)
 
 
 @pytest.fixture
@@ -28,19 +29,17 @@ def host(tiny_model: Path, tmp_path: Path) -> Iterator[Host]:
     scheduler = Scheduler(4)
     session, _ = open_session(tiny_model, SPLIT)
 
-    def build(name: str, *_: Any) -> Any:
-        session.session_id = name
-        return session, None
-
     yield Host(
-        builder=build, scheduler=scheduler, limits=Limits(), store=Store(tmp_path / "sessions")
+        builder=ReadyMade(session),
+        scheduler=scheduler,
+        limits=Limits(),
+        store=Store(tmp_path / "sessions"),
     )
     scheduler.close()
 
 
 async def opened(host: Host, told: list[Exception]) -> Visit:
-    spec = host._builder("ab", *[None] * 3)[0].spec  # type: ignore[arg-type]
-    visit, _ = await host.open(Opening(spec=spec), "lab", told.append)
+    visit, _ = await host.open(Opening(spec=SPEC), "lab", told.append)
     return visit
 
 
