@@ -17,7 +17,13 @@ from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
 from sft_common.config import FACTOR_CUTS, ModelShape, SessionSpec
-from sft_common.errors import CapacityError, ProtocolError, SftError, UnreachableError
+from sft_common.errors import (
+    CapacityError,
+    ProtocolError,
+    RetryLaterError,
+    SftError,
+    UnreachableError,
+)
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
@@ -77,6 +83,7 @@ class GrpcSession:
 
     Raises:
         UnreachableError: nobody answers there.
+        RetryLaterError: the cloud is stopping, or the connection was lost at once.
         SessionLostError: the cloud has nothing from which both could go on.
         MismatchError: who answers is no cloud, or speaks another protocol version.
         SftError: the cloud refuses the session; the message says why.
@@ -114,8 +121,10 @@ class GrpcSession:
             else:
                 ready = prepared or bool(trained_session)
                 self._open(shape, basis, trained_session, replaces, ready=ready)
-        except BaseException:
+        except BaseException as error:
             self.abandon()
+            if type(error) is UnreachableError:  # it was there a moment ago
+                raise RetryLaterError(str(error)) from error
             raise
 
     def _open(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS
-from sft_common.errors import CapacityError, RetryLaterError, SftError, UnreachableError, first_line
+from sft_common.errors import CapacityError, RetryLaterError, UnreachableError, first_line
 from sft_common.model.calibration import calibrate
 from sft_common.model.loading import set_edge_factor
 from sft_edge.client import GrpcSession
@@ -50,9 +50,7 @@ def open_session(
         prepared=prepared,
         replaces=replaces,
     )
-    full = (CapacityError, RetryLaterError)
-    session = _patiently(open_now, job.options.wait, full, say, stopped)
-    session.say, session.stopped = say, stopped
+    session = _patiently(job, open_now, RetryLaterError, job.options.wait, say, stopped)
     if session.edge_factor is not None:
         set_edge_factor(job.net1, session.edge_factor)
     return session
@@ -75,9 +73,7 @@ def take_up_session(
     job.pretrained.fill_net1(job.net1, weights)
     wait = max(job.options.wait, job.options.retry_for)
     take_up = partial(_session, job, takes_up=session_id)
-    session = _patiently(take_up, wait, (CapacityError, UnreachableError), say, stopped)
-    session.say, session.stopped = say, stopped
-    return session
+    return _patiently(job, take_up, UnreachableError, wait, say, stopped)
 
 
 def _session(job: Job, **wanted: Any) -> GrpcSession:
@@ -94,24 +90,37 @@ def _session(job: Job, **wanted: Any) -> GrpcSession:
 
 
 def _patiently(
+    job: Job,
     attempt: Callable[[], GrpcSession],
-    seconds: float,
-    errors: tuple[type[SftError], ...],
+    lost: type[UnreachableError],
+    wait: float,
     say: Say,
     stopped: Callable[[], bool],
 ) -> GrpcSession:
-    """Return what an attempt returns, tried again for so long while it meets certain errors."""
-    pauses, end = Retry().pauses(), time.monotonic() + seconds
-    waiting = False
+    """Return the session that an attempt makes, tried again while there is hope.
+
+    Args:
+        job: says how long a cloud that is lost is tried again.
+        attempt: opens it.
+        lost: what says that a cloud is lost and not just not there; after it any silence does.
+        wait: how long to wait for room, in seconds.
+        say: tells a person.
+        stopped: whether to give up.
+    """
+    pauses, begin, waiting = Retry().pauses(), time.monotonic(), False
     while True:
         try:
-            return attempt()
-        except errors as error:
-            if time.monotonic() >= end or stopped():
+            session = attempt()
+        except (CapacityError, lost) as error:
+            seconds = wait if isinstance(error, CapacityError) else job.options.retry_for
+            if time.monotonic() - begin >= seconds or stopped():
                 raise
             if not waiting:
-                say(f"{first_line(error)}; waiting for up to {seconds:g} s")
-            waiting = True
+                say(f"{first_line(error)}; trying again for up to {seconds:g} s")
+            waiting, lost = True, UnreachableError
+        else:
+            session.say, session.stopped = say, stopped
+            return session
         pause(next(pauses), stopped=stopped)
 
 
