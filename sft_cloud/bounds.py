@@ -149,18 +149,26 @@ class Bounds:
                 "--batch-size, or raise --max-message on both sides"
             )
 
+    def check_label_count(self, lengths: Sequence[int], count: int) -> None:
+        """Refuse too many or too few labels, before any of them is looked at.
+
+        Raises:
+            ProtocolError: shows both numbers.
+        """
+        expected = self._head.label_count(lengths)
+        if count != expected:
+            raise ProtocolError(
+                f"a batch of {len(lengths)} examples with {sum(lengths)} tokens has {count} "
+                f"labels; the head {self._spec.head} takes {expected}"
+            )
+
     def checked_labels(self, labels: Labels, lengths: Sequence[int]) -> Tensor:
         """Return the labels of a batch as the loss takes them, shape (their number,).
 
         Raises:
             ProtocolError: too many, too few, or out of their range.
         """
-        expected = self._head.label_count(lengths)
-        if len(labels) != expected:
-            raise ProtocolError(
-                f"a batch of {len(lengths)} examples with {sum(lengths)} tokens has {len(labels)} "
-                f"labels; the head {self._spec.head} takes {expected}"
-            )
+        self.check_label_count(lengths, len(labels))
         if self._head.labels == "number":
             numbers = torch.tensor(labels, dtype=torch.float32)
             if not numbers.isfinite().all():

@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from sft_common.errors import CapacityError, InternalError, SftError, first_line
+from sft_common.errors import CapacityError, InternalError, SftError, first_line, printable
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def as_sft_error(error: Exception, whose: str = "a session") -> SftError:
         whose: what it happened to, for the log.
     """
     if isinstance(error, SftError):
-        log.warning("%s is refused: %.*s", whose, MAX_LOGGED_CHARACTERS, error)
+        log.warning("%s is refused: %s", whose, printable(str(error)[:MAX_LOGGED_CHARACTERS]))
         return error
     if _is_out_of_memory(error):
         log.warning("%s is out of memory: %s", whose, first_line(error))

@@ -278,7 +278,7 @@ class Host:
                 record = hosted.record if hosted else self._record(session_id)
             except SessionLostError:
                 return
-            if record.owner != owner or record.finished:
+            if record.owner != owner or record.finished or (hosted and hosted.training):
                 return
             if hosted is not None:
                 if hosted.visit is not None:
@@ -415,7 +415,8 @@ class Host:
         One that the disk does not take stays in memory.
         """
         async with self._lock(hosted.record.session):
-            if hosted.visit is not None or hosted.training:
+            gone = self._sessions.get(hosted.record.session) is not hosted
+            if gone or hosted.visit is not None or hosted.training:
                 return False
             await hosted.quiet()
             kept = self._shelf is not None and hosted.position > Position() and not hosted.stored
@@ -437,8 +438,8 @@ class Host:
         snapshot, rewound = found
         async with self._room():
             session = await self.scheduler.files(self._rebuild, record, snapshot)
-        kept = await self._shelf.settle(record, session.applied, forget=rewound)
-        hosted = self._sessions[record.session] = Hosted(record, session, kept)
+            kept = await self._shelf.settle(record, session.applied, forget=rewound)
+            hosted = self._sessions[record.session] = Hosted(record, session, kept)
         return hosted, rewound
 
     def _rebuild(self, record: Record, snapshot: Snapshot) -> Session:

@@ -84,7 +84,7 @@ class Store:
         Raises:
             OSError: the disk is full or not writable.
         """
-        folder = self._folder / record.session
+        folder = self._place(record.session)
         folder.mkdir(exist_ok=True)
         remove_leftovers(folder)
         facts = dataclasses.asdict(record)
@@ -98,7 +98,7 @@ class Store:
         Raises:
             OSError, SafetensorError: the disk is full or not writable; snapshots are left then.
         """
-        folder = self._folder / record.session
+        folder = self._place(record.session)
         folder.mkdir(exist_ok=True)
         with written_aside(folder / WEIGHTS) as aside:
             save_tensors(aside, weights)
@@ -122,10 +122,11 @@ class Store:
         Raises:
             SessionLostError: nothing is, or it cannot be read.
         """
-        if not _SESSION_ID.fullmatch(session_id):
-            raise SessionLostError(f"{session_id[:40]!r} is no name of a session")
         try:
-            return _record(json.loads((self._folder / session_id / RECORD).read_text("utf-8")))
+            facts = json.loads((self._place(session_id) / RECORD).read_text("utf-8"))
+            if facts["session"] != session_id:
+                raise ValueError(f"its record is that of {facts['session']!r}")
+            return _record(facts)
         except FileNotFoundError:
             raise SessionLostError(f"this cloud has no session {session_id}") from None
         except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
@@ -135,7 +136,7 @@ class Store:
 
     def snapshots(self, session_id: str) -> Snapshots:
         """Return the snapshots of a session, none if it has none."""
-        return Snapshots(self._folder / session_id / SNAPSHOTS)
+        return Snapshots(self._place(session_id) / SNAPSHOTS)
 
     def delete(self, session_id: str) -> None:
         """Delete all that is kept of a session.
@@ -143,8 +144,7 @@ class Store:
         Raises:
             OSError: the disk does not let go of it.
         """
-        folder = self._folder / session_id
-        if _SESSION_ID.fullmatch(session_id) and folder.is_dir():
+        if (folder := self._place(session_id)).is_dir():
             shutil.rmtree(folder)
 
     def load(self, session_id: str, spec: SessionSpec) -> dict[str, Tensor]:
@@ -161,7 +161,7 @@ class Store:
         record = self.finished(session_id)
         check_same(session_id, record.spec, spec, ("model", "split", "head", "num_labels"))
         try:
-            weights: dict[str, Tensor] = load_file(self._folder / session_id / WEIGHTS)
+            weights: dict[str, Tensor] = load_file(self._place(session_id) / WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
         return weights
@@ -173,7 +173,7 @@ class Store:
             ConfigError: there is no such session, or its file cannot be read.
         """
         self.finished(session_id)
-        path = self._folder / session_id / WEIGHTS
+        path = self._place(session_id) / WEIGHTS
         try:
             with open(path, "rb") as file:
                 total = path.stat().st_size
@@ -181,6 +181,16 @@ class Store:
                     yield piece, total
         except OSError as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
+
+    def _place(self, session_id: str) -> Path:
+        """Return the folder of a session; whatever the name says, it lies in the store's own.
+
+        Raises:
+            SessionLostError: no session has such a name.
+        """
+        if not _SESSION_ID.fullmatch(session_id):
+            raise SessionLostError(f"{session_id[:40]!r} is no name of a session")
+        return self._folder / session_id
 
     def finished(self, session_id: str) -> Record:
         """Return the record of a finished session.
