@@ -134,14 +134,18 @@ class Bounds:
                 "--grad-encoding"
             )
 
+    def verdict_bytes(self, lengths: Sequence[int], *, labelled: bool) -> int:
+        """Return the size of what an evaluation of examples of these lengths gives."""
+        classes = self._spec.num_labels
+        return 4 * math.prod(self._head.verdict_shape(lengths, classes, labelled=labelled))
+
     def check_verdict(self, lengths: Sequence[int], *, labelled: bool) -> None:
         """Refuse an evaluation whose answer would be larger than a message may be.
 
         Raises:
             LimitError: shows both sizes.
         """
-        classes = self._spec.num_labels
-        size = 4 * math.prod(self._head.verdict_shape(lengths, classes, labelled=labelled))
+        size = self.verdict_bytes(lengths, labelled=labelled)
         if size > self._message_bytes:
             raise LimitError(
                 f"the answer to {len(lengths)} examples with {sum(lengths)} tokens would take "
