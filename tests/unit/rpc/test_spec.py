@@ -21,10 +21,12 @@ from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.rpc.spec import (
+    MAX_SNAPSHOTS,
     basis_from_proto,
     basis_to_proto,
     plan_from_proto,
     plan_to_proto,
+    return_from_proto,
     spec_from_proto,
     spec_to_proto,
 )
@@ -137,13 +139,32 @@ def test_unknown_cuts_are_not_taken_from_a_peer(cut: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("beta1", 1.0), ("beta2", -0.1), ("eps", 0.0), ("weight_decay", -1.0), ("eps", float("nan"))],
+    [
+        *(("beta1", 1.0), ("beta2", -0.1), ("weight_decay", -1.0), ("weight_decay", float("inf"))),
+        *(("eps", 0.0), ("eps", float("nan")), ("eps", 1e300), ("eps", 5e-324)),
+    ],
 )
 def test_an_impossible_optimizer_is_refused(field: str, value: float) -> None:
     message = opening()
     setattr(message.optimizer, field, value)
     with pytest.raises(ConfigError, match="optimizer"):
         spec_from_proto(message)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x\n2026 ERROR forged", "\x1b[2J", "\u202e"])
+def test_a_name_that_would_forge_a_line_of_the_log_is_refused(name: str) -> None:
+    message = opening()
+    message.model.name = name
+    with pytest.raises(ConfigError, match="name or digest has control characters: '"):
+        spec_from_proto(message)
+
+
+def test_more_snapshots_than_an_edge_has_are_refused() -> None:
+    message = pb.Resume(open=opening(), snapshots=range(MAX_SNAPSHOTS))
+    assert len(return_from_proto(message).snapshots) == MAX_SNAPSHOTS
+    message.snapshots.append(2**64 - 1)
+    with pytest.raises(ProtocolError, match="names 100,001 snapshots, at most 100,000 fit"):
+        return_from_proto(message)
 
 
 def with_basis(cut: str, mean: torch.Tensor, decoder: torch.Tensor) -> pb.Open:
