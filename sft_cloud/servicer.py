@@ -241,7 +241,6 @@ class SplitTrainingServicer:
                 case "apply":
                     await hosted.written()
                     applying = compute(1, answers.apply, request.apply)
-                    applying.add_done_callback(_heard)  # the stream may break before it is awaited
                 case "evaluate":
                     asked = request.evaluate
                     size = answers.padded_tokens(asked)
@@ -330,12 +329,6 @@ def _event_to_proto(event: Event) -> pb.FollowResponse:
         case Finished(steps, saved, seconds):
             finished = pb.Finished(steps=steps, saved=saved, cloud_seconds=seconds)
             return pb.FollowResponse(finished=finished)
-
-
-def _heard(work: asyncio.Future[None]) -> None:
-    """Look at how work ended, or asyncio would log an error that nobody awaits."""
-    if not work.cancelled():
-        work.exception()
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: SftError) -> None:

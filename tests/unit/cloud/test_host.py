@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,32 @@ def test_a_session_that_is_gone_is_not_put_away_over_its_newer_self(
         times = [path.stat().st_mtime_ns for path in written]
         assert not await host._put_away(old)
         assert [path.stat().st_mtime_ns for path in written] == times
+
+    run(tiny_model, tmp_path, scene)
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_work_that_fails_after_its_stream_broke_is_no_defect(
+    tiny_model: Path, tmp_path: Path, breaks: bool
+) -> None:
+    """Whether somebody waited for it when the stream broke, or was about to."""
+
+    async def scene(host: Host) -> None:
+        hosted, logged = (await opened(host)).hosted, []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        work = asyncio.get_running_loop().create_future()
+        waiting = hosted.working(work)
+        if breaks:
+            waiter = asyncio.ensure_future(asyncio.wait_for(waiting, 60))
+            await asyncio.sleep(0)
+            waiter.cancel()
+            await asyncio.wait([waiter])
+        work.set_exception(LimitError("too much"))
+        await asyncio.sleep(0.01)
+        hosted._work = None
+        del work, waiting
+        gc.collect()
+        assert not logged
 
     run(tiny_model, tmp_path, scene)
 
