@@ -250,16 +250,16 @@ class Grammar:
         pieces = [pb.TrainRequest(piece=pb.Piece(data=part)) for part in parts]
         return [message.SerializeToString() for message in (request, *pieces)], chance >= 0.1
 
-    def spoiled(self, request: pb.TrainRequest) -> bytes:
-        """Return a request with something wrong about it, or nothing, by chance."""
+    def spoiled(self, message: Message) -> bytes:
+        """Return a message with something wrong about it, or nothing, by chance."""
         chance = self.draw.random()
         if chance < 0.65:
-            changed = pb.TrainRequest()
-            changed.CopyFrom(request)
+            changed = type(message)()
+            changed.CopyFrom(message)
             for _ in range(self.draw.choice([1, 1, 1, 2, 3])):
                 self._spoil_field(changed)
             return changed.SerializeToString()
-        raw = bytearray(request.SerializeToString() or b"\0")
+        raw = bytearray(message.SerializeToString() or b"\0")
         at = self.draw.randrange(len(raw) + 1)
         if chance < 0.80:
             for _ in range(self.draw.randint(1, 4)):

@@ -38,7 +38,7 @@ AGAIN = 0.3
 
 DEFECTS = ("InternalError", "INTERNAL", "UNKNOWN")
 
-ANSWERED = (b"\x12", b"\x1a")
+ANSWERED = (b"\x0a", b"\x1a")
 """First bytes of a step and an evaluate."""
 
 
