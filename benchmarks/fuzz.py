@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import re
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,22 +22,18 @@ from typing import Any
 import grpc
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from torch import Tensor
 
+from benchmarks.fuzz_findings import Finding, Tally, reproduced, shortest
 from benchmarks.fuzz_grammar import Grammar, Names
-from benchmarks.fuzz_streams import Finding, HostileEdge, Tally, reproduced, shortest
+from benchmarks.fuzz_healthy import Healthy, differs
+from benchmarks.fuzz_streams import HostileEdge
 from benchmarks.processes import resident_bytes
 from benchmarks.programs import LocalCloud, command
 from benchmarks.report import Benchmark, Figure, Found, progress
-from sft_cloud.builder import ModelBuilder
-from sft_cloud.catalog import ModelCatalog
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
-from sft_common.errors import SftError
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
-from sft_common.rpc.access import Access
 from sft_common.rpc.options import SERVICE
-from sft_edge.client import GrpcSession
 
 EDGES, CHANNELS, SESSIONS = 24, 6, 32
 
@@ -47,9 +42,6 @@ MOST_GROWTH = 300e6
 
 HEALTH_SECONDS = 20.0
 """A health check and a healthy step take no longer, however much else comes."""
-
-PAUSE = 0.03
-"""Seconds between two steps of the healthy session: it is to be there, not to fill the cloud."""
 
 LOGGED = re.compile(
     r"Traceback \(|^\S+ \S+ ERROR |never (retrieved|awaited)|^\w*(Error|Exception)\b"
@@ -76,77 +68,6 @@ def spec_of(model: Path) -> tuple[SessionSpec, ModelShape]:
         num_labels=2,
     )
     return spec, shape_of(pretrained.config)
-
-
-def batch_of(step: int) -> tuple[Tensor, list[int], list[int]]:
-    """Return activations, lengths and labels of a step of the healthy session."""
-    generator = torch.Generator().manual_seed(step)
-    return torch.randn(11, 4, generator=generator), [4, 2, 5], [step % 2, 1, 0]
-
-
-class Healthy(threading.Thread):
-    """A session that does nothing wrong, the whole time.
-
-    Args:
-        address: of the cloud.
-        spec: to open it with.
-        shape: of the model.
-    """
-
-    def __init__(self, address: str, spec: SessionSpec, shape: ModelShape) -> None:
-        super().__init__(name="healthy")
-        access = Access(server=address, connect_seconds=60)
-        self._session = GrpcSession(access, spec, shape)
-        self.told: list[tuple[float, Tensor]] = []
-        """Loss and gradient of every step."""
-        self.error: SftError | None = None
-        self.slowest = 0.0
-        self.enough = threading.Event()
-
-    @property
-    def name_there(self) -> str:
-        """Name of the session."""
-        return self._session.session_id
-
-    def run(self) -> None:
-        """Train until there was enough."""
-        try:
-            while not self.enough.wait(PAUSE):
-                begin, step = time.perf_counter(), len(self.told) + 1
-                self._session.begin_step(step, *batch_of(step))
-                self.told.append(self._session.end_step())
-                self._session.apply(step, 1e-3)
-                self.slowest = max(self.slowest, time.perf_counter() - begin)
-            self._session.close()
-        except SftError as error:
-            self.error = error
-        finally:
-            self._session.abandon()
-
-
-def differs(healthy: Healthy, model: Path, spec: SessionSpec, half: Path) -> str:
-    """Return what a healthy session was told otherwise than a twin without a cloud; or nothing.
-
-    Args:
-        healthy: has ended.
-        model: that it trained.
-        spec: that it was opened with.
-        half: the trained half that the cloud kept of it.
-    """
-    from safetensors.torch import load_file
-
-    if healthy.error is not None:
-        return f"the healthy session was refused: {healthy.error}"
-    build = ModelBuilder(ModelCatalog([model]), torch.device("cpu"))
-    twin, _ = build("0" * 16, spec, None, None)
-    for step, (loss, gradient) in enumerate(healthy.told, start=1):
-        mine, gradient_TW = twin.step(step, *batch_of(step))
-        twin.apply(step, 1e-3)
-        if mine.item() != loss or not torch.equal(gradient_TW, gradient):
-            return f"the healthy session was told something else at step {step}"
-    kept = load_file(half)
-    same = all(torch.equal(kept[name], weight) for name, weight in twin.weights().items())
-    return "" if same else "the healthy session has other weights"
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Requests for a cloud: right ones in a right order, and what becomes of them in bad hands.
+"""Requests for a cloud: right ones in a right order, others by chance, and all of them spoiled.
 
 Everything is drawn from one random.Random, so that a seed says it all. It knows the contract, no
 connection.
@@ -9,48 +9,19 @@ Legend: T rows of an activation, B examples.
 from __future__ import annotations
 
 import dataclasses
-import math
 from random import Random
 from typing import Any
 
 import torch
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from benchmarks.fuzz_spoiling import Spoiler
 from sft_common.config import ENCODINGS, ModelShape, SessionSpec
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.position import Position
 from sft_common.rpc.spec import spec_to_proto
 from sft_common.wire.codec import encoding_to_proto
 from sft_common.wire.encodings import ENCODING_TABLE
-
-WHOLE_NUMBERS = tuple(
-    sign * 2**power + near
-    for sign in (1, -1)
-    for power in (0, 1, 6, 7, 8, 15, 16, 31, 32, 40, 62, 63, 64)
-    for near in (-1, 0, 1)
-)
-
-REAL_NUMBERS = (
-    *(math.nan, math.inf, -math.inf, 0.0, -0.0, 5e-324, 1e-45, 1e-38, -1.0, 0.5, 1.0, 1.0 + 1e-9),
-    *(2.0, 1e6, 3.5e38, -3.5e38, 1e308, -1e308),
-)
-
-TEXTS = (
-    *("", ".", "..", "../../etc", "/etc/passwd", "/proc/self", "a\0b", "\n2026 ERROR forged"),
-    *("0" * 16, "f" * 16, "F" * 16, "\uff41" * 16, "\u202e\u0000", "%s%n{}", "x" * 5000, "sft"),
-    *("\x1b[2J", "sft\n", "0123456789abcdef\n", "regression", "causal-lm", "none", "stream"),
-)
-
-_RANGES = {
-    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
-    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
-    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
-    FieldDescriptor.CPPTYPE_ENUM: (-(2**31), 2**31 - 1),
-}
-
-MANY, RARELY = 1000, 0.01
 
 ROWS = 32
 
@@ -96,6 +67,7 @@ class Grammar:
 
     def __init__(self, draw: Random, spec: SessionSpec, shape: ModelShape, names: Names) -> None:
         self.draw, self._spec, self._shape, self._names = draw, spec, shape, names
+        self._spoiler = Spoiler(draw, lambda: list(names)[-LATELY:])
         self._rows: dict[tuple[str, int], bytes] = {}
 
     def course(self) -> Course:
@@ -243,7 +215,7 @@ class Grammar:
         parts = [data[a:b] for a, b in zip(ends, ends[1:], strict=False) if a < b]
         chance = self.draw.random()
         if chance < 0.05:
-            tensor.following = self._whole(0, 2**64 - 1)
+            tensor.following = self._spoiler.whole(0, 2**64 - 1)
         elif chance < 0.1:
             self.draw.shuffle(parts)
             parts = parts[: self.draw.randint(0, len(parts))]
@@ -252,93 +224,4 @@ class Grammar:
 
     def spoiled(self, message: Message) -> bytes:
         """Return a message with something wrong about it, or nothing, by chance."""
-        chance = self.draw.random()
-        if chance < 0.65:
-            changed = type(message)()
-            changed.CopyFrom(message)
-            for _ in range(self.draw.choice([1, 1, 1, 2, 3])):
-                self._spoil_field(changed)
-            return changed.SerializeToString()
-        raw = bytearray(message.SerializeToString() or b"\0")
-        at = self.draw.randrange(len(raw) + 1)
-        if chance < 0.80:
-            for _ in range(self.draw.randint(1, 4)):
-                raw[self.draw.randrange(len(raw))] ^= 1 << self.draw.randrange(8)
-        elif chance < 0.86:
-            del raw[at:]
-        elif chance < 0.92:
-            raw[at:at] = self.draw.randbytes(self.draw.randint(1, 40))
-        elif chance < 0.96:
-            raw += self.any_first().SerializeToString()
-        else:
-            raw = bytearray(self.draw.randbytes(self.draw.randint(0, 300)))
-        return bytes(raw)
-
-    def _spoil_field(self, message: Message) -> None:
-        """Change one field somewhere in a message, be it set or not."""
-        places = list(_fields(message))
-        target, field = self.draw.choice(places)
-        if field.is_repeated:
-            self._spoil_repeated(getattr(target, field.name), field)
-        elif field.message_type is not None:
-            if self.draw.random() < 0.5:
-                target.ClearField(field.name)
-            else:
-                getattr(target, field.name).SetInParent()
-        else:
-            setattr(target, field.name, self._value(field, getattr(target, field.name)))
-
-    def _spoil_repeated(self, values: Any, field: FieldDescriptor) -> None:
-        chance = self.draw.random()
-        if values and chance < 0.3:
-            values[self.draw.randrange(len(values))] = self._value(field, 0)
-        elif values and chance < 0.5:
-            del values[self.draw.randrange(len(values)) :]
-        elif chance < 0.8:
-            values.append(self._value(field, 0))
-        else:
-            count = 300 * MANY if self.draw.random() < 20 * RARELY else MANY
-            values.extend([self._value(field, 0)] * count)
-
-    def _value(self, field: FieldDescriptor, before: Any) -> Any:
-        """Return a value at some end of what the field's type can say."""
-        match field.cpp_type:
-            case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
-                return self.draw.choice(REAL_NUMBERS)
-            case FieldDescriptor.CPPTYPE_BOOL:
-                return not before
-            case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_BYTES:
-                return self._bytes(before or b"")
-            case FieldDescriptor.CPPTYPE_STRING:
-                return self.draw.choice([*TEXTS, *list(self._names)[-LATELY:]])
-            case kind:
-                return self._whole(*_RANGES[kind])
-
-    def _whole(self, low: int, high: int) -> int:
-        fitting = [number for number in WHOLE_NUMBERS if low <= number <= high]
-        return self.draw.choice([*fitting, self.draw.randint(low, high), self.draw.randint(0, 9)])
-
-    def _bytes(self, before: bytes) -> bytes:
-        chance, at = self.draw.random(), self.draw.randrange(len(before) + 1)
-        if chance < 0.3:
-            return before[:at]
-        if chance < 0.5:
-            return before + self.draw.randbytes(self.draw.randint(1, 64))
-        if chance < 0.7:
-            return before[:at] + b"\xff\x7f\xc0\x7f"[: len(before) - at] + before[at + 4 :]
-        if chance < 0.98:
-            return self.draw.randbytes(len(before))
-        return bytes(3 * 2**20)
-
-
-def _fields(message: Message) -> list[tuple[Message, Any]]:
-    """Return all fields of a message and of what is set in it, with where they are."""
-    found = []
-    for field in message.DESCRIPTOR.fields:
-        oneof = field.containing_oneof is not None and message.HasField(field.name)
-        nested = field.message_type is not None and not field.is_repeated
-        if nested and message.HasField(field.name):
-            found += _fields(getattr(message, field.name))
-        if not (nested and oneof):
-            found.append((message, field))
-    return found
+        return self._spoiler.spoiled(message, self.any_first().SerializeToString)
