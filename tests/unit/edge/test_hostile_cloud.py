@@ -160,6 +160,14 @@ def test_a_wrong_story_of_a_training_too(cloud: Cloud, seed: int, at: int) -> No
         assert len(str(error)) < 5000
 
 
+def test_a_verdict_of_a_thousand_dimensions_is_refused(cloud: Cloud) -> None:
+    """Their product has more digits than Python writes."""
+    judged = pb.Judged(step=1, logits=pb.Tensor(shape=[2**32 - 1] * 1000, element_type=1))
+    cloud.says = [pb.FollowResponse(judged=judged).SerializeToString()]
+    with pytest.raises(ProtocolError, match="logits have 1000 dimensions, at most 2 were expected"):
+        list(follow_training(cloud.access, "ab12" * 4, Traffic()))
+
+
 def test_a_half_of_another_size_than_announced_is_refused(cloud: Cloud, tmp_path: Path) -> None:
     for pieces in ([], [(b"abc", 0)], [(b"abc", 2)], [(b"abc", 4)], [(b"", 2**63), (b"abc", 5)]):
         cloud.says = [
