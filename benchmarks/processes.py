@@ -17,11 +17,11 @@ def peak_bytes(pid: int) -> int:
     return _status(pid, "VmHWM")
 
 
-def resident_bytes(pid: int) -> int:
+def resident_bytes(pid: int | str) -> int:
     """Return the resident memory that a process has."""
     return _status(pid, "VmRSS")
 
 
-def _status(pid: int, field: str) -> int:
+def _status(pid: int | str, field: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024

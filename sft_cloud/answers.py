@@ -16,7 +16,13 @@ from sft_cloud.cache import ActivationCache
 from sft_cloud.hosted import Hosted
 from sft_cloud.session import Session
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
-from sft_common.wire.codec import check_parts, tensor_from_parts, tensor_to_parts
+from sft_common.wire.codec import (
+    check_finite,
+    check_parts,
+    numbers_of,
+    tensor_from_parts,
+    tensor_to_parts,
+)
 from sft_common.wire.framing import Numbers
 
 Answer = tuple[pb.TrainResponse, Numbers]
@@ -39,6 +45,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
     activation_TW = _activation(session, message, numbers, shape)
     session.bounds.check_gradient(shape[0], session.reply_bytes)
     labels = message.numbers if spec.head == "regression" else message.labels
+    session.bounds.check_label_count(message.lengths, len(labels))
     with watch.computing():
         loss, gradient_TW = session.step(
             message.step,
@@ -87,6 +94,8 @@ def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: 
     shape = session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
     session.bounds.check_verdict(message.lengths, labelled=bool(message.labels))
+    if message.labels:
+        session.bounds.check_label_count(message.lengths, len(message.labels))
     with watch.computing():
         verdict = session.evaluate(activation_TW, message.lengths, list(message.labels)).cpu()
     logits, data = tensor_to_parts(verdict)
@@ -99,9 +108,12 @@ def store(session: Session, cache: ActivationCache, message: pb.Store, numbers: 
     shape = session.bounds.activation_shape(message.lengths)
     check_parts(message.activation, numbers, shape, "activation", session.spec.encoding)
     regression = session.spec.head == "regression"
-    labels = list(message.numbers if regression else message.labels)
+    labels = message.numbers if regression else message.labels
     needed = message.part == 0 or session.spec.head == "causal-lm"
-    split = session.bounds.split_labels(message.lengths, labels, needed=needed)
+    if needed or labels:
+        session.bounds.check_label_count(message.lengths, len(labels))
+    split = session.bounds.split_labels(message.lengths, list(labels), needed=needed)
+    check_finite(numbers_of(bytearray(numbers), shape, session.spec.encoding), "activation")
     cache.add(message.part, numbers, message.lengths, split)
 
 
@@ -109,7 +121,7 @@ def _activation(
     session: Session, message: pb.Step | pb.Evaluate, numbers: Numbers, shape: Sequence[int]
 ) -> Tensor:
     """Return what came, on the session's device; the bytes travel there, not the numbers."""
-    return tensor_from_parts(
+    activation_TW = tensor_from_parts(
         message.activation,
         numbers,
         shape,
@@ -117,6 +129,8 @@ def _activation(
         session.spec.encoding,
         place=session.transfers.up,
     )
+    check_finite(activation_TW, "activation")
+    return activation_TW
 
 
 class _Watch:

@@ -167,19 +167,36 @@ class Bounds:
                 "--grad-encoding"
             )
 
+    def verdict_bytes(self, lengths: Sequence[int], *, labelled: bool) -> int:
+        """Return the size of what an evaluation of examples of these lengths gives."""
+        classes = self._spec.num_labels
+        return 4 * math.prod(self._head.verdict_shape(lengths, classes, labelled=labelled))
+
     def check_verdict(self, lengths: Sequence[int], *, labelled: bool) -> None:
         """Refuse an evaluation whose answer would be larger than a message may be.
 
         Raises:
             LimitError: shows both sizes.
         """
-        classes = self._spec.num_labels
-        size = 4 * math.prod(self._head.verdict_shape(lengths, classes, labelled=labelled))
+        size = self.verdict_bytes(lengths, labelled=labelled)
         if size > self._message_bytes:
             raise LimitError(
                 f"the answer to {len(lengths)} examples with {sum(lengths)} tokens would take "
                 f"{size:,} bytes, over the limit of {self._message_bytes:,}; choose a smaller "
                 "--batch-size, or raise --max-message on both sides"
+            )
+
+    def check_label_count(self, lengths: Sequence[int], count: int) -> None:
+        """Refuse too many or too few labels, before any of them is looked at.
+
+        Raises:
+            ProtocolError: shows both numbers.
+        """
+        expected = self._head.label_count(lengths)
+        if count != expected:
+            raise ProtocolError(
+                f"a batch of {len(lengths)} examples with {sum(lengths)} tokens has {count} "
+                f"labels; the head {self._spec.head} takes {expected}"
             )
 
     def checked_labels(self, labels: Labels, lengths: Sequence[int]) -> Tensor:
@@ -188,12 +205,7 @@ class Bounds:
         Raises:
             ProtocolError: too many, too few, or out of their range.
         """
-        expected = self._head.label_count(lengths)
-        if len(labels) != expected:
-            raise ProtocolError(
-                f"a batch of {len(lengths)} examples with {sum(lengths)} tokens has {len(labels)} "
-                f"labels; the head {self._spec.head} takes {expected}"
-            )
+        self.check_label_count(lengths, len(labels))
         if self._head.labels == "number":
             numbers = torch.tensor(labels, dtype=torch.float32)
             if not numbers.isfinite().all():

@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from sft_common.errors import CapacityError, InternalError, SftError, first_line
+from sft_common.errors import CapacityError, InternalError, SftError, first_line, printable
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ def as_sft_error(error: Exception, whose: str = "a session") -> SftError:
         whose: what it happened to, for the log.
     """
     if isinstance(error, SftError):
-        kind = {"error": type(error).__name__}
-        log.warning("%s is refused: %.*s", whose, MAX_LOGGED_CHARACTERS, error, extra=kind)
+        kind, said = {"error": type(error).__name__}, printable(str(error)[:MAX_LOGGED_CHARACTERS])
+        log.warning("%s is refused: %s", whose, said, extra=kind)
         return error
     if _is_out_of_memory(error):
         kind = {"error": CapacityError.__name__}

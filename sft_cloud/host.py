@@ -315,7 +315,7 @@ class Host:
                 record = self._record(session_id, owner)
             except SessionLostError:
                 return
-            if record.finished:
+            if record.finished or (hosted and hosted.training):
                 return
             if hosted is not None:
                 if hosted.visit is not None:
@@ -513,7 +513,8 @@ class Host:
         One that the disk does not take stays in memory.
         """
         async with self._lock(hosted.record.session):
-            if hosted.visit is not None or hosted.training:
+            gone = self._sessions.get(hosted.record.session) is not hosted
+            if gone or hosted.visit is not None or hosted.training:
                 return False
             await hosted.quiet()
             kept = self._shelf is not None and hosted.position > Position() and not hosted.stored
@@ -541,8 +542,8 @@ class Host:
         design = await self.scheduler.files(self._builder, record.spec)
         async with self._room(design.need):
             session = await self.scheduler.files(_rebuild, record, design, snapshot)
-        kept = await self._shelf.settle(record, session.applied, forget=rewound)
-        hosted = self._sessions[record.session] = Hosted(record, session, design.need, kept)
+            kept = await self._shelf.settle(record, session.applied, forget=rewound)
+            hosted = self._sessions[record.session] = Hosted(record, session, design.need, kept)
         return hosted, rewound
 
     async def _go_back(self, hosted: Hosted, asked: Return) -> bool:

@@ -66,7 +66,10 @@ class Hosted:
         What breaks with the stream is the waiting alone.
         """
         self._work = work
-        return asyncio.shield(work)
+        waiting = asyncio.shield(work)
+        for future in (work, waiting):
+            future.add_done_callback(_heard)
+        return waiting
 
     def writing(self, written: asyncio.Future[None]) -> None:
         """Follow the writing of a snapshot, during which weights and moments must not change."""
@@ -142,3 +145,9 @@ class Visit:
         if self.current:
             self.hosted.visit = None
             self.hosted.seen = time.monotonic()
+
+
+def _heard(work: asyncio.Future[Any]) -> None:
+    """Look at how work ended, or asyncio would log what nobody awaits any more as a defect."""
+    if not work.cancelled():
+        work.exception()

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from sft_cloud import answers
 from sft_cloud.access import identity_of
@@ -41,6 +42,7 @@ from sft_common.wire.framing import Numbers
 from sft_common.wire.pieces import Joiner, pieces
 
 T = TypeVar("T")
+Q = TypeVar("Q", pb.ExportRequest, pb.FollowRequest)
 
 READ_AHEAD = 1
 """Requests of a stream that wait while one is worked on; the reader holds another."""
@@ -80,18 +82,17 @@ class SplitTrainingServicer:
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what to register with a server.
 
-        `Train` has no serializers: gRPC hands on the bytes that pieces.py writes and reads.
+        `Train` has no serializers: gRPC hands on the bytes that pieces.py writes and reads. Nor
+        have the others one for requests: gRPC calls what it cannot read a defect of the server.
         """
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Train": grpc.stream_stream_rpc_method_handler(self.Train),
             "Export": grpc.unary_stream_rpc_method_handler(
                 self.Export,
-                request_deserializer=pb.ExportRequest.FromString,
                 response_serializer=pb.ExportResponse.SerializeToString,
             ),
             "Follow": grpc.unary_stream_rpc_method_handler(
                 self.Follow,
-                request_deserializer=pb.FollowRequest.FromString,
                 response_serializer=pb.FollowResponse.SerializeToString,
             ),
         }
@@ -118,11 +119,12 @@ class SplitTrainingServicer:
 
     async def Export(
         self,
-        request: pb.ExportRequest,
-        context: grpc.aio.ServicerContext[pb.ExportRequest, pb.ExportResponse],
+        raw: bytes,
+        context: grpc.aio.ServicerContext[bytes, pb.ExportResponse],
     ) -> AsyncIterator[pb.ExportResponse]:
         """Hand out the trained net2 of a session in pieces."""
         try:
+            request = _read(raw, pb.ExportRequest)
             pieces = self._host.trained_pieces(request.session_id, identity_of(context))
             while piece := await self._host.scheduler.files(next, pieces, None):
                 yield pb.ExportResponse(data=piece[0], total_bytes=piece[1])
@@ -131,12 +133,12 @@ class SplitTrainingServicer:
 
     async def Follow(
         self,
-        request: pb.FollowRequest,
-        context: grpc.aio.ServicerContext[pb.FollowRequest, pb.FollowResponse],
+        raw: bytes,
+        context: grpc.aio.ServicerContext[bytes, pb.FollowResponse],
     ) -> AsyncIterator[pb.FollowResponse]:
         """Tell how a training over stored examples goes."""
         try:
-            owner = identity_of(context)
+            owner, request = identity_of(context), _read(raw, pb.FollowRequest)
             events = self._host.trainings.follow(request.session_id, request.from_event, owner)
             async for event in events:
                 yield _event_to_proto(event)
@@ -336,6 +338,18 @@ async def _joined(
         meter.received(len(raw))
         if (whole := joiner.add(raw)) is not None:
             yield whole
+
+
+def _read(raw: bytes, kind: type[Q]) -> Q:
+    """Return the request of a call.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise ProtocolError(f"a request of {len(raw):,} bytes cannot be read: {error}") from error
 
 
 def _event_to_proto(event: Event) -> pb.FollowResponse:

@@ -9,7 +9,6 @@ those of the head (sft_common/model/heads.py).
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from sft_cloud.bounds import Bounds, Labels
 from sft_cloud.engine import Engine
-from sft_common.config import SessionSpec
+from sft_common.config import LARGEST, SessionSpec
 from sft_common.errors import ProtocolError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.position import Position
@@ -27,6 +26,9 @@ from sft_common.wire.packing import mask_of, pack, unpack
 
 Reply = tuple[bytes, bytes | memoryview]
 """What was answered: a message, and the numbers of its tensor."""
+
+MAX_MICRO_BATCHES = 1024
+"""Of a step; their replies are all kept until it is applied."""
 
 SHARE_ERROR = 1e-6
 """How far from 1 the shares of a step may add up, each of them rounded."""
@@ -128,6 +130,10 @@ class Session:
             ProtocolError: a step or micro-batch out of order, labels or a share that do not fit.
         """
         self._expect_step(step, micro_batch)
+        if micro_batch >= MAX_MICRO_BATCHES:
+            raise ProtocolError(
+                f"step {step} has more than {MAX_MICRO_BATCHES} micro-batches; choose fewer"
+            )
         if not 0 < share <= 1:
             raise ProtocolError(f"micro-batch {micro_batch} has share {share}; over 0 up to 1 fit")
         labels_flat = self.bounds.checked_labels(labels, lengths)
@@ -148,7 +154,7 @@ class Session:
 
         Raises:
             ProtocolError: that step does not wait for it, or not all of it has come, or the rate
-                is negative or not finite.
+                is out of its range.
         """
         if self.has_applied(step):
             return
@@ -160,8 +166,10 @@ class Session:
                 f"apply of step {step} is for {micro_batches} micro-batches, but "
                 f"{self._micro_batches} came, with {self._shares:g} of the loss"
             )
-        if not (math.isfinite(learning_rate) and learning_rate >= 0):
-            raise ProtocolError(f"apply of step {step} has learning rate {learning_rate}")
+        if not 0 <= learning_rate <= LARGEST:
+            raise ProtocolError(
+                f"apply of step {step} has learning rate {learning_rate}; 0 to {LARGEST:g} fit"
+            )
         self._engine.apply(learning_rate)
         self.applied = step
         self._micro_batches, self._shares = 0, 0.0

@@ -125,10 +125,11 @@ class Store:
         Raises:
             SessionLostError: nothing is, or it cannot be read.
         """
-        if not SESSION_ID.fullmatch(session_id):
-            raise SessionLostError(f"{session_id[:40]!r} is no name of a session")
         try:
-            return _record(json.loads((self.folder / session_id / RECORD).read_text("utf-8")))
+            facts = json.loads((self._place(session_id) / RECORD).read_text("utf-8"))
+            if facts["session"] != session_id:
+                raise ValueError(f"its record is that of {facts['session']!r}")
+            return _record(facts)
         except FileNotFoundError:
             raise SessionLostError(f"this cloud has no session {session_id}") from None
         except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
@@ -138,7 +139,7 @@ class Store:
 
     def snapshots(self, session_id: str) -> Snapshots:
         """Return the snapshots of a session, none if it has none."""
-        return Snapshots(self.folder / session_id / SNAPSHOTS)
+        return Snapshots(self._place(session_id) / SNAPSHOTS)
 
     def delete(self, session_id: str) -> None:
         """Delete all that is kept of a session, for good: nothing of it is written any more.
@@ -146,10 +147,10 @@ class Store:
         Raises:
             OSError: the disk does not let go of it.
         """
-        if not self.has(session_id):
+        folder = self._place(session_id)
+        if not folder.is_dir():
             return
         self.forbid(session_id)
-        folder = self.folder / session_id
         for _ in range(DELETE_TRIES):  # its trained half may be half written at this moment
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
@@ -171,7 +172,7 @@ class Store:
         with self._making:
             if session_id in self._forbidden:
                 raise OSError(f"session {session_id} was deleted")
-            folder = self.folder / session_id
+            folder = self._place(session_id)
             folder.mkdir(exist_ok=True)
         return folder
 
@@ -189,7 +190,7 @@ class Store:
         record = self.finished(session_id)
         check_same(session_id, record.spec, spec, ("model", "split", "head", "num_labels"))
         try:
-            weights: dict[str, Tensor] = load_file(self.folder / session_id / WEIGHTS)
+            weights: dict[str, Tensor] = load_file(self._place(session_id) / WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
         return weights
@@ -201,7 +202,7 @@ class Store:
             ConfigError: there is no such session, or its file cannot be read.
         """
         self.finished(session_id)
-        path = self.folder / session_id / WEIGHTS
+        path = self._place(session_id) / WEIGHTS
         try:
             with open(path, "rb") as file:
                 total = path.stat().st_size
@@ -209,6 +210,16 @@ class Store:
                     yield piece, total
         except OSError as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
+
+    def _place(self, session_id: str) -> Path:
+        """Return the folder of a session; whatever the name says, it lies in the store's own.
+
+        Raises:
+            SessionLostError: no session has such a name.
+        """
+        if not SESSION_ID.fullmatch(session_id):
+            raise SessionLostError(f"{session_id[:40]!r} is no name of a session")
+        return self.folder / session_id
 
     def finished(self, session_id: str) -> Record:
         """Return the record of a finished session.

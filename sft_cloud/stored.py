@@ -11,14 +11,21 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
 from sft_cloud.bounds import Labels
 from sft_cloud.cache import ActivationCache
 from sft_cloud.session import Session
-from sft_common.errors import SftError, TrainingError
+from sft_common.errors import LimitError, SftError, TrainingError
 from sft_common.plan import Plan, planned_steps
+
+STEPPED_BYTES = 200
+"""About what the event of a step takes in memory."""
+
+STORY_BYTES = 10**9
+"""What the events of one training may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ def _evaluated(
         for start in range(0, examples if part else 0, batch_size):
             rows = range(start, min(start + batch_size, examples))
             activation_TW, lengths, labels = _batch(session, cache, part, rows)
+            session.bounds.check_verdict(lengths, labelled=bool(labels))
             known: Sequence[int] = [int(label) for label in labels]
             yield Judged(step, part, session.evaluate(activation_TW, lengths, known))
 
@@ -93,16 +101,56 @@ def _batch(
     return cache.batch(part, rows)
 
 
+class Story(NamedTuple):
+    """How much there will be to tell of a training."""
+
+    steps: int
+
+    size_bytes: int
+    """About what its events take in memory."""
+
+
+def story_of(session: Session, cache: ActivationCache, plan: Plan) -> Story:
+    """Return what a training will have to tell; refused if that would fill the memory.
+
+    They are all kept, for followers that come late.
+
+    Raises:
+        ConfigError: more steps than any run has.
+        LimitError: shows both sizes.
+    """
+    examples = cache.examples(0)
+    steps = plan.total_steps(examples)
+    evaluations = math.ceil(steps / plan.epoch_steps(examples))
+    labelled = session.spec.head == "causal-lm"
+    verdicts = sum(
+        session.bounds.verdict_bytes(cache.lengths(part), labelled=labelled)
+        for part in cache.parts
+        if part
+    )
+    size = steps * STEPPED_BYTES + evaluations * verdicts
+    if size > STORY_BYTES:
+        raise LimitError(
+            f"the story of {steps:,} steps and {evaluations:,} evaluations would take "
+            f"{size / 1e9:,.1f} GB, the cloud keeps {STORY_BYTES / 1e9:,.1f} GB of a training; "
+            "choose fewer --epochs or --max-steps, or fewer examples to evaluate on"
+        )
+    return Story(steps, size)
+
+
+NOTHING = Story(0, 0)
+
+
 class Progress:
     """The events of one training, for any number of followers, each from where it likes.
 
     Args:
         owner: whose training it is.
-        total_steps: that it will take.
+        story: what it will tell.
     """
 
-    def __init__(self, owner: str = "", total_steps: int = 0) -> None:
-        self.owner, self.total_steps = owner, total_steps
+    def __init__(self, owner: str = "", story: Story = NOTHING) -> None:
+        self.owner, self.story = owner, story
         self._events: list[Event] = []
         self._error: SftError | None = None
         self._changed = asyncio.Condition()

@@ -15,7 +15,16 @@ from sft_cloud.logs import set_about
 from sft_cloud.metrics import Metrics
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
-from sft_cloud.stored import Event, Finished, Progress, Stepped, Stopwatch, train_stored
+from sft_cloud.stored import (
+    STORY_BYTES,
+    Event,
+    Finished,
+    Progress,
+    Stepped,
+    Stopwatch,
+    story_of,
+    train_stored,
+)
 from sft_common.errors import ConfigError, ProtocolError
 from sft_common.plan import Plan
 
@@ -23,6 +32,10 @@ log = logging.getLogger(__name__)
 
 KEPT = 100
 """Ended trainings whose events are kept for edges that come back for them."""
+
+
+KEPT_BYTES = 2 * STORY_BYTES
+"""What the events of all trainings may take; beyond it those that ended first are forgotten."""
 
 
 class Trainings:
@@ -50,7 +63,7 @@ class Trainings:
     def total_steps(self, session_id: str, owner: str) -> int | None:
         """Return how many steps a training has that was started before; None if there is none."""
         progress = self._progress.get(session_id)
-        return progress.total_steps if progress and progress.owner == owner else None
+        return progress.story.steps if progress and progress.owner == owner else None
 
     def new_cache(self, session: Session) -> ActivationCache:
         """Return an empty cache for the examples of a session."""
@@ -79,18 +92,24 @@ class Trainings:
 
         Raises:
             ProtocolError: no training examples are stored.
+            ConfigError, LimitError: more steps or evaluations than the cloud can tell of.
         """
         cache, name = hosted.cache, hosted.record.session
         if cache is None or not cache.examples(0):
             raise ProtocolError("run came, but no training examples are stored")
-        over = [name for name, progress in self._progress.items() if progress.ended]
-        for old in over[: max(0, len(over) - KEPT + 1)]:
-            del self._progress[old]
-        total = plan.total_steps(cache.examples(0))
-        progress = self._progress[name] = Progress(hosted.record.owner, total)
+        story = story_of(hosted.session, cache, plan)
+        self._forget(story.size_bytes)
+        progress = self._progress[name] = Progress(hosted.record.owner, story)
         hosted.training = True
         self._scheduler.spawn(self._run(hosted, cache, plan, progress, keep, ended))
-        return total
+        return story.steps
+
+    def _forget(self, more: int) -> None:
+        """Make room for so many more bytes of events, as far as trainings have ended."""
+        over = [name for name, progress in self._progress.items() if progress.ended]
+        size = more + sum(progress.story.size_bytes for progress in self._progress.values())
+        while over and (len(over) >= KEPT or size > KEPT_BYTES):
+            size -= self._progress.pop(over.pop(0)).story.size_bytes
 
     def follow(self, session_id: str, start: int, owner: str) -> AsyncIterator[Event]:
         """Yield the events of a training from number `start` on, as they come.

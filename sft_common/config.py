@@ -44,6 +44,13 @@ MAX_NAME = 1024
 """Characters of a model's name: longer ones are no path and no hub id."""
 
 
+LARGEST = 1e6
+"""Of a learning rate, a weight decay and eps: their products must be float32 numbers."""
+
+TINIEST = 1e-30
+"""Of eps, which as a smaller float32 would count as 0 on some device."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
     """The sizes of a model that a cut must fit."""
@@ -144,20 +151,22 @@ class OptimizerSpec:
     """Decay of the second moment, in [0, 1)."""
 
     eps: float = 1e-8
-    """Added to the root of the second moment, above 0."""
+    """Added to the root of the second moment, `TINIEST` to `LARGEST`."""
 
     weight_decay: float = 0.01
-    """Decoupled decay of matrices; biases and norms do not decay. At least 0."""
+    """Decoupled decay of matrices, 0 to `LARGEST`; biases and norms do not decay."""
 
     def __post_init__(self) -> None:
         for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= value < 1:
                 raise ConfigError(f"optimizer {name} is {value}; it must lie in [0, 1)")
-        if not self.eps > 0:
-            raise ConfigError(f"optimizer eps is {self.eps}; it must be above 0")
-        if not self.weight_decay >= 0:
+        if not TINIEST <= self.eps <= LARGEST:
             raise ConfigError(
-                f"optimizer weight decay is {self.weight_decay}; it must be at least 0"
+                f"optimizer eps is {self.eps}; it must lie in {TINIEST:g}..{LARGEST:g}"
+            )
+        if not 0 <= self.weight_decay <= LARGEST:
+            raise ConfigError(
+                f"optimizer weight decay is {self.weight_decay}; it must lie in 0..{LARGEST:g}"
             )
 
 
@@ -183,6 +192,8 @@ class ModelIdentity:
                 raise ConfigError(
                     f"a model's name or digest has {len(text)} characters, at most {MAX_NAME} fit"
                 )
+            if not text.isprintable():  # it stands in logs, and names a place on a disk
+                raise ConfigError(f"a model's name or digest has control characters: {text!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,6 +30,14 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def printable(text: str) -> str:
+    """Return a peer's text with nothing in it that moves a cursor or begins a line of its own."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 class SftError(Exception):
     """Base of all errors of this project; its text is meant for the person at the screen."""
 

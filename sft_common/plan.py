@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from sft_common.config import LARGEST
 from sft_common.errors import ConfigError
 
 WARM_UP = 0.1
@@ -51,15 +52,26 @@ class Plan:
                 raise ConfigError(f"{value} {name} is outside 1..{MOST}")
         if not 1 <= most <= MOST:
             raise ConfigError(f"{most} steps is outside 1..{MOST}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
-            raise ConfigError(f"learning rate {self.learning_rate} is not a number from 0")
+        if not 0 <= self.learning_rate <= LARGEST:
+            raise ConfigError(f"learning rate {self.learning_rate} is outside 0..{LARGEST:g}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed {self.seed} is outside 0..{2**63 - 1}")
 
     def total_steps(self, examples: int) -> int:
-        """Return the number of steps for so many training examples."""
-        steps = self.epochs * math.ceil(examples / self.batch_size)
-        return steps if self.max_steps is None else min(steps, self.max_steps)
+        """Return the number of steps for so many training examples.
+
+        Raises:
+            ConfigError: more than any run has.
+        """
+        steps = self.epochs * self.epoch_steps(examples)
+        total = steps if self.max_steps is None else min(steps, self.max_steps)
+        if total > MOST:
+            raise ConfigError(f"{total} steps is outside 1..{MOST}")
+        return total
+
+    def epoch_steps(self, examples: int) -> int:
+        """Return the number of steps of an epoch over so many training examples."""
+        return math.ceil(examples / self.batch_size)
 
 
 class PlannedStep(NamedTuple):

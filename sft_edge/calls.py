@@ -76,6 +76,10 @@ def _event(response: pb.FollowResponse) -> TrainingEvent:
             return Stepped(stepped.step, stepped.epoch, stepped.loss, stepped.learning_rate)
         case "judged":
             judged = response.judged
+            if len(judged.logits.shape) > 2:
+                raise ProtocolError(
+                    f"logits have {len(judged.logits.shape)} dimensions, at most 2 were expected"
+                )
             verdict = tensor_from_proto(judged.logits, tuple(judged.logits.shape), "logits")
             return Judged(judged.step, judged.part, verdict)
         case "finished":

@@ -6,6 +6,7 @@ the next; the cloud answers again what it has computed before.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from sft_common.errors import (
     RetryLaterError,
     SftError,
     UnreachableError,
+    printable,
 )
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
@@ -47,6 +49,11 @@ from sft_edge.retrying import ONCE, Retry, pause
 from sft_edge.stream import Reply, Stream
 from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import CloudTime, Traffic
+
+MAX_SAID = 1000
+"""Characters of a cloud's own words that a person is shown."""
+
+_SESSION_ID = re.compile("[0-9A-Za-z]{1,64}")
 
 
 class _Asked(NamedTuple):
@@ -144,12 +151,19 @@ class GrpcSession:
         self._stream.send(pb.TrainRequest(open=request))
         opened = self._stream.receive("opened").message.opened
         check_version(edge=PROTOCOL_VERSION, cloud=opened.protocol_version)
+        if not _SESSION_ID.fullmatch(opened.session_id):
+            raise ProtocolError(f"the cloud names the session {opened.session_id[:40]!r}")
         self.session_id = opened.session_id
-        self.device, self.keeps_snapshots = opened.device, opened.snapshots
-        self._stream.limit_bytes = min(self._stream.limit_bytes, opened.max_message_bytes)
+        self._meet(opened)
         if self._spec.split.cut in FACTOR_CUTS and not ready:
             expected = (self._spec.split.coded_width(shape), self._spec.split.rank)
             self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
+
+    def _meet(self, hello: pb.Opened | pb.Resumed) -> None:
+        """Note what the cloud says of itself."""
+        self.device = printable(hello.device[:MAX_SAID])
+        self.keeps_snapshots = hello.snapshots
+        self._stream.limit_bytes = min(self._stream.limit_bytes, hello.max_message_bytes)
 
     def _take_up(self) -> None:
         """Take up a session that another program had: go on behind a snapshot."""
@@ -169,8 +183,7 @@ class GrpcSession:
         )
         self._stream.send(pb.TrainRequest(resume=return_to_proto(asked)))
         resumed = self._stream.receive("resumed").message.resumed
-        self.device, self.keeps_snapshots = resumed.device, resumed.snapshots
-        self._stream.limit_bytes = min(self._stream.limit_bytes, resumed.max_message_bytes)
+        self._meet(resumed)
         return resumed
 
     def begin_step(
@@ -208,7 +221,7 @@ class GrpcSession:
         result = reply.message.step_result
         self.kept = result.kept
         if result.notice:
-            self.say(result.notice)
+            self.say(printable(result.notice[:MAX_SAID]))
         if (result.step, result.micro_batch) != asked.number:
             raise ProtocolError(
                 f"the cloud answered step {result.step}, micro-batch {result.micro_batch}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -116,20 +116,21 @@ class LocalSession:
 
 
 class ReadyMade:
-    """A host's builder, and its design of anything: always the same session.
+    """A host's builder, and its design of anything.
 
     Args:
-        session: what is built.
+        make: makes the session.
     """
 
     need = NOTHING
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, make: Callable[[], Session]) -> None:
+        self._make = make
 
     def __call__(self, spec: SessionSpec) -> ReadyMade:
         return self
 
     def build(self, session_id: str, basis: object, trained: object) -> tuple[Session, None]:
-        self._session.session_id = session_id
-        return self._session, None
+        session = self._make()
+        session.session_id = session_id
+        return session, None

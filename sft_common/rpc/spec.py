@@ -16,11 +16,15 @@ from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.position import Position, Return
 from sft_common.wire.codec import (
+    check_finite,
     encoding_from_proto,
     encoding_to_proto,
     tensor_from_proto,
     tensor_to_proto,
 )
+
+MAX_SNAPSHOTS = 100_000
+"""An edge keeps every snapshot that its cloud could not take too."""
 
 CloudBasis = tuple[Tensor, Tensor]
 """mu (N,) and D (R, N): what the cloud needs to decode a stream."""
@@ -115,8 +119,8 @@ def basis_from_proto(message: pb.Open) -> CloudBasis | None:
     hidden = next(iter(message.basis.mean.shape), 0)
     mean = tensor_from_proto(message.basis.mean, (hidden,), "mean of the basis")
     decoder = tensor_from_proto(message.basis.decoder, (rank, hidden), "decoder of the basis")
-    if not (mean.isfinite().all() and decoder.isfinite().all()):
-        raise ProtocolError("the basis holds numbers that are not finite")
+    check_finite(mean, "mean of the basis")
+    check_finite(decoder, "decoder of the basis")
     return mean, decoder
 
 
@@ -145,7 +149,15 @@ def return_to_proto(asked: Return) -> pb.Resume:
 
 
 def return_from_proto(message: pb.Resume) -> Return:
-    """Return what a peer's message says; raises like `spec_from_proto`."""
+    """Return what a peer's message says; raises like `spec_from_proto`.
+
+    Raises:
+        ProtocolError: more snapshots than any edge has.
+    """
+    if len(message.snapshots) > MAX_SNAPSHOTS:
+        raise ProtocolError(
+            f"resume names {len(message.snapshots):,} snapshots, at most {MAX_SNAPSHOTS:,} fit"
+        )
     in_memory = message.HasField("confirmed") and message.HasField("sent")
     return Return(
         session_id=message.session_id,

@@ -27,6 +27,7 @@ from sft_common.errors import (
     SnapshotError,
     TrainingError,
     UnreachableError,
+    printable,
 )
 
 DOMAIN = "sft"
@@ -74,17 +75,18 @@ def status_of(error: SftError) -> grpc.Status:
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN))
     number: int = code.value[0]
-    message = textwrap.shorten(str(error), MAX_MESSAGE_CHARACTERS, placeholder=" ...")
+    said = str(error)[: 2 * MAX_MESSAGE_CHARACTERS]  # a peer's words of megabytes take minutes
+    message = textwrap.shorten(said, MAX_MESSAGE_CHARACTERS, placeholder=" ...")
     return rpc_status.to_status(status_pb2.Status(code=number, message=message, details=[detail]))
 
 
 def error_of(call: grpc.RpcError) -> SftError:
     """Return the error that a failed call carries."""
     assert isinstance(call, grpc.Call)
-    status = rpc_status.from_call(call)
+    status, details = rpc_status.from_call(call), printable(call.details() or "")
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN:
-            return _CLASS_OF_REASON.get(info.reason, InternalError)(call.details())
+            return _CLASS_OF_REASON.get(info.reason, InternalError)(details)
     cls = _CLASS_OF_CODE.get(call.code(), InternalError)
-    return cls(f"{call.details() or 'no details'} ({call.code().name})")
+    return cls(f"{details or 'no details'} ({call.code().name})")

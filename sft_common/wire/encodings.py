@@ -73,7 +73,10 @@ class Floating(Encoding):
         """Return the rows as bytes, (T, K)."""
         if self._dtype != torch.float32:
             rows_TW = self._rounded(rows_TW, generator)
-        return rows_TW.to(self._dtype).contiguous().view(torch.uint8)
+        rows_TW = rows_TW.to(self._dtype).contiguous()
+        # A row of one number may count as contiguous and still have the stride of the rows.
+        rows_TW = rows_TW.as_strided(rows_TW.shape, (rows_TW.shape[1], 1))
+        return rows_TW.view(torch.uint8)
 
     def decode(self, rows_TK: Tensor, width: int) -> Tensor:
         """Return the numbers of rows of bytes, (T, W)."""

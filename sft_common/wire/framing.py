@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from sft_common.errors import ProtocolError
+from sft_common.errors import LimitError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.wire.weighing import LIGHT_BYTES, MOST_BYTES, varint, weight
 
 M = TypeVar("M", pb.TrainRequest, pb.TrainResponse)
 
@@ -64,9 +65,12 @@ def read(raw: bytes, kind: type[M]) -> tuple[M, Numbers]:
 
     Raises:
         ProtocolError: it is no such message.
+        LimitError: too much of it is not numbers.
     """
     message = kind()
     try:
+        if len(raw) > LIGHT_BYTES:
+            _check_weight(raw, message)
         at = _end_of_first_field(raw)
         message.MergeFromString(raw[:at])
         if (numbers := _only_numbers(raw, at, message)) is not None:
@@ -84,6 +88,14 @@ def tensor_of(message: pb.TrainRequest | pb.TrainResponse) -> pb.Tensor:
         return pb.Tensor()
     tensor: pb.Tensor = getattr(getattr(message, name), SLOTS[name])
     return tensor
+
+
+def _check_weight(raw: bytes, message: Message) -> None:
+    if (found := weight(raw, message.DESCRIPTOR, 0, len(raw))) > MOST_BYTES:
+        raise LimitError(
+            f"a message of {len(raw):,} bytes has {found:,} or more besides the numbers of its "
+            f"tensor, over the limit of {MOST_BYTES:,}; choose a smaller --batch-size"
+        )
 
 
 def _numbers_of_fields(message: pb.TrainRequest | pb.TrainResponse) -> tuple[int, ...]:
@@ -111,8 +123,8 @@ def _only_numbers(
         return None
     for number in (*_numbers_of_fields(message), _DATA):
         expected = number << 3 | _LENGTH_DELIMITED
-        tag, at = _varint(raw, at)
-        length, at = _varint(raw, at)
+        tag, at = varint(raw, at)
+        length, at = varint(raw, at)
         if tag != expected or at + length != len(raw):
             return None
     return memoryview(raw)[at:]
@@ -122,10 +134,10 @@ def _end_of_first_field(raw: bytes) -> int:
     """Return where the first field ends if it has a length, else the end of everything."""
     if not raw:
         return 0
-    tag, at = _varint(raw, 0)
+    tag, at = varint(raw, 0)
     if tag & 7 != _LENGTH_DELIMITED:
         return len(raw)
-    length, at = _varint(raw, at)
+    length, at = varint(raw, at)
     return min(at + length, len(raw))
 
 
@@ -137,18 +149,3 @@ def _prefix(number: int, length: int) -> bytes:
         length >>= 7
     out.append(length)
     return bytes(out)
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """Return a number of variable length, and where it ends.
-
-    Raises:
-        IndexError: it does not end.
-    """
-    number = shift = 0
-    while raw[at] > 127:
-        number |= (raw[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-        if shift > 63:
-            raise IndexError("a number has more than 64 bits")
-    return number | raw[at] << shift, at + 1

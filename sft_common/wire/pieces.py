@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic
 
+import numpy as np
+
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.wire.framing import PIECE, M, Numbers, read, tensor_of, written
@@ -52,7 +54,7 @@ class Joiner(Generic[M]):
         self._kind: type[M] = kind
         self._limit = limit_bytes
         self._waiting: M | None = None
-        self._numbers, self._filled = bytearray(), 0
+        self._numbers, self._filled = memoryview(b""), 0
 
     def add(self, raw: bytes) -> tuple[M, Numbers] | None:
         """Take what came; returns a message once it is whole, and the numbers of its tensor.
@@ -83,7 +85,8 @@ class Joiner(Generic[M]):
                 f"a tensor of {following:,} bytes is over the limit of {self._limit:,}; {WAY_OUT}"
             )
         self._waiting = message
-        self._numbers, self._filled = bytearray(following), 0
+        # Not zeroed: a peer that promises much and sends little takes no memory.
+        self._numbers, self._filled = np.empty(following, np.uint8).data, 0
 
     def _fill(self, message: M, numbers: Numbers) -> tuple[M, Numbers] | None:
         assert self._waiting is not None
@@ -94,11 +97,11 @@ class Joiner(Generic[M]):
                 f"{message.WhichOneof(message.DESCRIPTOR.oneofs[0].name)} of {len(numbers)} came"
             )
         end = self._filled + len(numbers)
-        memoryview(self._numbers)[self._filled : end] = numbers  # a bytearray would copy them twice
+        self._numbers[self._filled : end] = numbers
         self._filled = end
         if self._filled < len(self._numbers):
             return None
         whole, self._waiting = self._waiting, None
         tensor_of(whole).following = 0
-        joined, self._numbers = memoryview(self._numbers), bytearray()
+        joined, self._numbers = self._numbers, memoryview(b"")
         return whole, joined

@@ -30,7 +30,7 @@ def host(tiny_model: Path, tmp_path: Path) -> Iterator[Host]:
     session, _ = open_session(tiny_model, SPLIT)
 
     yield Host(
-        builder=ReadyMade(session),
+        builder=ReadyMade(lambda: session),
         scheduler=scheduler,
         limits=Limits(),
         store=Store(tmp_path / "sessions"),

@@ -9,6 +9,13 @@ from sft_cloud.failures import as_sft_error
 from sft_common.errors import CapacityError, ConfigError, InternalError
 
 
+def test_a_peers_words_are_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    as_sft_error(ConfigError("no model 'x\n2026 ERROR forged \x1b[2J" + "y" * 5000))
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(r"a session is refused: no model 'x\n2026 ERROR forged \x1b[2Jyyy")
+    assert len(line) < 1100
+
+
 @pytest.mark.parametrize(
     ("error", "cls", "text"),
     [

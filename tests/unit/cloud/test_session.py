@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sft_cloud.bounds import step_bytes
-from sft_cloud.session import Session
+from sft_cloud.session import MAX_MICRO_BATCHES, Session
 from sft_common.config import ModelShape, OptimizerSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.cuts import Decoder
@@ -124,6 +124,14 @@ def test_an_apply_out_of_order_is_refused(session: Session) -> None:
         session.apply(2, 1e-3)
 
 
+def test_the_largest_numbers_that_fit_are_no_defect(tiny_model: Path) -> None:
+    most = OptimizerSpec(eps=1e6, weight_decay=1e6)
+    for optimizer in (most, OptimizerSpec(eps=1e-30, beta1=0.0, beta2=0.0)):
+        session, _ = open_session(tiny_model, SplitSpec(split_layer=2, rank=4), optimizer=optimizer)
+        session.step(1, activation(), LENGTHS, LABELS)
+        session.apply(1, 1e6)
+
+
 def test_an_apply_that_comes_again_changes_nothing(session: Session) -> None:
     session.step(1, activation(), LENGTHS, LABELS)
     session.apply(1, 1e-3)
@@ -140,7 +148,13 @@ def test_an_apply_that_comes_again_changes_nothing(session: Session) -> None:
         session.apply(1, 1e-3)
 
 
-@pytest.mark.parametrize("rate", [-1e-9, float("nan"), float("inf")])
+def test_a_step_has_no_more_micro_batches_than_its_replies_have_places(session: Session) -> None:
+    session._micro_batches = MAX_MICRO_BATCHES
+    with pytest.raises(ProtocolError, match="step 1 has more than 1024 micro-batches; choose few"):
+        session.step(1, activation(), LENGTHS, LABELS, micro_batch=MAX_MICRO_BATCHES, share=1e-9)
+
+
+@pytest.mark.parametrize("rate", [-1e-9, float("nan"), float("inf"), 1e308])
 def test_an_impossible_rate_is_refused(session: Session, rate: float) -> None:
     session.step(1, activation(), LENGTHS, LABELS)
     with pytest.raises(ProtocolError, match="apply of step 1 has learning rate"):

@@ -21,23 +21,26 @@ from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.rpc.spec import (
+    MAX_SNAPSHOTS,
     basis_from_proto,
     basis_to_proto,
     plan_from_proto,
     plan_to_proto,
+    return_from_proto,
     spec_from_proto,
     spec_to_proto,
 )
 
 SHARE = st.floats(0, 0.999)
+TEXT = st.text().map(lambda text: "".join(filter(str.isprintable, text)))
 SPECS = st.builds(
     SessionSpec,
     model=st.builds(
         ModelIdentity,
-        name=st.text(),
-        revision=st.text(),
-        config_digest=st.text(),
-        weights_digest=st.text(),
+        name=TEXT,
+        revision=TEXT,
+        config_digest=TEXT,
+        weights_digest=TEXT,
     ),
     split=st.builds(
         SplitSpec,
@@ -73,7 +76,7 @@ PLANS = st.builds(
     epochs=st.integers(1, 2**32 - 1),
     max_steps=st.none() | st.integers(1, 2**32 - 1),
     batch_size=st.integers(1, 2**32 - 1),
-    learning_rate=st.floats(0, 1e9),
+    learning_rate=st.floats(0, 1e6),
     seed=st.integers(0, 2**63 - 1),
     group_by_length=st.booleans(),
 )
@@ -136,13 +139,32 @@ def test_unknown_cuts_are_not_taken_from_a_peer(cut: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("beta1", 1.0), ("beta2", -0.1), ("eps", 0.0), ("weight_decay", -1.0), ("eps", float("nan"))],
+    [
+        *(("beta1", 1.0), ("beta2", -0.1), ("weight_decay", -1.0), ("weight_decay", float("inf"))),
+        *(("eps", 0.0), ("eps", float("nan")), ("eps", 1e300), ("eps", 5e-324)),
+    ],
 )
 def test_an_impossible_optimizer_is_refused(field: str, value: float) -> None:
     message = opening()
     setattr(message.optimizer, field, value)
     with pytest.raises(ConfigError, match="optimizer"):
         spec_from_proto(message)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x\n2026 ERROR forged", "\x1b[2J", "\u202e"])
+def test_a_name_that_would_forge_a_line_of_the_log_is_refused(name: str) -> None:
+    message = opening()
+    message.model.name = name
+    with pytest.raises(ConfigError, match="name or digest has control characters: '"):
+        spec_from_proto(message)
+
+
+def test_more_snapshots_than_an_edge_has_are_refused() -> None:
+    message = pb.Resume(open=opening(), snapshots=range(MAX_SNAPSHOTS))
+    assert len(return_from_proto(message).snapshots) == MAX_SNAPSHOTS
+    message.snapshots.append(2**64 - 1)
+    with pytest.raises(ProtocolError, match="names 100,001 snapshots, at most 100,000 fit"):
+        return_from_proto(message)
 
 
 def with_basis(cut: str, mean: torch.Tensor, decoder: torch.Tensor) -> pb.Open:
@@ -171,7 +193,7 @@ def test_a_basis_that_does_not_fit_is_refused() -> None:
             with_basis("stream", mean[:4], decoder),
             r"shape \(2, 5\), expected \(2, 4",
         ),
-        (with_basis("stream", mean / 0, decoder), "numbers that are not finite"),
+        (with_basis("stream", mean / 0, decoder), "mean of the basis holds "),
     ):
         with pytest.raises(ProtocolError, match=words):
             basis_from_proto(message)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc
 import pytest
 
@@ -74,6 +76,17 @@ def test_a_peers_own_words_are_cut_short() -> None:
     status = status_of(ConfigError("unknown cut " + "x" * 5_000_000 + " and more"))
     assert len(status.details) <= 1000
     assert status.details.startswith("unknown cut")
+
+
+def test_a_peers_megabytes_of_words_take_no_time() -> None:
+    begin = time.perf_counter()
+    assert len(status_of(ConfigError("a b " * 5_000_000)).details) <= 1000
+    assert time.perf_counter() - begin < 0.1
+
+
+def test_a_clouds_words_move_no_cursor() -> None:
+    error = error_of(FailedCall(grpc.StatusCode.ABORTED, "gone\x1b[2J\nsft-edge: all is well"))
+    assert str(error) == "gone\\x1b[2J\\nsft-edge: all is well (ABORTED)"
 
 
 @pytest.mark.parametrize(

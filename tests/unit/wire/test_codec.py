@@ -43,6 +43,15 @@ def test_a_strided_view_is_sent_in_row_major_order() -> None:
     assert torch.equal(tensor_from_proto(tensor_to_proto(tensor), (3, 2), "x"), tensor)
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_column_of_a_matrix_is_sent_like_any_other(encoding: str) -> None:
+    """Its rows have one number: torch calls it contiguous, whatever its stride."""
+    for rows in (torch.arange(1.0, 17.0)[None].T, torch.arange(20.0).reshape(4, 5).T[:1, 3:]):
+        assert rows.stride(-1) != 1
+        back = tensor_from_proto(tensor_to_proto(rows, encoding), rows.shape, "x", encoding)
+        assert torch.allclose(back, rows, rtol=0.01)
+
+
 def test_the_result_may_be_written_in_place() -> None:
     back = tensor_from_proto(tensor_to_proto(torch.zeros(2)), (2,), "x")
     back += 1

@@ -1,0 +1,188 @@
+"""Sessions come and go; what breaks on the way leaves no place taken."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sft_cloud.answers import store
+from sft_cloud.host import Host, Limits, Opening
+from sft_cloud.scheduler import Scheduler
+from sft_cloud.store import Store
+from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
+from sft_common.errors import ConfigError, LimitError
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.plan import Plan
+from sft_common.position import Position, Return
+from sft_common.wire.codec import tensor_to_parts
+from tests.doubles import ReadyMade, open_session
+
+SPEC = SessionSpec(
+    model=ModelIdentity(name="tiny"), split=SplitSpec(split_layer=2, rank=4), num_labels=2
+)
+
+
+def run(model: Path, folder: Path, scene: Callable[[Host], Awaitable[None]], **limits: Any) -> None:
+    """Run a scene with a host of tiny sessions."""
+    build = ReadyMade(lambda: open_session(model, SPEC.split)[0])
+
+    async def go() -> None:
+        scheduler = Scheduler(2)
+        store = Store(folder)
+        host = Host(
+            builder=build, scheduler=scheduler, limits=Limits(max_sessions=2, **limits), store=store
+        )
+        try:
+            await scene(host)
+        finally:
+            scheduler.close()
+
+    asyncio.run(go())
+
+
+def stopped(error: Exception) -> None:
+    raise AssertionError(error)
+
+
+async def opened(host: Host) -> Any:
+    visit, _ = await host.open(Opening(spec=SPEC), "", stopped)
+    return visit
+
+
+async def parked(host: Host) -> str:
+    """Return the name of a session that lies on the disk."""
+    visit = await opened(host)
+    visit.session.step(1, torch.randn(4, 4), [3, 1], [0, 1])
+    visit.session.apply(1, 1e-3)
+    assert await host.park(visit)
+    return str(visit.session.session_id)
+
+
+def test_a_stream_that_breaks_while_its_session_comes_back_leaves_its_place(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """An edge that did so again and again would close the cloud for everybody."""
+
+    async def scene(host: Host) -> None:
+        name, here = await parked(host), Position(1)
+        asked = Return(session_id=name, spec=SPEC, incarnation=0, confirmed=here, sent=here)
+        shelf: Any = host._shelf
+        settle, begun = shelf.settle, asyncio.Event()
+
+        async def slow(*_: object, **__: object) -> int:
+            begun.set()
+            await asyncio.sleep(60)
+            return 0
+
+        shelf.settle = slow
+        for _ in range(3):
+            begun.clear()
+            coming = asyncio.create_task(host.resume(asked, "", stopped))
+            await asyncio.wait_for(begun.wait(), 20)
+            coming.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await coming
+        assert host.admission.taken == 0
+        shelf.settle = settle
+        visit, rewound = await host.resume(asked, "", stopped)
+        assert (visit.session.applied, rewound) == (1, False)
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_a_session_that_is_gone_is_not_put_away_over_its_newer_self(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        old = visit.hosted
+        old.session.step(1, torch.randn(4, 4), [3, 1], [0, 1])
+        assert await host.park(visit)
+        written = sorted(tmp_path.rglob("snapshot.json"))
+        times = [path.stat().st_mtime_ns for path in written]
+        assert not await host._put_away(old)
+        assert [path.stat().st_mtime_ns for path in written] == times
+
+    run(tiny_model, tmp_path, scene)
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_work_that_fails_after_its_stream_broke_is_no_defect(
+    tiny_model: Path, tmp_path: Path, breaks: bool
+) -> None:
+    """Whether somebody waited for it when the stream broke, or was about to."""
+
+    async def scene(host: Host) -> None:
+        hosted, logged = (await opened(host)).hosted, []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        work = asyncio.get_running_loop().create_future()
+        waiting = hosted.working(work)
+        if breaks:
+            waiter = asyncio.ensure_future(asyncio.wait_for(waiting, 60))
+            await asyncio.sleep(0)
+            waiter.cancel()
+            await asyncio.wait([waiter])
+        work.set_exception(LimitError("too much"))
+        await asyncio.sleep(0.01)
+        hosted._work = None
+        del work, waiting
+        gc.collect()
+        assert not logged
+
+    run(tiny_model, tmp_path, scene)
+
+
+def stored(host: Host, visit: Any) -> None:
+    """Keep three examples of a session, and one to evaluate on."""
+    hosted = visit.hosted
+    hosted.cache = host.trainings.new_cache(hosted.session)
+    for part, labels in ((0, [0, 1, 1]), (1, [])):
+        tensor, numbers = tensor_to_parts(torch.randn(6, 4))
+        message = pb.Store(part=part, activation=tensor, lengths=[1, 2, 3], labels=labels)
+        store(hosted.session, hosted.cache, message, numbers)
+    hosted.stored = 2
+
+
+def test_a_training_whose_story_would_fill_the_memory_is_refused_before_it_begins(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """As it is with one whose steps no message can count."""
+
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        stored(host, visit)
+        plan: dict[str, Any] = {"batch_size": 1, "learning_rate": 1e-3, "seed": 0}
+        with pytest.raises(ConfigError, match=rf"{3 * 2**40} steps is outside 1\.\.{2**40}"):
+            host.train_stored(visit, Plan(epochs=2**40, **plan))
+        with pytest.raises(LimitError, match="story of 60,000,000 steps and 20,000,000 evaluation"):
+            host.train_stored(visit, Plan(epochs=20_000_000, **plan))
+        assert not visit.hosted.training
+        assert host.train_stored(visit, Plan(epochs=2, **plan)) == 6
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_a_session_that_trains_alone_is_not_given_up_for_a_new_one(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Its memory would be counted as free while it goes on."""
+
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        stored(host, visit)
+        host.train_stored(visit, Plan(epochs=50, batch_size=1, learning_rate=1e-3, seed=0))
+        name = visit.session.session_id
+        await host.open(Opening(spec=SPEC, replaces=name), "", stopped)
+        assert host.admission.taken == 2
+        events = [event async for event in host.trainings.follow(name, 0, "")]
+        assert events[-1].steps == 150
+        await asyncio.sleep(0)
+        assert host.admission.taken == 1
+
+    run(tiny_model, tmp_path, scene)
