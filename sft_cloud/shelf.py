@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator
 
 from sft_cloud.hosted import Hosted
@@ -20,6 +21,8 @@ from sft_common.snapshots import Snapshot, step_name
 log = logging.getLogger(__name__)
 
 PARKED = "parked-"
+
+_NAME = re.compile(r"(step|parked)-\d+(-\d+)?")
 
 
 class Shelf:
@@ -150,7 +153,8 @@ def _about(record: Record) -> dict[str, str]:
 def _candidates(names: list[str], asked: Return) -> Iterator[str]:
     """Yield the names of snapshots that the edge can follow, the best first."""
     common = {step_name(step) for step in asked.snapshots}
-    placed = sorted(((_position(name), name) for name in names), reverse=True)
+    known = [name for name in names if _NAME.fullmatch(name)]
+    placed = sorted(((_position(name), name) for name in known), reverse=True)
     yield from (name for position, name in placed if asked.covers(position))
     yield from (name for position, name in placed if name in common and not asked.covers(position))
 

@@ -95,7 +95,10 @@ class SplitLearner:
         count, total = len(under_way), 0.0
         while under_way:
             self._table.catch_up(enough=self._session.answered)
-            loss = remote_loss(under_way.popleft(), self._session)
+            if (activation_TW := under_way.popleft()) is None:
+                total = math.nan
+                continue
+            loss = remote_loss(activation_TW, self._session)
             total += loss.item()
             if not math.isfinite(total):
                 continue  # what is under way is still to be taken off the connection
@@ -150,14 +153,20 @@ class SplitLearner:
         """Yield each batch with the logits of what follows each last token, shape (B, C)."""
         return self._ask(batches, labelled=False)
 
-    def _begin(self, step: int, batches: Sequence[Batch]) -> Iterator[Tensor]:
-        """Send the micro-batches that have something to learn; yields their activations."""
+    def _begin(self, step: int, batches: Sequence[Batch]) -> Iterator[Tensor | None]:
+        """Send the micro-batches that have something to learn; yields their activations.
+
+        One that holds a number that is not finite is not sent: None ends them.
+        """
         weights = [self._head.weight(batch.labels) for batch in batches]
         if not any(weights):
             raise DataError(f"no token of the batch of step {step} has a label")
         weighted = [pair for pair in zip(batches, weights, strict=True) if pair[1]]
         for number, (batch, weight) in enumerate(weighted):
             activation_TW = self._activation(batch)
+            if not _is_finite(activation_TW.detach()):
+                yield None
+                return
             self._session.begin_step(
                 step,
                 activation_TW.detach(),
@@ -233,6 +242,11 @@ class WholeLearner:
 
     def _logits(self, batch: Batch) -> Tensor:
         return logits_of(self.model(**_on(batch.inputs, self._device)))
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    """Return whether all numbers are finite; looks at each only where their sum is not."""
+    return bool(numbers.sum().isfinite()) or bool(numbers.isfinite().all())
 
 
 def _on(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

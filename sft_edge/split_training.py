@@ -12,6 +12,7 @@ import torch
 
 from sft_common.commandline import Stopped
 from sft_common.errors import (
+    ForbiddenError,
     SessionLostError,
     SftError,
     SnapshotError,
@@ -52,7 +53,7 @@ def train_split(job: Job) -> dict[str, Any]:
             return training.run()
         except Interrupted:
             raise Stopped(training.park()) from None
-        except (TrainingError, SessionLostError):
+        except (ForbiddenError, TrainingError, SessionLostError):
             raise
         except SftError as error:
             if stopper.asked():

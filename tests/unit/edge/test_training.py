@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -19,6 +20,7 @@ from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.partition import Net1
 from sft_common.model.tokenizer import load_tokenizer
 from sft_common.plan import SORTED_BATCHES, Plan, learning_rate_at, micro_batches, planned_steps
+from sft_common.position import Position
 from sft_edge import late_table
 from sft_edge.learners import SplitLearner
 from sft_edge.pacing import Pacing
@@ -336,3 +338,25 @@ def test_the_remote_loss_has_the_gradient_of_the_local_one(tiny_model: Path) -> 
     expected_loss, expected = other.step(1, activation.detach(), [2, 3], [0, 1])
     assert loss.item() == expected_loss
     torch.testing.assert_close(activation.grad, 3 * expected)
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_an_activation_that_is_no_number_is_not_sent_and_its_step_not_taken(
+    tiny_model: Path, data: Dataset, broken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cloud would refuse it, and the session with it; whatever was sent before is taken off."""
+    learning = learner(tiny_model, micro_batches=2)
+    before = {name: p.clone() for name, p in learning.net1.skeleton.named_parameters()}
+    whole, seen = learning._activation, []
+
+    def activation(batch: Batch) -> torch.Tensor:
+        seen.append(batch)
+        return whole(batch) / (0 if len(seen) == broken + 1 else 1)
+
+    monkeypatch.setattr(learning, "_activation", activation)
+    assert math.isnan(learning.train_step(1, [data.batch([0, 1]), data.batch([2, 3])], 1e-3))
+    local: LocalSession = learning._session  # type: ignore[assignment]
+    assert local.session.position == Position(0, broken)
+    assert not local._steps
+    for name, parameter in learning.net1.skeleton.named_parameters():
+        assert torch.equal(parameter, before[name]), name
