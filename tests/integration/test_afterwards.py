@@ -271,7 +271,7 @@ def test_a_session_of_another_cut_is_not_taken_over(
     for changes, message in (
         ({"session_id": other["session_id"]}, "has another split"),
         ({"session_id": "0" * 16}, "has no session 0000000000000000: one is kept once"),
-        ({"session_id": "../saved"}, "keeps no trained session '../saved'"),
+        ({"session_id": "../saved"}, "'../saved' is no name of a session"),
     ):
         place = tmp_path / message.split()[-1].strip("'./")
         place.mkdir()

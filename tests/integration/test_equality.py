@@ -41,7 +41,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def reference() -> tuple[list[float], dict[str, Tensor]]:
-    """Losses and final weights of the same cut model trained in this process."""
+    """Losses and final weights of the same cut model trained here, on one thread as there."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     folder, task = demo_folder(), TASKS["demo"]
     rows = read_rows_of(task, None, train_limit=None, eval_limit=1)
@@ -60,6 +62,7 @@ def reference() -> tuple[list[float], dict[str, Tensor]]:
     )
     rates = [learning_rate_at(step, STEPS, RATE) for step in range(1, STEPS + 1)]
     losses = train_cut_model(model, batches, rates)
+    torch.set_num_threads(threads)
     return losses, {name: p.detach() for name, p in model.named_parameters()}
 
 

@@ -272,8 +272,8 @@ def test_what_breaks_while_it_sends_changes_nothing(
             edge = programs.start("sft-edge", ["train", *options, *where], log)
             disturbances = 0
             while edge.poll() is None and name == "disturbed" and disturbances < 12:
-                time.sleep(0.1 if relay.up else 0.01)
-                if relay.up > 3000 * (disturbances + 1) and part == "cut":
+                time.sleep(0.001)
+                if relay.up > 1500 * (disturbances + 1) and part == "cut":
                     relay.cut()
                     disturbances += 1
                 if relay.up > 3000 and part == "killed" and not disturbances:

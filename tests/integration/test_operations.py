@@ -26,7 +26,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
-from sft_common.errors import ForbiddenError, ModelError, SessionLostError
+from sft_common.errors import ConfigError, ForbiddenError, ModelError, SessionLostError
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.pb.sft.v1 import operations_pb2 as pb
@@ -175,7 +175,7 @@ def replaced(spec: SessionSpec, **changes: str) -> SessionSpec:
 
 def test_log_lines_name_session_and_step_and_cannot_be_forged(scene: Scene) -> None:
     forged = 'x\n{"time": "now", "level": "INFO", "message": "all is well"}\r\x1b[2J'
-    with pytest.raises(ModelError):
+    with pytest.raises(ConfigError):
         GrpcSession(scene.access, replaced(scene.spec, name=forged), scene.shape)
     session = scene.session(steps=2)
     session.begin_step(9, torch.zeros(3, 4), [2, 1], [0, 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,7 +209,7 @@ def test_what_was_trained_is_kept_if_the_cloud_cannot_keep_its_half(
     tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:
     with running_cloud(tmp_path / "cloud", "--save-dir", tmp_path / "saved") as cloud:
-        (tmp_path / "saved").rmdir()
+        shutil.rmtree(tmp_path / "saved")
         line = arguments(cloud, tiny_model, data)
         done = edge_here("train", "--runs-dir", tmp_path, "--name", "r", "--quiet", *line)
     assert done.returncode == 1
