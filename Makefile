@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test test-docker bench lint format proto clean
 
 demo: .venv/demo-ready  ## an edge and a cloud, two processes on loopback, fine-tune a real model
-	@rm -f .venv/port; $(BIN)/sft-cloud serve --cpu --port 0 --port-file .venv/port 2>.venv/cloud.log & \
+	@rm -f .venv/port; $(BIN)/sft-cloud serve --cpu --port 0 --port-file .venv/port --save-dir .venv/sessions 2>.venv/cloud.log & \
 	cloud=$$!; trap 'kill $$cloud; wait $$cloud' EXIT; \
 	until [ -f .venv/port ]; do kill -0 $$cloud || { cat .venv/cloud.log; exit 1; }; sleep 0.1; done; \
 	$(BIN)/sft-edge train --task demo --group-by-length --unsplit --server localhost:$$(cat .venv/port)

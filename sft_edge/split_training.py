@@ -292,8 +292,9 @@ def _kept_there(session: GrpcSession) -> str:
 
 def _headline(job: Job, session: GrpcSession, total: int) -> str:
     split = job.spec.split
+    safety = "" if session.keeps_snapshots else "; the cloud keeps no snapshots"
     return (
         f"session {session.session_id} with {job.options.server} ({session.device}): "
         f"{job.source.name}, {split.cut} cut in block {split.split_layer} of {job.shape.blocks}, "
-        f"{len(job.data.train)} examples, {total} steps"
+        f"{len(job.data.train)} examples, {total} steps{safety}"
     )

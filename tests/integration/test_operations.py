@@ -220,7 +220,9 @@ def test_status_is_a_table_or_json(scene: Scene) -> None:
 
 
 def test_status_follows_on_a_terminal(scene: Scene) -> None:
-    line = "import sys; from sft_cloud.cli import main; main(sys.argv[1:])"
+    # Whoever starts the tests in the background has SIGINT ignored by all that they start.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    line = heard + "import sys; from sft_cloud.cli import main; main(sys.argv[1:])"
     ours, theirs = pty.openpty()
     watching = subprocess.Popen(
         [sys.executable, "-c", line, "status", "--save-dir", str(scene.cloud.sessions)],
