@@ -15,15 +15,14 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cutting import CutLink
 from benchmarks.processes import resident_bytes
 from benchmarks.programs import command
+from benchmarks.relay import Relay, counting_relay
 from benchmarks.report import Benchmark, Figure, Found
 from sft_common.errors import ConfigError, TrainingError
 
@@ -85,7 +84,7 @@ class Edge:
     line: list[object]
     runs: Path
     seed: int
-    link: CutLink
+    link: Relay
     rounds: int = 0
     process: subprocess.Popen[bytes] | None = None
     expected: tuple[bytes, bytes] = (b"", b"")
@@ -99,7 +98,7 @@ class Edge:
     def start(self) -> None:
         """Begin the next run."""
         self.rounds += 1
-        seed, server = ("--seed", self.seed), ("--server", f"127.0.0.1:{self.link.port}")
+        seed, server = ("--seed", self.seed), ("--server", self.link.server)
         self._run("train", *self.line, *seed, *server, "--name", self.name)
 
     def resume(self) -> None:
@@ -172,7 +171,12 @@ class Soak:
         stack.callback(lambda: self._cloud.end(signal.SIGKILL))
         line = _training(options, place / "runs")
         self._edges = [
-            Edge(line, place / "runs", seed, stack.enter_context(_link(self._cloud)))
+            Edge(
+                line,
+                place / "runs",
+                seed,
+                stack.enter_context(counting_relay(lambda: self._cloud.port)),
+            )
             for seed in range(options.edges)
         ]
         for edge in self._edges:
@@ -252,12 +256,6 @@ def _training(options: argparse.Namespace, runs: Path) -> list[object]:
     line += ["--batch-size", 4, "--max-length", 32, "--micro-batches", 2, "--dropout", 0.1]
     line += ["--snapshot-every", 10, "--retry-pause", 2, "--wait", 600, "--runs-dir", runs]
     return [*line, "--quiet"]
-
-
-@contextmanager
-def _link(cloud: Cloud) -> Iterator[CutLink]:
-    with CutLink(lambda: cloud.port) as link:
-        yield link
 
 
 def measure(options: argparse.Namespace) -> Found:

@@ -17,7 +17,9 @@ from sft_cloud.operations_options import (
 )
 from sft_common import __version__
 from sft_common.commandline import (
+    KEEPALIVE,
     OneLineParser,
+    add_waits,
     address,
     hide_download_bars,
     number_in,
@@ -165,18 +167,8 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         metavar="SECONDS",
         help="time to put sessions away after SIGTERM (default %(default)s)",
     )
-    for option, low, default, what in (
-        ("--open-timeout", 0.1, 60.0, "end a stream that does not say by then what it wants"),
-        ("--keepalive", 10, 60.0, "try a silent connection after so long"),
-        ("--keepalive-timeout", 1, 20.0, "give it up if that is not answered for so long"),
-    ):
-        serve.add_argument(
-            option,
-            type=real_in(low, 10**6),
-            default=default,
-            metavar="SECONDS",
-            help=f"{what} (default %(default)g)",
-        )
+    opening = ("--open-timeout", 0.1, 60.0, "end a stream that does not say by then what it wants")
+    add_waits(serve, (opening, *KEEPALIVE))
     serve.add_argument(
         "--port-file", type=Path, metavar="FILE", help="write the port here once listening"
     )

@@ -426,10 +426,10 @@ class Host:
         return store.pieces(session_id)
 
     def _kept(self, session_id: str, owner: str) -> Store:
-        """Return the store, which keeps a finished session of that owner.
+        """Return the store, to be asked for what a session of that owner has trained.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: there is no such session.
         """
         if self._store is None:
             raise ConfigError("this cloud keeps no trained sessions: it was started with --no-save")
@@ -437,7 +437,6 @@ class Host:
             self._record(session_id, owner)
         except SessionLostError as error:
             raise ConfigError(f"{error}: one is kept once its training has ended") from error
-        self._store.finished(session_id)
         return self._store
 
     def _build(

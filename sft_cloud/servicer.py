@@ -286,9 +286,7 @@ class SplitTrainingServicer:
                     yield pb.TrainResponse(running=pb.Running(total_steps=steps)), b""
                     return
                 case "park":
-                    snapshot = hosted.kept
-                    kept = await self._host.park(visit)
-                    parked = pb.Parked(kept=kept, snapshot=snapshot)
+                    parked = pb.Parked(kept=await self._host.park(visit))
                     yield pb.TrainResponse(parked=parked), b""
                     return
                 case "close":

@@ -109,16 +109,6 @@ class Store:
         shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
         return folder
 
-    def records(self) -> list[Record]:
-        """Return what is known of all sessions, those left out whose record cannot be read."""
-        found = []
-        for path in sorted(self.folder.glob(f"*/{RECORD}")):
-            try:
-                found.append(self.record(path.parent.name))
-            except SessionLostError:
-                continue
-        return found
-
     def record(self, session_id: str) -> Record:
         """Return what is known of a session; its name may come from a peer.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn, TypeVar
 
 from sft_common.errors import SftError
@@ -57,6 +57,32 @@ def address(text: str) -> str:
     if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as localhost:50051")
     return text
+
+
+KEEPALIVE = (
+    ("--keepalive", 10.0, 60.0, "try a silent connection after so long"),
+    ("--keepalive-timeout", 1.0, 20.0, "give it up if that is not answered for so long"),
+)
+"""Waits that both sides of a connection have, as `add_waits` takes them."""
+
+
+def add_waits(
+    command: argparse._ActionsContainer, waits: Iterable[tuple[str, float, float, str]]
+) -> None:
+    """Add options in seconds.
+
+    Args:
+        command: gets them.
+        waits: name, least and default of each, and what is waited for.
+    """
+    for option, low, default, what in waits:
+        command.add_argument(
+            option,
+            type=real_in(low, 10**6),
+            default=default,
+            metavar="SECONDS",
+            help=f"{what} (default %(default)g)",
+        )
 
 
 def hide_download_bars() -> None:

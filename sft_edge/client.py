@@ -44,7 +44,7 @@ from sft_common.rpc.spec import (
 from sft_common.wire.codec import tensor_from_parts, tensor_from_proto, tensor_to_parts
 from sft_common.wire.framing import Numbers
 from sft_edge.journal import Journal
-from sft_edge.remote import Closing, Parking, Rewound
+from sft_edge.remote import Closing, Rewound
 from sft_edge.retrying import ONCE, Retry, pause
 from sft_edge.stream import Reply, Stream
 from sft_edge.tasks.batches import Labels
@@ -298,11 +298,11 @@ class GrpcSession:
         self.abandon()
         return Closing(steps=closed.steps, saved=closed.saved)
 
-    def park(self) -> Parking:
-        """Have the cloud put the session away for later, and end the connection."""
+    def park(self) -> bool:
+        """Have the cloud put the session away, and end the connection; returns whether it did."""
         parked = self._ask(pb.TrainRequest(park=pb.Park()), "parked").parked
         self.abandon()
-        return Parking(kept=parked.kept, snapshot=parked.snapshot)
+        return bool(parked.kept)
 
     def abandon(self) -> None:
         """Drop the connection without ending the session in good order; safe to repeat."""

@@ -19,6 +19,7 @@ from sft_common.errors import DataError
 from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_moments
 from sft_common.model.heads import Head, logits_of
 from sft_common.model.partition import Net1
+from sft_common.wire.codec import is_finite
 from sft_common.wire.packing import pack
 from sft_edge.late_table import LateTable
 from sft_edge.pacing import Pacing
@@ -164,7 +165,7 @@ class SplitLearner:
         weighted = [pair for pair in zip(batches, weights, strict=True) if pair[1]]
         for number, (batch, weight) in enumerate(weighted):
             activation_TW = self._activation(batch)
-            if not _is_finite(activation_TW.detach()):
+            if not is_finite(activation_TW.detach()):
                 yield None
                 return
             self._session.begin_step(
@@ -242,11 +243,6 @@ class WholeLearner:
 
     def _logits(self, batch: Batch) -> Tensor:
         return logits_of(self.model(**_on(batch.inputs, self._device)))
-
-
-def _is_finite(numbers: Tensor) -> bool:
-    """Return whether all numbers are finite; looks at each only where their sum is not."""
-    return bool(numbers.sum().isfinite()) or bool(numbers.isfinite().all())
 
 
 def _on(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from sft_common.commandline import real_in
+from sft_common.commandline import KEEPALIVE, add_waits
 from sft_common.errors import ConfigError
 from sft_common.files import read_named
 from sft_common.rpc.access import Access, access_of, add_tls_options
@@ -38,19 +38,9 @@ def add_access_options(command: argparse._ActionsContainer) -> None:
 
 def add_waiting_options(command: argparse._ActionsContainer) -> None:
     """Add the options that say how long to wait for a cloud."""
-    for option, low, default, what in (
-        ("--connect-timeout", 0.1, 10.0, "how long to try to reach it"),
-        ("--reply-timeout", 1, 1800.0, "connect anew if an answer takes longer"),
-        ("--keepalive", 10, 60.0, "try a silent connection after so long"),
-        ("--keepalive-timeout", 1, 20.0, "give it up if that is not answered for so long"),
-    ):
-        command.add_argument(
-            option,
-            type=real_in(low, 10**6),
-            default=default,
-            metavar="SECONDS",
-            help=f"{what} (default %(default)g)",
-        )
+    reaching = ("--connect-timeout", 0.1, 10.0, "how long to try to reach it")
+    answers = ("--reply-timeout", 1.0, 1800.0, "connect anew if an answer takes longer")
+    add_waits(command, (reaching, answers, *KEEPALIVE))
 
 
 def edge_access(options: argparse.Namespace, server: str) -> Access:

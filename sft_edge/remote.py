@@ -42,16 +42,6 @@ class Closing(NamedTuple):
     """Whether the cloud kept the trained net2."""
 
 
-class Parking(NamedTuple):
-    """How a session was put away."""
-
-    kept: bool
-    """Whether it is on the cloud's disk."""
-
-    snapshot: int
-    """The step of the cloud's newest snapshot that the edge has too; 0: none."""
-
-
 class Stepped(NamedTuple):
     """A step of a training that the cloud runs alone."""
 

@@ -110,7 +110,7 @@ class _SplitTraining:
         """Put the session away, and leave; returns what a person should know."""
         assert self._session is not None
         try:
-            kept = self._session.park().kept
+            kept = self._session.park()
         except (SftError, Rewound) as error:
             return f"stopped; the cloud did not hear of it ({first_line(error)}){self.way_on()}"
         return f"stopped{self.way_on()}" if kept else "stopped; the cloud keeps nothing of it"

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.relay import counting_relay
 from sft_common.errors import ModelError
 from sft_common.model import sources
 from tests.processes import history, running_cloud, train
-from tests.relay import counting_relay
 
 
 @pytest.mark.timeout(900)
 def test_the_demo(tmp_path: Path) -> None:
     """The unsplit model reaches 88 %, so what it was pre-trained on matters; the cut keeps it."""
-    with running_cloud(tmp_path / "cloud") as cloud, counting_relay(cloud.port) as relay:
+    with running_cloud(tmp_path / "cloud") as cloud, counting_relay(lambda: cloud.port) as relay:
         line = ("--task", "demo", "--group-by-length", "--server", relay.server, "--unsplit")
         metrics = train(tmp_path, *line, timeout=840)
     assert metrics["unsplit"]["value"] >= 0.88

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.relay import counting_relay
 from sft_common.config import SplitSpec
 from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.tokenizer import load_tokenizer
@@ -34,7 +35,6 @@ from tests.processes import (
     train_here,
     write_rows,
 )
-from tests.relay import counting_relay
 from tests.warm import Forge, RestartedCloud
 
 GOOD, BAD = "a lovely quiet room", "the food was awful and poor"
@@ -263,7 +263,7 @@ def test_what_breaks_while_it_sends_changes_nothing(
 ) -> None:
     """A link that is cut again and again; a cloud that is killed and has lost all examples."""
     cloud = RestartedCloud(programs, tmp_path / "cloud")
-    with counting_relay(cloud.port) as relay:
+    with counting_relay(lambda: cloud.port) as relay:
         ends = []
         for name, server in (("undisturbed", cloud.server), ("disturbed", relay.server)):
             options = line(cloud, tiny_model, data, server=server, batch_size=1, epochs=1)

@@ -13,6 +13,7 @@ import grpc
 import pytest
 import torch
 
+from benchmarks.processes import resident_bytes
 from sft_common.config import SessionSpec, SplitSpec
 from sft_common.model.loading import Pretrained
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
@@ -140,19 +141,14 @@ def babbling(server: str, opening: bytes) -> Callable[[Callable[[], bool]], None
     return once
 
 
-def resident(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-
 def test_a_good_edge_does_not_notice_bad_neighbours(scene: Scene, opening: bytes) -> None:
     cloud = scene.cloud
-    before = resident(cloud.program.pid)
+    before = resident_bytes(cloud.program.pid)
     bad = [Neighbour(kind(cloud.server, opening)) for kind in (stalling, flooding, babbling)]
     time.sleep(0.5)
     try:
         assert scene.train("good").wait() == 0, scene.said("good")
-        most = resident(cloud.program.pid)
+        most = resident_bytes(cloud.program.pid)
     finally:
         for neighbour in bad:
             neighbour.stop()

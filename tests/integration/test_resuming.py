@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.relay import counting_relay
+from benchmarks.relay import counting_relay
 from tests.scene import LONG, STEPS, Scene, new_scene
 from tests.warm import Forge
 
@@ -36,7 +36,7 @@ def test_a_link_that_breaks_again_and_again_loses_nothing_and_repeats_nothing(
 ) -> None:
     """The cloud answers again what it has computed before: no step of it is taken twice."""
     draw, name = random.Random(3), "cut"
-    with counting_relay(scene.cloud.port) as relay:
+    with counting_relay(lambda: scene.cloud.port) as relay:
         edge = scene.train(name, server=relay.server)
         scene.wait_for_step(name, 1)
         for _ in range(25):

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from torch import Tensor
 
+from benchmarks.processes import resident_bytes
 from sft_common import PROTOCOL_VERSION
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
 from sft_common.errors import (
@@ -411,7 +412,6 @@ def test_memory_is_given_back_after_sessions(tmp_path: Path) -> None:
             if turn % 2:
                 session.close()
             else:
-                assert session.park().kept
-            status = Path(f"/proc/{cloud.process.pid}/status").read_text()
-            sizes.append(int(status.partition("VmRSS:")[2].split()[0]) * 1024)
+                assert session.park()
+            sizes.append(resident_bytes(cloud.process.pid))
     assert sizes[-1] - sizes[3] < 120e6, sizes

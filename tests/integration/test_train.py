@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from benchmarks.relay import counting_relay
 from tests.processes import (
     Cloud,
     edge_here,
@@ -20,7 +21,6 @@ from tests.processes import (
     train_here,
     write_rows,
 )
-from tests.relay import counting_relay
 
 GOOD, BAD = "a lovely quiet room and fine food", "awful staff never again"
 ROWS = [{"sentence": GOOD if n % 2 else BAD, "label": n % 2} for n in range(48)]
@@ -112,7 +112,7 @@ def test_the_volume_of_plain_split_learning_is_its_formula(
 def test_bytes_are_those_on_the_connection(
     cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, cut: str
 ) -> None:
-    with counting_relay(cloud.port) as relay:
+    with counting_relay(lambda: cloud.port) as relay:
         line = [str(a) for a in as_published(cloud, tiny_model, data)]
         line[line.index(cloud.server)] = relay.server
         metrics = train_here(tmp_path, *line, "--cut", cut)

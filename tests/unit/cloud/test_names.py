@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sft_cloud.kept import kept_sessions
 from sft_cloud.store import Record, Store
 from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, SessionLostError
@@ -80,4 +81,4 @@ def test_a_record_that_names_another_session_is_not_followed(tmp_path: Path) -> 
     (folder / "session.json").write_text(json.dumps({**facts, "session": "../outside"}))
     with pytest.raises(SessionLostError, match=r"its record is that of '\.\./outside'"):
         store.record(NAME)
-    assert store.records() == []
+    assert [kept.record for kept in kept_sessions(store)] == [None]

@@ -237,12 +237,10 @@ class Park(_message.Message):
     def __init__(self) -> None: ...
 
 class Parked(_message.Message):
-    __slots__ = ("kept", "snapshot")
+    __slots__ = ("kept",)
     KEPT_FIELD_NUMBER: _ClassVar[int]
-    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     kept: bool
-    snapshot: int
-    def __init__(self, kept: _Optional[bool] = ..., snapshot: _Optional[int] = ...) -> None: ...
+    def __init__(self, kept: _Optional[bool] = ...) -> None: ...
 
 class Apply(_message.Message):
     __slots__ = ("step", "learning_rate", "micro_batches")

@@ -1,18 +1,18 @@
-"""A TCP relay on loopback that counts the bytes it carries each way."""
+"""A TCP relay on loopback that counts the bytes it carries each way; its connections can be cut."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Relay:
-    """Where it listens and what it has carried so far."""
+    """Where it listens and what it has carried so far, in bytes."""
 
     port: int
     up: int = 0
@@ -22,6 +22,7 @@ class Relay:
 
     @property
     def server(self) -> str:
+        """Where it listens, for the command line."""
         return f"127.0.0.1:{self.port}"
 
     def cut(self) -> None:
@@ -32,11 +33,15 @@ class Relay:
 
 
 @contextmanager
-def counting_relay(target_port: int) -> Iterator[Relay]:
-    """Carry connections to a port of loopback until the block ends."""
+def counting_relay(target: Callable[[], int]) -> Iterator[Relay]:
+    """Carry connections to a port of loopback until the block ends.
+
+    Args:
+        target: tells the port, which may change.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     relay = Relay(port=listener.getsockname()[1])
-    accepting = threading.Thread(target=_accept, args=(listener, target_port, relay), daemon=True)
+    accepting = threading.Thread(target=_accept, args=(listener, target, relay), daemon=True)
     accepting.start()
     try:
         yield relay
@@ -48,14 +53,14 @@ def counting_relay(target_port: int) -> Iterator[Relay]:
             pump.join(timeout=10)
 
 
-def _accept(listener: socket.socket, target_port: int, relay: Relay) -> None:
+def _accept(listener: socket.socket, target: Callable[[], int], relay: Relay) -> None:
     while True:
         try:
             edge, _ = listener.accept()
         except OSError:
             return
         try:
-            cloud = socket.create_connection(("127.0.0.1", target_port))
+            cloud = socket.create_connection(("127.0.0.1", target()))
         except OSError:  # nobody listens now
             edge.close()
             continue
