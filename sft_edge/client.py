@@ -120,6 +120,7 @@ class GrpcSession:
         self._incarnation = secrets.randbits(63)
         self._under_way: deque[_Asked] = deque()
         self._journal, self._stored = Journal(), 0
+        self._lost_seconds = 0.0  # in which there was no connection
         self._connect = partial(Stream, access, self.traffic, max_message_bytes=max_message_bytes)
         self._stream = self._connect()
         try:
@@ -287,9 +288,10 @@ class GrpcSession:
 
     def run(self, plan: Plan) -> int:
         """Start the training over what was stored; returns its steps. Raises like `step`."""
-        begin = time.perf_counter()
+        begin, lost = time.perf_counter(), self._lost_seconds
         running = self._ask(pb.TrainRequest(run=plan_to_proto(plan)), "running").running
-        self.traffic.blocked(time.perf_counter() - begin)  # behind all that was stored
+        waited = time.perf_counter() - begin  # behind all that was stored
+        self.traffic.blocked(waited - (self._lost_seconds - lost))
         return int(running.total_steps)
 
     def close(self) -> Closing:
@@ -332,11 +334,12 @@ class GrpcSession:
 
     def _end(self) -> tuple[_Asked, Reply]:
         """Return the oldest request under way and its reply; the waiting counts."""
-        asked, begin = self._under_way.popleft(), time.perf_counter()
+        asked, lost = self._under_way.popleft(), self._lost_seconds
+        begin = time.perf_counter()
         reply = self._receive(asked.kind)
         there = getattr(reply.message, asked.kind).cloud_time
         self.traffic.waited(
-            time.perf_counter() - begin,
+            time.perf_counter() - begin - (self._lost_seconds - lost),
             exchange=reply.arrived - asked.sent,
             cloud=CloudTime(there.total, there.queue, there.compute),
         )
@@ -394,7 +397,9 @@ class GrpcSession:
                     error = again
             raise error
         finally:
-            self.traffic.blocked(time.perf_counter() - begin)
+            lost_for = time.perf_counter() - begin
+            self._lost_seconds += lost_for
+            self.traffic.blocked(lost_for)
 
     def _go_on(self, resumed: pb.Resumed) -> None:
         """Go on where the cloud says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
@@ -45,6 +46,8 @@ def test_a_link_that_breaks_again_and_again_loses_nothing_and_repeats_nothing(
         assert edge.wait() == 0, scene.said(name)
     assert "gone back" not in scene.said(name) and "anew" not in scene.said(name)
     assert scene.said(name).count("the cloud is back") > 3, scene.said(name)
+    seconds = json.loads((scene.runs / name / "metrics.json").read_text())["seconds"]
+    assert all(value > 0 for value in seconds.values()), seconds
     scene.check_same_end(name)
 
 
