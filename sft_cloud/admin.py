@@ -62,7 +62,7 @@ class OperationsServicer(pb_grpc.OperationsServiceServicer):
             device=self._device_name,
             uptime_seconds=max(0.0, time.time() - metrics.started),
             draining=host.stopping,
-            sessions_in_memory=len(host.in_memory),
+            sessions_in_memory=len(host.residents),
             max_sessions=host.limits.max_sessions,
             queue_depth=host.scheduler.queue_depth,
             steps=metrics.steps,

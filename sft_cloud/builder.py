@@ -22,6 +22,7 @@ from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import cloud_half
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
+from sft_common.snapshots import Snapshot
 
 BYTES_OF_PARAMETER = 16
 """float32: itself, its gradient and two moments."""
@@ -194,3 +195,10 @@ class ModelDesign:
             logits_per_token=self._logits_per_token,
         )
         return Session(session_id, spec, bounds, engine), u_NR
+
+
+def rebuilt(design: Design, session_id: str, snapshot: Snapshot) -> Session:
+    """Return a session as it was when a snapshot of it was taken."""
+    session, _ = design.build(session_id, None, snapshot.tensors["weights"])
+    session.restore(snapshot)
+    return session

@@ -1,23 +1,30 @@
-"""Activations of a frozen edge, kept for all epochs: in memory, beyond a limit on disk.
+"""Activations of a frozen edge, kept on disk for all epochs; they do not outlast what they are for.
 
-The disk file has no name, so nothing is left of it however the process ends. It knows no training.
+The system keeps in memory what there is room for. It knows no training.
 
 Legend: B batch, T real tokens, W width on the wire.
 """
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+import os
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import repeat
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from sft_cloud.bounds import Labels
-from sft_common.errors import CapacityError
+from sft_common.errors import CapacityError, SnapshotError, first_line
 from sft_common.labels import FlatLabels
+from sft_common.snapshots import Snapshot
 from sft_common.wire.codec import numbers_of
 from sft_common.wire.encodings import ENCODING_TABLE
 from sft_common.wire.framing import Numbers
@@ -39,17 +46,29 @@ class _Part:
         self.lengths.append(length)
         self.labels.add(labels)
 
+    def arrays(self) -> dict[str, array[Any]]:
+        """Return all of it, by name."""
+        return {
+            "offsets": self.offsets,
+            "lengths": self.lengths,
+            "labels": self.labels.labels,
+            "starts": self.labels.starts,
+        }
+
 
 class ActivationCache:
-    """The examples of one session.
+    """The examples of one session, in one file and an index.
 
     Args:
         width: W.
         encoding: how the numbers were sent, and are kept.
-        memory_bytes: of activations kept in memory; more goes to disk.
         limit_bytes: more than this, labels and index included, is refused.
         numbers: whether labels are numbers (floats) instead of classes.
-        folder: where the disk file is made; None for the system's place for such files.
+        path: of the file; None for one without a name, of which nothing is left however the
+            process ends.
+
+    Raises:
+        CapacityError: the disk does not take the file.
     """
 
     def __init__(
@@ -57,20 +76,54 @@ class ActivationCache:
         width: int,
         encoding: str,
         *,
-        memory_bytes: int,
         limit_bytes: int,
         numbers: bool = False,
-        folder: Path | None = None,
+        path: Path | None = None,
     ) -> None:
         self._row_bytes = ENCODING_TABLE[encoding].row_bytes(width)
         self._width, self._encoding = width, encoding
-        self._limit, self._numbers = limit_bytes, numbers
-        self._file = tempfile.SpooledTemporaryFile(
-            max_size=memory_bytes, dir=str(folder) if folder else None
-        )
+        self._limit, self._numbers, self._path = limit_bytes, numbers, path
         self.size_bytes = 0  # of everything that is kept, labels and index included
         self._rows = 0
         self._parts: dict[int, _Part] = {}
+        self._digest = hashlib.sha256()
+        try:
+            self._file = open(path, "r+b", opener=_made) if path else TemporaryFile()
+        except OSError as error:
+            raise _not_taken(error) from error
+
+    @classmethod
+    def unsealed(cls, path: Path, index: Snapshot, limit_bytes: int) -> ActivationCache:
+        """Return the cache that another process has sealed; it takes no more examples.
+
+        Args:
+            path: of its file.
+            index: what `sealed` returned.
+            limit_bytes: as it was.
+
+        Raises:
+            SnapshotError: the file is not what it was.
+            CapacityError: the file cannot be opened.
+        """
+        facts = index.facts
+        cache = cls(
+            facts["width"],
+            facts["encoding"],
+            limit_bytes=limit_bytes,
+            numbers=facts["numbers"],
+            path=path,
+        )
+        cache._digest = hashlib.file_digest(cache._file, "sha256")
+        if cache._digest.hexdigest() != facts["sha256"]:
+            cache.release()
+            raise SnapshotError(f"the examples in {path} are not those that were stored")
+        cache._rows, cache.size_bytes = facts["rows"], facts["size_bytes"]
+        for number in facts["parts"]:
+            part = cache._parts[number] = _Part(facts["numbers"])
+            for name, kept in part.arrays().items():
+                del kept[:]
+                kept.frombytes(index.tensors[f"part-{number}"][name].numpy().tobytes())
+        return cache
 
     @property
     def parts(self) -> list[int]:
@@ -115,10 +168,10 @@ class ActivationCache:
                 "keeps for a session; choose a smaller --rank, or train with --edge trained"
             )
         try:
-            self._file.seek(self._rows * self._row_bytes)
-            self._file.write(rows)
+            _write_at(self._file.fileno(), rows, self._rows * self._row_bytes)
         except OSError as error:
-            raise CapacityError(f"the cloud's disk does not take the examples: {error}") from error
+            raise _not_taken(error) from error
+        self._digest.update(rows)
         kept, row = self._parts.setdefault(part, _Part(self._numbers)), self._rows
         for length, known in zip(lengths, labels or repeat([]), strict=bool(labels)):
             kept.add(row, length, known)
@@ -134,11 +187,62 @@ class ActivationCache:
         activation_TW = numbers_of(data, (sum(lengths), self._width), self._encoding)
         return activation_TW, lengths, kept.labels.of(rows)
 
+    def sealed(self) -> Snapshot:
+        """Flush the file to disk and return the index, with which all is found again.
+
+        Raises:
+            CapacityError: the disk does not take it.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _not_taken(error) from error
+        facts = {
+            "width": self._width,
+            "encoding": self._encoding,
+            "numbers": self._numbers,
+            "rows": self._rows,
+            "sha256": self._digest.hexdigest(),
+            "size_bytes": self.size_bytes,
+            "parts": self.parts,
+        }
+        index = {
+            f"part-{number}": {
+                name: torch.from_numpy(np.array(numbers))
+                for name, numbers in self._parts[number].arrays().items()
+            }
+            for number in self.parts
+        }
+        return Snapshot(facts, index)
+
     def close(self) -> None:
-        """Delete everything."""
+        """Delete everything, and the file's folder if nothing else is in it."""
+        self.release()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.parent.rmdir()
+
+    def release(self) -> None:
+        """Close the file, which stays if it has a name."""
         self._file.close()
         self._parts.clear()
 
     def _read(self, row: int, length: int) -> bytes:
-        self._file.seek(row * self._row_bytes)
-        return self._file.read(length * self._row_bytes)
+        return os.pread(self._file.fileno(), length * self._row_bytes, row * self._row_bytes)
+
+
+def _made(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o600)
+
+
+def _write_at(descriptor: int, data: Numbers, offset: int) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
+
+
+def _not_taken(error: OSError) -> CapacityError:
+    reason = error.strerror or first_line(error)
+    return CapacityError(f"the cloud's disk does not take the examples: {reason}")

@@ -147,18 +147,19 @@ def _add_serve(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         help="let edges fetch the trained cloud half of a session whose name they know",
     )
     serve.add_argument(
-        "--cache-memory",
-        type=number_in(0, 2**20),
-        default=256,
-        metavar="MB",
-        help="activations of a frozen edge kept in memory, the rest on disk (default %(default)s)",
-    )
-    serve.add_argument(
         "--cache-limit",
         type=real_in(0.001, 2**20),
         default=16.0,
         metavar="GB",
-        help="activations of a frozen edge taken in all (default %(default)g)",
+        help="activations of a frozen edge taken in all, on disk (default %(default)g)",
+    )
+    serve.add_argument(
+        "--snapshot-seconds",
+        type=real_in(0.01, 10**7),
+        default=60.0,
+        metavar="SECONDS",
+        help="between two snapshots of a training that goes on without its edge; others are "
+        "taken when their edges ask for them (default %(default)g)",
     )
     serve.add_argument(
         "--grace",

@@ -52,4 +52,6 @@ async def _forget(host: Host, store: Store, limit: float) -> None:
 
 def _untouched(store: Store, limit: float) -> list[Kept]:
     end = time.time() - limit
-    return [kept for kept in kept_sessions(store) if not kept.finished and kept.touched < end]
+    return [
+        kept for kept in kept_sessions(store) if kept.state != "finished" and kept.touched < end
+    ]

@@ -10,44 +10,33 @@ import asyncio
 import dataclasses
 import logging
 import secrets
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
-from weakref import WeakValueDictionary
+from dataclasses import dataclass, field
 
-from safetensors import SafetensorError
 from torch import Tensor
 
-from sft_cloud.admission import NOTHING, Admission, Need
-from sft_cloud.builder import Basis, Builder, Design
+from sft_cloud.admission import NOTHING, Admission
+from sft_cloud.builder import Basis, Builder, Design, rebuilt
 from sft_cloud.hosted import Hosted, Stop, Visit
 from sft_cloud.metrics import Metrics
+from sft_cloud.residents import Residents
+from sft_cloud.results import Ending, Results
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.shelf import Shelf
 from sft_cloud.store import Record, Store, check_same
+from sft_cloud.training_run import TrainingLimits
 from sft_cloud.trainings import Trainings
 from sft_common.config import SessionSpec
 from sft_common.errors import (
-    CapacityError,
-    ConfigError,
     ForbiddenError,
     ProtocolError,
     RetryLaterError,
     SessionLostError,
-    SnapshotError,
-    first_line,
 )
 from sft_common.plan import Plan
-from sft_common.position import Position, Return
-from sft_common.snapshots import Snapshot
+from sft_common.position import Return
 
 log = logging.getLogger(__name__)
-
-REMEMBERED = 1000
-"""Closed sessions whose end is told again to an edge that did not hear it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +55,8 @@ class Limits:
     snapshots: int = 2
     """Snapshots of each session that are kept."""
 
-    cache_memory_bytes: int = 256 * 2**20
-    """Of the examples of a frozen edge, more goes to disk."""
-
-    cache_limit_bytes: int = 16 * 2**30
-    """Of the examples of a frozen edge, more is refused."""
+    trainings: TrainingLimits = field(default_factory=TrainingLimits)
+    """What those get that go on without their edge."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,13 +68,6 @@ class Opening:
     trained_session: str = ""
     replaces: str = ""
     incarnation: int = 0
-
-
-class Ending(NamedTuple):
-    """How a session was closed."""
-
-    steps: int
-    saved: bool
 
 
 class Host:
@@ -114,23 +93,18 @@ class Host:
         self.scheduler, self.limits = scheduler, limits
         self._builder, self._store, self.metrics = builder, store, Metrics()
         self._shelf = Shelf(store, scheduler, limits.snapshots, self.metrics) if store else None
-        self._allow_export = allow_export
-        self._sessions: dict[str, Hosted] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._ended: OrderedDict[str, tuple[str, Ending]] = OrderedDict()
-        self.admission = Admission(limits.max_sessions, limits.memory_bytes)
         self._stopping = False
+        self.residents = Residents(Admission(limits.max_sessions, limits.memory_bytes), self._shelf)
+        self.results = Results(store, scheduler, allow_export=allow_export)
         self.trainings = Trainings(
-            scheduler,
-            cache_memory_bytes=limits.cache_memory_bytes,
-            cache_limit_bytes=limits.cache_limit_bytes,
+            builder=builder,
+            scheduler=scheduler,
+            residents=self.residents,
+            results=self.results,
+            limits=limits.trainings,
+            store=store,
             metrics=self.metrics,
         )
-
-    @property
-    def in_memory(self) -> list[Hosted]:
-        """Sessions in memory."""
-        return list(self._sessions.values())
 
     @property
     def store(self) -> Store | None:
@@ -170,12 +144,14 @@ class Host:
             incarnation=opening.incarnation,
         )
         self._check_open()
-        if not self._waiting():
-            self.admission.check(NOTHING)  # before a model is looked at in vain
+        if not self.residents.waiting():
+            self.residents.admission.check(NOTHING)  # before a model is looked at in vain
         design = await self.scheduler.files(self._builder, opening.spec)
-        async with self._room(design.need):
+        self._check_open()
+        async with self.residents.room(design.need):
             session, u_NR = await self.scheduler.files(self._build, record, opening, design)
-        hosted = self._sessions[record.session] = Hosted(record, session, design.need)
+        hosted = Hosted(record, session, design.need)
+        self.residents.add(hosted)
         self.metrics.opened += 1
         log.info(
             "session %s opened: %s %s",
@@ -201,8 +177,8 @@ class Host:
             CapacityError, RetryLaterError: there is no room for it now.
         """
         self._check_open()
-        async with self._lock(asked.session_id):
-            hosted = self._sessions.get(asked.session_id)
+        async with self.residents.lock(asked.session_id):
+            hosted = self.residents.get(asked.session_id)
             record = self._record(asked.session_id, owner)
             _check_allowed(record, asked)
             how = "parked" if hosted is None else "in_memory"
@@ -229,18 +205,6 @@ class Host:
         )
         return visit, rewound
 
-    def ending(self, session_id: str, owner: str) -> Ending | None:
-        """Return how a session was closed, if it was."""
-        known_owner, ending = self._ended.get(session_id, ("", None))
-        if ending is None and self._store is not None:
-            try:
-                record = self._store.record(session_id)
-            except SessionLostError:
-                return None
-            if record.finished:
-                known_owner, ending = record.owner, Ending(record.steps, saved=True)
-        return ending if owner == known_owner else None
-
     async def close(self, visit: Visit) -> Ending:
         """End a session in good order: keep what was trained, and forget the rest.
 
@@ -249,13 +213,14 @@ class Host:
         """
         hosted = visit.hosted
         await hosted.quiet()
-        saved = hosted.session.applied > 0 and await self.keep_trained(hosted)
-        ending = Ending(hosted.session.applied, saved)
-        self._ended[hosted.record.session] = hosted.record.owner, ending
-        if len(self._ended) > REMEMBERED:
-            self._ended.popitem(last=False)
+        steps = hosted.session.applied
+        weights = await self.results.weights_to_keep(hosted) if steps else None
+        if weights is not None:
+            await self.results.keep(hosted, weights)
+        ending = Ending(steps, saved=weights is not None)
+        self.results.note(hosted.record, ending)
         self.metrics.closed += 1
-        self.drop(hosted)
+        self.residents.drop(hosted)
         return ending
 
     async def keep(self, visit: Visit, step: int) -> None:
@@ -270,14 +235,14 @@ class Host:
         if self._shelf is not None and not position.micro_batches:
             await self._shelf.keep(visit.hosted, step)
 
-    def train_stored(self, visit: Visit, plan: Plan) -> int:
+    async def train_stored(self, visit: Visit, plan: Plan) -> int:
         """Start a training over the stored examples; returns its steps.
 
         Raises:
             ProtocolError: none are stored.
+            CapacityError: the disk does not take what the training needs.
         """
-        hosted = visit.hosted
-        total = self.trainings.start(hosted, plan, self.keep_trained, self.drop)
+        total = await self.trainings.start(visit.hosted, plan)
         visit.leave()
         return total
 
@@ -285,43 +250,29 @@ class Host:
         """Put a session away at its edge's wish; returns whether it is on disk."""
         hosted = visit.hosted
         visit.leave()
-        return await self._put_away(hosted)
+        return await self.residents.put_away(hosted)
 
     def failed(self, visit: Visit, error: Exception) -> None:
         """Give up a session whose stream ended with an error of its own: what is on disk stays."""
         if visit.current and not isinstance(error, RetryLaterError):
-            self.drop(visit.hosted)
-
-    def drop(self, hosted: Hosted) -> None:
-        """Free the memory of a session; safe to repeat."""
-        if self._sessions.get(hosted.record.session) is hosted:
-            del self._sessions[hosted.record.session]
-            self.admission.give_back(hosted.need)
-            if hosted.cache is not None and not hosted.training:
-                hosted.cache.close()
-            hosted.gone.set()
-            log.info(
-                "session %s left memory after %d steps",
-                hosted.record.session,
-                hosted.session.applied,
-                extra=hosted.about.extra(),
-            )
+            self.residents.drop(visit.hosted)
 
     async def forget(self, session_id: str, owner: str) -> None:
         """Delete a session that its owner does not want any more; unknown ones are none."""
-        async with self._lock(session_id):
-            hosted = self._sessions.get(session_id)
+        async with self.residents.lock(session_id):
+            hosted = self.residents.get(session_id)
             try:
                 record = self._record(session_id, owner)
             except SessionLostError:
                 return
-            if record.finished or (hosted and hosted.training):
+            if record.finished or self.trainings.goes_on(session_id):
                 return
+            self.trainings.forget(session_id)
             if hosted is not None:
                 if hosted.visit is not None:
                     hosted.visit.end(ForbiddenError("the session was given up for a new one"))
                 await hosted.quiet()
-                self.drop(hosted)
+                self.residents.drop(hosted)
             if self._store is not None:
                 await self.scheduler.files(self._store.delete, session_id)
 
@@ -330,7 +281,7 @@ class Host:
 
         Args:
             session_id: its name.
-            from_disk_only: leave it alone if it is in memory.
+            from_disk_only: leave it alone if it is in memory, or waits to train there.
 
         Returns:
             Whether there was anything of it.
@@ -338,16 +289,17 @@ class Host:
         Raises:
             OSError: the disk does not let go of it.
         """
-        async with self._lock(session_id):
-            hosted, store = self._sessions.get(session_id), self._store
+        async with self.residents.lock(session_id):
+            hosted, store = self.residents.get(session_id), self._store
             found = hosted is not None or (store is not None and store.has(session_id))
-            if not found or (hosted is not None and from_disk_only):
+            lives = hosted is not None or self.trainings.goes_on(session_id)
+            if not found or (lives and from_disk_only):
                 return False
             if store is not None:
                 store.forbid(session_id)  # a snapshot may be about to be written
             if hosted is not None:
                 await self._end_deleted(hosted)
-            self._ended.pop(session_id, None)
+            self.results.forget(session_id)
             self.trainings.forget(session_id)
             if store is not None:
                 await self.scheduler.files(store.delete, session_id)
@@ -365,7 +317,7 @@ class Host:
         await hosted.quiet()
         if hosted.training:
             await hosted.gone.wait()
-        self.drop(hosted)
+        self.residents.drop(hosted)
 
     async def watch(self) -> None:
         """Put sessions away that nobody asks for; runs until it is cancelled."""
@@ -373,78 +325,33 @@ class Host:
         idle = RetryLaterError(f"nothing was asked for {limit:g} s: the session was put away")
         while True:
             await asyncio.sleep(min(5.0, limit / 4))
-            for hosted in list(self._sessions.values()):
+            for hosted in self.residents:
                 if hosted.idle_seconds > limit:
                     if hosted.visit is not None:
                         hosted.visit.end(idle)
-                    await self._put_away(hosted)
+                    await self.residents.put_away(hosted)
+
+    async def begin(self) -> None:
+        """Go on with what needs no edge; to be called before any comes."""
+        await self.trainings.begin()
 
     async def stop(self) -> None:
         """Take no more sessions, let what runs on the device finish, and put all away."""
         self._stopping = True
-        for hosted in list(self._sessions.values()):
+        reason = self._about_to_stop()
+        for hosted in self.residents:
             if hosted.visit is not None:
-                hosted.visit.end(self._about_to_stop())
-        await asyncio.gather(*map(self._put_away, list(self._sessions.values())))
-
-    async def keep_trained(self, hosted: Hosted) -> bool:
-        """Write the trained net2 to the store; False if this cloud keeps none, or it is broken.
-
-        Raises:
-            CapacityError: the disk does not take it.
-        """
-        session, name = hosted.session, hosted.record.session
-        if self._store is None:
-            return False
-        weights = await self.scheduler.compute(session.weights)
-        if not all(bool(weight.isfinite().all()) for weight in weights.values()):
-            log.warning("session %s is not kept: its weights are not finite", name)
-            return False
-        record = dataclasses.replace(hosted.record, finished=True, steps=session.applied)
-        try:
-            path = await self.scheduler.files(self._store.finish, record, weights)
-        except (OSError, SafetensorError) as error:
-            raise CapacityError(
-                f"the cloud could not keep session {name} on its disk: {first_line(error)}"
-            ) from error
-        log.info("session %s kept in %s", name, path)
-        return True
-
-    def trained_pieces(self, session_id: str, owner: str) -> Iterator[tuple[bytes, int]]:
-        """Yield the file of a trained net2 in pieces, each with the size of the whole.
-
-        Raises:
-            ForbiddenError: this cloud does not hand out trained halves.
-            ConfigError: it has no such session, or it is another edge's.
-        """
-        if not self._allow_export:
-            raise ForbiddenError(
-                "this cloud does not hand out what it trained; its owner can start it with "
-                "--allow-export"
-            )
-        store = self._kept(session_id, owner)
-        return store.pieces(session_id)
-
-    def _kept(self, session_id: str, owner: str) -> Store:
-        """Return the store, to be asked for what a session of that owner has trained.
-
-        Raises:
-            ConfigError: there is no such session.
-        """
-        if self._store is None:
-            raise ConfigError("this cloud keeps no trained sessions: it was started with --no-save")
-        try:
-            self._record(session_id, owner)
-        except SessionLostError as error:
-            raise ConfigError(f"{error}: one is kept once its training has ended") from error
-        return self._store
+                hosted.visit.end(reason)
+        await asyncio.gather(
+            self.trainings.stop(reason), *map(self.residents.put_away, self.residents)
+        )
 
     def _build(
         self, record: Record, opening: Opening, design: Design
     ) -> tuple[Session, Tensor | None]:
         trained = None
         if name := opening.trained_session:
-            trained = self._kept(name, record.owner).load(name, record.spec)
+            trained = self.results.load(name, record.owner, record.spec)
         return design.build(record.session, opening.basis, trained)
 
     def _check_open(self) -> None:
@@ -455,82 +362,18 @@ class Host:
         what = "keeps the session" if self._shelf else "keeps no sessions"
         return RetryLaterError(f"the cloud is stopping; it {what}")
 
-    def _lock(self, session_id: str) -> asyncio.Lock:
-        """Return the lock under which a session goes to disk or comes back."""
-        return self._locks.setdefault(session_id, asyncio.Lock())
-
     def _record(self, session_id: str, owner: str) -> Record:
         """Return what is known of a session; to all but its owner it does not exist.
 
         Raises:
             SessionLostError: nothing is.
         """
-        hosted = self._sessions.get(session_id)
-        if hosted is not None:
-            record = hosted.record
-        elif self._store is not None:
-            record = self._store.record(session_id)
-        else:
+        hosted = self.residents.get(session_id)
+        if hosted is not None and hosted.record.owner == owner:
+            return hosted.record
+        if hosted is not None or self._store is None:
             raise SessionLostError(f"this cloud has no session {session_id[:40]!r}")
-        if record.owner != owner:
-            raise SessionLostError(f"this cloud has no session {session_id}")
-        return record
-
-    @asynccontextmanager
-    async def _room(self, need: Need) -> AsyncIterator[None]:
-        """Reserve what a session needs; given back if the block fails.
-
-        Sessions whose edges are gone are put away for it, the one that has waited longest first.
-
-        Raises:
-            CapacityError: there is no room now.
-            LimitError: there will never be.
-        """
-        self._check_open()
-        for hosted in self._waiting():
-            try:
-                self.admission.check(need)
-                break
-            except CapacityError:
-                await self._put_away(hosted)
-        self.admission.check(need)
-        self.admission.take(need)
-        try:
-            yield
-        except BaseException:
-            self.admission.give_back(need)
-            raise
-
-    def _waiting(self) -> list[Hosted]:
-        """Return the sessions whose edges are gone, the one that has waited longest first."""
-        waiting = [h for h in self._sessions.values() if h.visit is None and not h.training]
-        return sorted(waiting, key=lambda hosted: hosted.seen)
-
-    async def _put_away(self, hosted: Hosted) -> bool:
-        """Write a session to disk and free its memory; returns whether it is on disk.
-
-        One that the disk does not take stays in memory.
-        """
-        async with self._lock(hosted.record.session):
-            gone = self._sessions.get(hosted.record.session) is not hosted
-            if gone or hosted.visit is not None or hosted.training:
-                return False
-            await hosted.quiet()
-            kept = self._shelf is not None and hosted.position > Position() and not hosted.stored
-            if kept:
-                assert self._shelf is not None
-                try:
-                    await self._shelf.put_away(hosted)
-                except SnapshotError as error:
-                    log.error(
-                        "session %s stays in memory: %s",
-                        hosted.record.session,
-                        error,
-                        extra=hosted.about.extra(),
-                    )
-                    return False
-            self.drop(hosted)
-            return kept
+        return self._store.record_of(session_id, owner)
 
     async def _take_down(self, record: Record, asked: Return) -> tuple[Hosted, bool]:
         """Bring a session back from disk."""
@@ -539,10 +382,12 @@ class Host:
             raise _nothing_common(record)
         snapshot, rewound = found
         design = await self.scheduler.files(self._builder, record.spec)
-        async with self._room(design.need):
-            session = await self.scheduler.files(_rebuild, record, design, snapshot)
+        self._check_open()
+        async with self.residents.room(design.need):
+            session = await self.scheduler.files(rebuilt, design, record.session, snapshot)
             kept = await self._shelf.settle(record, session.applied, forget=rewound)
-            hosted = self._sessions[record.session] = Hosted(record, session, design.need, kept)
+            hosted = Hosted(record, session, design.need, kept)
+            self.residents.add(hosted)
         return hosted, rewound
 
     async def _go_back(self, hosted: Hosted, asked: Return) -> bool:
@@ -559,12 +404,6 @@ class Host:
         if self._shelf is not None:
             hosted.kept = await self._shelf.settle(record, hosted.session.applied, forget=True)
         return True
-
-
-def _rebuild(record: Record, design: Design, snapshot: Snapshot) -> Session:
-    session, _ = design.build(record.session, None, snapshot.tensors["weights"])
-    session.restore(snapshot)
-    return session
 
 
 def _check_allowed(record: Record, asked: Return) -> None:

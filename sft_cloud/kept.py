@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from sft_cloud.store import SESSION_ID, WEIGHTS, Record, Store
+from sft_cloud.store import WEIGHTS, Record, Store
+from sft_cloud.training_files import BEGUN, TOLD, TRAINING
 from sft_common.errors import ConfigError, SessionLostError
 
 log = logging.getLogger(__name__)
+
+
+State = Literal["parked", "training", "finished", "failed", "damaged"]
+"""Of a session on disk (docs/operations.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +35,7 @@ class Kept:
     record: Record | None
     """What is known of it; None: that cannot be read."""
 
-    finished: bool
-    """Whether it was closed, and its trained half is there."""
+    state: State
 
     snapshots: tuple[str, ...]
     """Names of its snapshots."""
@@ -44,7 +49,7 @@ class Kept:
     @property
     def steps(self) -> int:
         """Steps applied, as far as the disk tells."""
-        if self.finished and self.record is not None:
+        if self.state == "finished" and self.record is not None:
             return self.record.steps
         digits = (name.partition("-")[2].partition("-")[0] for name in self.snapshots)
         return max((int(step) for step in digits if step.isdecimal()), default=0)
@@ -56,19 +61,18 @@ def kept_sessions(store: Store) -> Iterator[Kept]:
     Raises:
         OSError: the folder cannot be read.
     """
-    for name in sorted(os.listdir(store.folder)):
-        if SESSION_ID.fullmatch(name) and (store.folder / name).is_dir():
-            try:
-                yield _kept(store, name)
-            except FileNotFoundError:
-                continue
+    for name in store.names():
+        try:
+            yield _kept(store, name)
+        except FileNotFoundError:
+            continue
 
 
-def states_on_disk(store: Store) -> Iterator[tuple[str, bool]]:
-    """Yield name and whether it is finished of all sessions on disk; opens no file."""
-    for name in os.listdir(store.folder):
-        if SESSION_ID.fullmatch(name):
-            yield name, (store.folder / name / WEIGHTS).exists()
+def states_on_disk(store: Store) -> Iterator[tuple[str, State]]:
+    """Yield name and state of all sessions on disk, as far as no file need be opened for it."""
+    for name in store.names():
+        folder = store.place(name)
+        yield name, _state(folder, finished=(folder / WEIGHTS).exists())
 
 
 @contextmanager
@@ -93,6 +97,14 @@ def alone_with(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _state(folder: Path, *, finished: bool) -> State:
+    if finished:
+        return "finished"
+    if (folder / TRAINING / BEGUN).exists():
+        return "training"
+    return "failed" if (folder / TRAINING / TOLD).exists() else "parked"
+
+
 def _kept(store: Store, name: str) -> Kept:
     folder = store.folder / name
     try:
@@ -103,7 +115,7 @@ def _kept(store: Store, name: str) -> Kept:
     return Kept(
         session=name,
         record=record,
-        finished=record.finished if record else (folder / WEIGHTS).exists(),
+        state=_state(folder, finished=record.finished) if record else "damaged",
         snapshots=tuple(store.snapshots(name).names()),
         size_bytes=sum(stat.st_size for stat in stats),
         touched=max([folder.lstat().st_mtime, *(stat.st_mtime for stat in stats)]),

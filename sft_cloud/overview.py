@@ -21,7 +21,7 @@ from sft_cloud.kept import Kept, kept_sessions, states_on_disk
 from sft_cloud.store import Store
 from sft_common.pb.sft.v1 import operations_pb2 as pb
 
-STATES = ("at_work", "waiting", "training", "parked", "finished")
+STATES = ("at_work", "waiting", "training", "parked", "finished", "failed")
 """Of sessions, as metrics name them."""
 
 
@@ -34,18 +34,18 @@ def state_of(hosted: Hosted) -> str:
 
 def count_states(host: Host) -> Counter[str]:
     """Return how many sessions are where; opens no file."""
-    here = {hosted.record.session: state_of(hosted) for hosted in host.in_memory}
+    here = {hosted.record.session: state_of(hosted) for hosted in host.residents}
     found = Counter(here.values())
-    for name, finished in states_on_disk(host.store) if host.store else ():
-        if finished or name not in here:
-            found["finished" if finished else "parked"] += 1
+    for name, state in states_on_disk(host.store) if host.store else ():
+        if name not in here:
+            found[state] += 1
     return found
 
 
 def summaries(host: Host) -> list[pb.SessionSummary]:
     """Return what there is to say of all sessions; reads the disk, so not for the event loop."""
     on_disk = {kept.session: kept for kept in kept_sessions(host.store)} if host.store else {}
-    here = {hosted.record.session: hosted for hosted in host.in_memory}
+    here = {hosted.record.session: hosted for hosted in host.residents}
     now = time.monotonic()
     found = [_of_hosted(hosted, on_disk.get(name), now) for name, hosted in here.items()]
     found += summaries_of(kept for name, kept in on_disk.items() if name not in here)
@@ -112,7 +112,7 @@ def _of_hosted(hosted: Hosted, kept: Kept | None, now: float) -> pb.SessionSumma
 def _of_kept(kept: Kept) -> pb.SessionSummary:
     summary = pb.SessionSummary(
         session_id=kept.session,
-        state=_state_of_kept(kept),
+        state=f"SESSION_STATE_{kept.state.upper()}",
         steps=kept.steps,
         idle_seconds=max(0.0, time.time() - kept.touched),
         disk_bytes=kept.size_bytes,
@@ -124,9 +124,3 @@ def _of_kept(kept: Kept) -> pb.SessionSummary:
         summary.cut, summary.rank = spec.split.cut, spec.split.rank
         summary.split_layer = spec.split.split_layer
     return summary
-
-
-def _state_of_kept(kept: Kept) -> pb.SessionState:
-    if kept.record is None:
-        return pb.SESSION_STATE_DAMAGED
-    return pb.SESSION_STATE_FINISHED if kept.finished else pb.SESSION_STATE_PARKED

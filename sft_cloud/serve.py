@@ -22,6 +22,7 @@ from sft_cloud.scheduler import SHORT_SECONDS, Scheduler
 from sft_cloud.server import Waits, serve
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_cloud.store import Store
+from sft_cloud.training_run import TrainingLimits
 from sft_common import __version__
 from sft_common.errors import ConfigError
 from sft_common.files import written_aside
@@ -71,8 +72,11 @@ def run_server(options: argparse.Namespace) -> None:
             memory_bytes=memory,
             park_seconds=options.park_after,
             snapshots=options.snapshots,
-            cache_memory_bytes=options.cache_memory * 2**20,
-            cache_limit_bytes=int(options.cache_limit * 2**30),
+            trainings=TrainingLimits(
+                examples_bytes=int(options.cache_limit * 2**30),
+                snapshots=options.snapshots,
+                snapshot_seconds=options.snapshot_seconds,
+            ),
         ),
         store=None if options.no_save else Store(options.save_dir),
         allow_export=options.allow_export,

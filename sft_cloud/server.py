@@ -86,6 +86,7 @@ async def serve(
         )
     bound = _bind(server, host, port, door)
     async with beside(bound):
+        await sessions.begin()
         await server.start()
         for name in ("", SERVICE):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)

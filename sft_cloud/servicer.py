@@ -22,7 +22,7 @@ from sft_cloud.hosted import Visit
 from sft_cloud.logs import set_about
 from sft_cloud.metrics import Meter
 from sft_cloud.scheduler import Turns
-from sft_cloud.stored import Event, Finished, Judged, Stepped
+from sft_cloud.story import Event, Finished, Judged, Stepped
 from sft_common import PROTOCOL_VERSION
 from sft_common.errors import ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
@@ -125,7 +125,7 @@ class SplitTrainingServicer:
         """Hand out the trained net2 of a session in pieces."""
         try:
             request = _read(raw, pb.ExportRequest)
-            pieces = self._host.trained_pieces(request.session_id, identity_of(context))
+            pieces = self._host.results.pieces(request.session_id, identity_of(context))
             while piece := await self._host.scheduler.files(next, pieces, None):
                 yield pb.ExportResponse(data=piece[0], total_bytes=piece[1])
         except Exception as error:
@@ -168,7 +168,7 @@ class SplitTrainingServicer:
                 visit, hello = await self._open(first.open, arrivals, owner)
             case "resume":
                 check_version(edge=first.resume.open.protocol_version, cloud=PROTOCOL_VERSION)
-                if (over := self._over(first.resume.session_id, owner)) is not None:
+                if (over := await self._over(first.resume.session_id, owner)) is not None:
                     async for answer in _told_again(arrivals, *over):
                         yield answer
                     return
@@ -227,17 +227,17 @@ class SplitTrainingServicer:
         )
         return pb.TrainResponse(resumed=resumed)
 
-    def _over(
+    async def _over(
         self, session_id: str, owner: str
     ) -> tuple[pb.TrainResponse, str, pb.TrainResponse] | None:
         """Return what is to be said again of a session that needs its edge no more."""
-        if (ending := self._host.ending(session_id, owner)) is not None:
+        if (steps := await self._host.trainings.total_steps(session_id, owner)) is not None:
+            running = pb.Running(total_steps=steps)
+            return self._resumed(ALL_STORED), "run", pb.TrainResponse(running=running)
+        if (ending := self._host.results.ending(session_id, owner)) is not None:
             closed = pb.Closed(steps=ending.steps, saved=ending.saved)
             hello = self._resumed(Position(ending.steps))
             return hello, "close", pb.TrainResponse(closed=closed)
-        if (steps := self._host.trainings.total_steps(session_id, owner)) is not None:
-            running = pb.Running(total_steps=steps)
-            return self._resumed(ALL_STORED), "run", pb.TrainResponse(running=running)
         return None
 
     async def _run(self, visit: Visit, arrivals: Arrivals) -> AsyncIterator[answers.Answer]:
@@ -282,7 +282,7 @@ class SplitTrainingServicer:
                     await self._store(visit, request, numbers)
                 case "run":
                     plan = plan_from_proto(request.run)
-                    steps = self._host.train_stored(visit, plan)
+                    steps = await self._host.train_stored(visit, plan)
                     yield pb.TrainResponse(running=pb.Running(total_steps=steps)), b""
                     return
                 case "park":

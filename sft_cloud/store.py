@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import threading
@@ -89,7 +90,7 @@ class Store:
         Raises:
             OSError: the disk is full or not writable, or the session was deleted.
         """
-        folder = self._made(record.session)
+        folder = self.made(record.session)
         remove_leftovers(folder)
         facts = dataclasses.asdict(record)
         spec = facts.pop("spec")
@@ -102,7 +103,7 @@ class Store:
         Raises:
             OSError, SafetensorError: the disk is full or not writable; snapshots are left then.
         """
-        folder = self._made(record.session)
+        folder = self.made(record.session)
         with written_aside(folder / WEIGHTS) as aside:
             save_tensors(aside, weights)
         self.note(record)
@@ -116,7 +117,7 @@ class Store:
             SessionLostError: nothing is, or it cannot be read.
         """
         try:
-            facts = json.loads((self._place(session_id) / RECORD).read_text("utf-8"))
+            facts = json.loads((self.place(session_id) / RECORD).read_text("utf-8"))
             if facts["session"] != session_id:
                 raise ValueError(f"its record is that of {facts['session']!r}")
             return _record(facts)
@@ -127,9 +128,20 @@ class Store:
                 f"cannot read session {session_id}: {first_line(error)}"
             ) from error
 
+    def record_of(self, session_id: str, owner: str) -> Record:
+        """Return what is known of a session; to all but its owner it does not exist.
+
+        Raises:
+            SessionLostError: nothing is.
+        """
+        record = self.record(session_id)
+        if record.owner != owner:
+            raise SessionLostError(f"this cloud has no session {session_id}")
+        return record
+
     def snapshots(self, session_id: str) -> Snapshots:
         """Return the snapshots of a session, none if it has none."""
-        return Snapshots(self._place(session_id) / SNAPSHOTS)
+        return Snapshots(self.place(session_id) / SNAPSHOTS)
 
     def delete(self, session_id: str) -> None:
         """Delete all that is kept of a session, for good: nothing of it is written any more.
@@ -137,7 +149,7 @@ class Store:
         Raises:
             OSError: the disk does not let go of it.
         """
-        folder = self._place(session_id)
+        folder = self.place(session_id)
         if not folder.is_dir():
             return
         self.forbid(session_id)
@@ -148,6 +160,21 @@ class Store:
             time.sleep(DELETE_PAUSE_SECONDS)
         shutil.rmtree(folder)
 
+    def names(self) -> list[str]:
+        """Return the names of all sessions of which anything is kept, in order.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        return [name for name in sorted(os.listdir(self.folder)) if self.has(name)]
+
+    def sweep(self) -> None:
+        """Delete what a process that was killed left of sessions of which nothing is known."""
+        for name in self.names():
+            kept = {path.name for path in self.place(name).iterdir()}
+            if not kept & {RECORD, WEIGHTS, SNAPSHOTS}:
+                shutil.rmtree(self.place(name), ignore_errors=True)
+
     def has(self, session_id: str) -> bool:
         """Return whether anything is kept of a session; its name may come from a peer."""
         return bool(SESSION_ID.fullmatch(session_id)) and (self.folder / session_id).is_dir()
@@ -157,12 +184,16 @@ class Store:
         with self._making:
             self._forbidden.add(session_id)
 
-    def _made(self, session_id: str) -> Path:
-        """Return the folder of a session, which is there then."""
+    def made(self, session_id: str) -> Path:
+        """Return the folder of a session, which is there then.
+
+        Raises:
+            OSError: the disk does not take it, or the session was deleted.
+        """
         with self._making:
             if session_id in self._forbidden:
                 raise OSError(f"session {session_id} was deleted")
-            folder = self._place(session_id)
+            folder = self.place(session_id)
             folder.mkdir(exist_ok=True)
         return folder
 
@@ -180,7 +211,7 @@ class Store:
         record = self.finished(session_id)
         check_same(session_id, record.spec, spec, ("model", "split", "head", "num_labels"))
         try:
-            weights: dict[str, Tensor] = load_file(self._place(session_id) / WEIGHTS)
+            weights: dict[str, Tensor] = load_file(self.place(session_id) / WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
         return weights
@@ -192,7 +223,7 @@ class Store:
             ConfigError: there is no such session, or its file cannot be read.
         """
         self.finished(session_id)
-        path = self._place(session_id) / WEIGHTS
+        path = self.place(session_id) / WEIGHTS
         try:
             with open(path, "rb") as file:
                 total = path.stat().st_size
@@ -201,7 +232,7 @@ class Store:
         except OSError as error:
             raise ConfigError(f"cannot read session {session_id}: {first_line(error)}") from error
 
-    def _place(self, session_id: str) -> Path:
+    def place(self, session_id: str) -> Path:
         """Return the folder of a session; whatever the name says, it lies in the store's own.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A training over stored examples, and what has happened in it so far. No RPC, no messages.
+"""A training over stored examples. No RPC, no messages.
 
 The session is the same state machine as that of a live edge; here the plan drives it, one piece of
 work at a time, so that the device can be shared.
@@ -6,19 +6,18 @@ work at a time, so that the device can be shared.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from torch import Tensor
 
 from sft_cloud.bounds import Labels
 from sft_cloud.cache import ActivationCache
 from sft_cloud.session import Session
-from sft_common.errors import LimitError, SftError, TrainingError
+from sft_cloud.story import Event, Judged, Size, Stepped
+from sft_common.errors import LimitError, TrainingError
 from sft_common.plan import Plan, planned_steps
 
 STEPPED_BYTES = 200
@@ -28,68 +27,50 @@ STORY_BYTES = 10**9
 """What the events of one training may take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
-    """A step was done."""
-
-    step: int
-    epoch: int
-    loss: float
-    learning_rate: float
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A batch of a validation part was evaluated."""
-
-    step: int
-    part: int
-    verdict: Tensor
-    """As `Session.evaluate` gives it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The training has ended."""
-
-    steps: int
-    saved: bool
-    cloud_seconds: float
-
-
-Event = Stepped | Judged | Finished
-
-
-def train_stored(session: Session, cache: ActivationCache, plan: Plan) -> Iterator[Event]:
+def train_stored(
+    session: Session, cache: ActivationCache, plan: Plan, judged: int = 0
+) -> Iterator[Event]:
     """Train by a plan; each `next` is one piece of work for the device.
+
+    Args:
+        session: may have come some way by the same plan.
+        cache: the examples.
+        plan: how long and how fast.
+        judged: batches that were evaluated already behind the step that it has come to.
 
     Raises:
         TrainingError: a loss is not a finite number; its step is not applied.
     """
+    done = session.applied
     for step, epoch, rows, rate, evaluates in planned_steps(plan, cache.lengths(0)):
-        activation_TW, lengths, labels = _batch(session, cache, 0, rows)
-        loss = session.step(step, activation_TW, lengths, labels)[0].item()
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {step}; choose a lower --learning-rate"
-            )
-        session.apply(step, rate)
-        yield Stepped(step, epoch, loss, rate)
-        if evaluates:
-            yield from _evaluated(session, cache, step, plan.batch_size)
+        if step > done:
+            activation_TW, lengths, labels = _batch(session, cache, 0, rows)
+            loss = session.step(step, activation_TW, lengths, labels)[0].item()
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is {loss} at step {step}; choose a lower --learning-rate"
+                )
+            session.apply(step, rate)
+            yield Stepped(step, epoch, loss, rate)
+        if evaluates and step >= done:
+            batches = _evaluation_batches(cache, plan.batch_size)
+            for part, chosen in islice(batches, judged if step == done else 0, None):
+                yield Judged(step, part, _verdict(session, cache, part, chosen))
 
 
-def _evaluated(
-    session: Session, cache: ActivationCache, step: int, batch_size: int
-) -> Iterator[Judged]:
+def _evaluation_batches(cache: ActivationCache, batch_size: int) -> Iterator[tuple[int, range]]:
+    """Yield part and examples of each batch of an evaluation."""
     for part in cache.parts:
         examples = cache.examples(part)
         for start in range(0, examples if part else 0, batch_size):
-            rows = range(start, min(start + batch_size, examples))
-            activation_TW, lengths, labels = _batch(session, cache, part, rows)
-            session.bounds.check_verdict(lengths, labelled=bool(labels))
-            known: Sequence[int] = [int(label) for label in labels]
-            yield Judged(step, part, session.evaluate(activation_TW, lengths, known))
+            yield part, range(start, min(start + batch_size, examples))
+
+
+def _verdict(session: Session, cache: ActivationCache, part: int, rows: range) -> Tensor:
+    activation_TW, lengths, labels = _batch(session, cache, part, rows)
+    session.bounds.check_verdict(lengths, labelled=bool(labels))
+    known: Sequence[int] = [int(label) for label in labels]
+    return session.evaluate(activation_TW, lengths, known).cpu()
 
 
 def _batch(
@@ -101,16 +82,7 @@ def _batch(
     return cache.batch(part, rows)
 
 
-class Story(NamedTuple):
-    """How much there will be to tell of a training."""
-
-    steps: int
-
-    size_bytes: int
-    """About what its events take in memory."""
-
-
-def story_of(session: Session, cache: ActivationCache, plan: Plan) -> Story:
+def size_of_story(session: Session, cache: ActivationCache, plan: Plan) -> Size:
     """Return what a training will have to tell; refused if that would fill the memory.
 
     They are all kept, for followers that come late.
@@ -135,68 +107,18 @@ def story_of(session: Session, cache: ActivationCache, plan: Plan) -> Story:
             f"{size / 1e9:,.1f} GB, the cloud keeps {STORY_BYTES / 1e9:,.1f} GB of a training; "
             "choose fewer --epochs or --max-steps, or fewer examples to evaluate on"
         )
-    return Story(steps, size)
-
-
-NOTHING = Story(0, 0)
-
-
-class Progress:
-    """The events of one training, for any number of followers, each from where it likes.
-
-    Args:
-        owner: whose training it is.
-        story: what it will tell.
-    """
-
-    def __init__(self, owner: str = "", story: Story = NOTHING) -> None:
-        self.owner, self.story = owner, story
-        self._events: list[Event] = []
-        self._error: SftError | None = None
-        self._changed = asyncio.Condition()
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing will follow."""
-        return self._error is not None or (
-            bool(self._events) and isinstance(self._events[-1], Finished)
-        )
-
-    async def add(self, event: Event) -> None:
-        """Append an event."""
-        async with self._changed:
-            self._events.append(event)
-            self._changed.notify_all()
-
-    async def fail(self, error: SftError) -> None:
-        """End with an error."""
-        async with self._changed:
-            self._error = error
-            self._changed.notify_all()
-
-    async def follow(self, start: int) -> AsyncIterator[Event]:
-        """Yield all events from number `start` on, waiting for those to come.
-
-        Raises:
-            SftError: the one that the training ended with.
-        """
-        at = start
-        while not self.ended or at < len(self._events):
-            async with self._changed:
-                while at >= len(self._events) and not self.ended:
-                    await self._changed.wait()
-            for event in self._events[at:]:
-                yield event
-                at += 1
-        if self._error is not None:
-            raise self._error
+    return Size(steps, size)
 
 
 class Stopwatch:
-    """Adds up the seconds of pieces of work."""
+    """Adds up the seconds of pieces of work.
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    Args:
+        seconds: to begin with.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
 
     def next(self, events: Iterator[Event]) -> Event | None:
         """Return the next event of a training, timed; None at its end."""

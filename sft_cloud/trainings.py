@@ -1,166 +1,299 @@
-"""Trainings over stored examples that go on without their edge: started, followed, forgotten."""
+"""Trainings over stored examples that go on without their edge, and without the process too.
+
+They are started, followed, put away when the cloud stops, and taken up again by the next process.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
+from sft_cloud.admission import Need
+from sft_cloud.builder import Builder, rebuilt
 from sft_cloud.cache import ActivationCache
 from sft_cloud.failures import as_sft_error
-from sft_cloud.fairness import Share
 from sft_cloud.hosted import Hosted
-from sft_cloud.logs import set_about
 from sft_cloud.metrics import Metrics
+from sft_cloud.residents import Residents
+from sft_cloud.results import Results
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
-from sft_cloud.stored import (
-    STORY_BYTES,
-    Event,
-    Finished,
-    Progress,
-    Stepped,
-    Stopwatch,
-    story_of,
-    train_stored,
+from sft_cloud.store import Record, Store
+from sft_cloud.stored import STORY_BYTES, size_of_story
+from sft_cloud.story import Event, Story
+from sft_cloud.training_files import Begun, TrainingFiles, unfinished
+from sft_cloud.training_run import Around, TrainingLimits, TrainingRun
+from sft_common.errors import (
+    CapacityError,
+    ForbiddenError,
+    ProtocolError,
+    RetryLaterError,
+    SessionLostError,
+    SftError,
+    SnapshotError,
 )
-from sft_common.errors import ConfigError, ProtocolError
 from sft_common.plan import Plan
 
 log = logging.getLogger(__name__)
 
-KEPT = 100
-"""Ended trainings whose events are kept for edges that come back for them."""
+REMEMBERED = 100
+"""Ended trainings whose stories stay in memory for edges that come back for them."""
 
+REMEMBERED_BYTES = 2 * STORY_BYTES
+"""What the stories of all trainings may take; beyond it those that ended first are forgotten."""
 
-KEPT_BYTES = 2 * STORY_BYTES
-"""What the events of all trainings may take; beyond it those that ended first are forgotten."""
+ROOM_SECONDS = 1.0
+"""A training that waits for room asks for it as often."""
 
 
 class Trainings:
     """All trainings of one cloud that run, or have run, without their edge.
 
     Args:
+        builder: makes a session of one that another process has begun.
         scheduler: who gets the device next.
-        cache_memory_bytes: of the examples of a session, more goes to disk.
-        cache_limit_bytes: of the examples of a session, more is refused.
+        residents: the sessions in memory.
+        results: takes what was trained.
+        limits: what they get.
+        store: where they are kept; None: they end with this process.
         metrics: counts what they do.
     """
 
     def __init__(
         self,
-        scheduler: Scheduler,
         *,
-        cache_memory_bytes: int,
-        cache_limit_bytes: int,
+        builder: Builder,
+        scheduler: Scheduler,
+        residents: Residents,
+        results: Results,
+        limits: TrainingLimits,
+        store: Store | None,
         metrics: Metrics,
     ) -> None:
-        self._scheduler, self._metrics = scheduler, metrics
-        self._memory, self._limit = cache_memory_bytes, cache_limit_bytes
-        self._progress: dict[str, Progress] = {}
-
-    def total_steps(self, session_id: str, owner: str) -> int | None:
-        """Return how many steps a training has that was started before; None if there is none."""
-        progress = self._progress.get(session_id)
-        return progress.story.steps if progress and progress.owner == owner else None
+        self._builder, self._scheduler, self._residents = builder, scheduler, residents
+        self._limits, self._store = limits, store
+        self._stories: dict[str, Story] = {}
+        self._at_work: set[asyncio.Task[None]] = set()
+        self._stopping: RetryLaterError | None = None
+        self._around = Around(
+            scheduler=scheduler,
+            residents=residents,
+            results=results,
+            limits=limits,
+            metrics=metrics,
+            stopping=lambda: self._stopping,
+        )
 
     def new_cache(self, session: Session) -> ActivationCache:
-        """Return an empty cache for the examples of a session."""
+        """Return an empty cache for the examples of a session.
+
+        Raises:
+            CapacityError: the disk does not take it.
+        """
+        path = None
+        if self._store is not None:
+            try:
+                self._store.made(session.session_id)
+            except OSError as error:
+                raise CapacityError(
+                    f"the cloud's disk does not take the examples: {error.strerror or error}"
+                ) from error
+            path = TrainingFiles(self._store, session.session_id).examples
         return ActivationCache(
             session.bounds.width,
             session.spec.encoding,
-            memory_bytes=self._memory,
-            limit_bytes=self._limit,
+            limit_bytes=self._limits.examples_bytes,
             numbers=session.spec.head == "regression",
+            path=path,
         )
 
-    def start(
-        self,
-        hosted: Hosted,
-        plan: Plan,
-        keep: Callable[[Hosted], Awaitable[bool]],
-        ended: Callable[[Hosted], None],
-    ) -> int:
-        """Start a training; returns the number of its steps.
+    async def begin(self) -> None:
+        """Go on with what another process has begun; to be called before any edge comes."""
+        if self._store is None:
+            return
+        await self._scheduler.files(self._store.sweep)
+        for record, begun in await self._scheduler.files(unfinished, self._store):
+            story = self._stories[record.session] = Story(record.owner, begun.size)
+            self._spawn(self._go_on(record, begun, story))
+
+    async def start(self, hosted: Hosted, plan: Plan) -> int:
+        """Start a training, once all that it needs is on disk; returns the number of its steps.
 
         Args:
             hosted: with its net2 and its examples; nobody else uses them any more.
             plan: how long and how fast.
-            keep: writes the trained net2 to disk; says whether it did.
-            ended: called when it is over, however it ends.
 
         Raises:
             ProtocolError: no training examples are stored.
             ConfigError, LimitError: more steps or evaluations than the cloud can tell of.
+            CapacityError: the disk does not take it.
         """
         cache, name = hosted.cache, hosted.record.session
         if cache is None or not cache.examples(0):
             raise ProtocolError("run came, but no training examples are stored")
-        story = story_of(hosted.session, cache, plan)
-        self._forget(story.size_bytes)
-        progress = self._progress[name] = Progress(hosted.record.owner, story)
+        size = size_of_story(hosted.session, cache, plan)
+        self._make_room(size.size_bytes)
+        story = self._stories[name] = Story(hosted.record.owner, size)
+        run = TrainingRun(self._around, hosted, cache, plan, story, self._files(name))
         hosted.training = True
-        self._scheduler.spawn(self._run(hosted, cache, plan, progress, keep, ended))
-        return story.steps
+        await hosted.working(asyncio.ensure_future(self._start(run)))
+        return size.steps
 
-    def _forget(self, more: int) -> None:
-        """Make room for so many more bytes of events, as far as trainings have ended."""
-        over = [name for name, progress in self._progress.items() if progress.ended]
-        size = more + sum(progress.story.size_bytes for progress in self._progress.values())
-        while over and (len(over) >= KEPT or size > KEPT_BYTES):
-            size -= self._progress.pop(over.pop(0)).story.size_bytes
-
-    def follow(self, session_id: str, start: int, owner: str) -> AsyncIterator[Event]:
+    async def follow(self, session_id: str, start: int, owner: str) -> AsyncIterator[Event]:
         """Yield the events of a training from number `start` on, as they come.
 
         Raises:
-            ConfigError: this cloud has no such training of that owner, or has forgotten it.
+            SessionLostError: this cloud has no such training of that owner.
+            SftError: the one that the training ended with.
         """
-        progress = self._progress.get(session_id)
-        if progress is None or progress.owner != owner:
-            raise ConfigError(
+        story = await self._story(session_id, owner)
+        if story is None:
+            raise SessionLostError(
                 f"this cloud has no training of session {session_id[:40]!r}: it was restarted "
                 "since, or has forgotten it"
             )
-        return progress.follow(start)
+        async for event in story.follow(start):
+            yield event
+
+    async def total_steps(self, session_id: str, owner: str) -> int | None:
+        """Return how many steps a training has that was started before; None if there is none."""
+        story = await self._story(session_id, owner)
+        return story.size.steps if story else None
+
+    def goes_on(self, session_id: str) -> bool:
+        """Return whether a training has begun and not ended, in memory or not yet."""
+        story = self._stories.get(session_id)
+        return story is not None and not story.ended
 
     def forget(self, session_id: str) -> None:
-        """Forget what is known of a training that has ended."""
-        self._progress.pop(session_id, None)
+        """Forget a training that is not in memory."""
+        self._stories.pop(session_id, None)
 
-    async def _run(
-        self,
-        hosted: Hosted,
-        cache: ActivationCache,
-        plan: Plan,
-        progress: Progress,
-        keep: Callable[[Hosted], Awaitable[bool]],
-        ended: Callable[[Hosted], None],
-    ) -> None:
-        session, name = hosted.session, hosted.record.session
-        events, watch = train_stored(session, cache, plan), Stopwatch()
-        take, share = partial(watch.next, events), Share()
-        set_about(hosted.about)
+    async def stop(self, reason: RetryLaterError) -> None:
+        """Put all trainings away behind what they do now; whoever follows them is told why."""
+        self._stopping = reason
+        if self._at_work:
+            await asyncio.wait(self._at_work)
+
+    def _files(self, session_id: str) -> TrainingFiles | None:
+        return TrainingFiles(self._store, session_id) if self._store is not None else None
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+
+    def _make_room(self, more: int) -> None:
+        """Make room for so many more bytes of events, as far as trainings have ended."""
+        over = [name for name, story in self._stories.items() if story.ended]
+        size = more + sum(story.size.size_bytes for story in self._stories.values())
+        while over and (len(over) >= REMEMBERED or size > REMEMBERED_BYTES):
+            size -= self._stories.pop(over.pop(0)).size.size_bytes
+
+    async def _story(self, session_id: str, owner: str) -> Story | None:
+        """Return the story of a training of an owner, from the disk if it has ended before."""
+        story = self._stories.get(session_id)
+        if story is None and self._store is not None and self._residents.get(session_id) is None:
+            try:
+                story = await self._scheduler.files(_told, self._store, session_id)
+            except SftError:
+                return None
+            if story is not None:
+                self._make_room(story.size.size_bytes)
+                self._stories[session_id] = story
+        return story if story is not None and story.owner == owner else None
+
+    async def _start(self, run: TrainingRun) -> None:
+        """Have a training begin; it goes on though nobody waits for this any more."""
         try:
-            while (event := await self._scheduler.compute_for(share, take)) is not None:
-                if hosted.deleted is not None:
-                    raise hosted.deleted
-                self._count(hosted, event)
-                await progress.add(event)
-            saved = await keep(hosted)
-            await progress.add(Finished(session.applied, saved, watch.seconds))
-            log.info("training of session %s is done", name)
+            await run.begin()
         except Exception as error:
-            await progress.fail(as_sft_error(error, f"the training of session {name}"))
-        finally:
-            cache.close()
-            ended(hosted)
+            run.hosted.training = False
+            self.forget(run.hosted.record.session)
+            await run.story.fail(as_sft_error(error, "the beginning of a training"))
+            raise
+        self._spawn(run.run())
 
-    def _count(self, hosted: Hosted, event: Event) -> None:
-        if isinstance(event, Stepped):
-            self._metrics.steps += 1
-            hosted.about.step = event.step
-            hosted.figures.stepped(time.monotonic())
-        else:
-            self._metrics.evaluations += 1
+    async def _go_on(self, record: Record, begun: Begun, story: Story) -> None:
+        """Go on where another process was."""
+        name = record.session
+        try:
+            run = await self._taken_up(record, begun, story)
+        except Exception as error:
+            known = as_sft_error(error, f"the training of session {name}")
+            if known is not self._stopping:
+                log.error("the training of session %s does not go on: %s", name, known)
+            await story.fail(known)
+            return
+        about = run.hosted.about
+        log.info("training of session %s goes on at step %d", name, about.step, extra=about.extra())
+        await run.run()
+
+    async def _taken_up(self, record: Record, begun: Begun, story: Story) -> TrainingRun:
+        """Return a training of another process, in memory, as soon as there is room.
+
+        Raises:
+            SessionLostError: its files are damaged.
+            SftError: it cannot be built any more, or is not wanted.
+        """
+        assert self._store is not None
+        in_files, files = self._scheduler.files, TrainingFiles(self._store, record.session)
+        limit = self._limits.examples_bytes
+        try:
+            cache = await in_files(ActivationCache.unsealed, files.examples, begun.index, limit)
+            reached = await in_files(files.reached)
+        except SnapshotError as damaged:
+            raise SessionLostError(
+                f"this cloud cannot go on with session {record.session}: its files are damaged"
+            ) from damaged
+        try:
+            design = await in_files(self._builder, record.spec)
+            async with self._room_in_time(design.need, story, record.session):
+                session = await in_files(rebuilt, design, record.session, reached.snapshot)
+                hosted = Hosted(record, session, design.need)
+                hosted.cache, hosted.training = cache, True
+                self._residents.add(hosted)
+        except BaseException:
+            cache.release()
+            raise
+        await story.add(*reached.events)
+        seconds = reached.seconds
+        return TrainingRun(self._around, hosted, cache, begun.plan, story, files, seconds)
+
+    @asynccontextmanager
+    async def _room_in_time(self, need: Need, story: Story, session_id: str) -> AsyncIterator[None]:
+        """Reserve room as soon as there is some.
+
+        Raises:
+            LimitError: there will never be.
+            SftError: the training is not wanted any more.
+        """
+        async with AsyncExitStack() as stack:
+            while True:
+                if self._stopping is not None:
+                    raise self._stopping
+                if self._stories.get(session_id) is not story:
+                    raise ForbiddenError(f"session {session_id} was deleted")
+                try:
+                    await stack.enter_async_context(self._residents.room(need))
+                    break
+                except CapacityError as full:
+                    log.info("training of session %s waits: %s", session_id, full)
+                await asyncio.sleep(ROOM_SECONDS)
+            yield
+
+
+def _told(store: Store, session_id: str) -> Story | None:
+    """Return the story of a training that ended before; None if there is none.
+
+    Raises:
+        SessionLostError, SnapshotError: it cannot be read.
+    """
+    files = TrainingFiles(store, session_id)
+    if not files.has_told:
+        return None
+    told = files.told()
+    return Story(store.record(session_id).owner, told.size, told.events, told.error)

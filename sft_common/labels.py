@@ -14,15 +14,18 @@ class FlatLabels:
     """
 
     def __init__(self, *, numbers: bool) -> None:
-        self._labels: array[float] | array[int] = array("d") if numbers else array("i")
-        self._starts = array("q", [0])
+        self.labels: array[float] | array[int] = array("d") if numbers else array("i")
+        """Of all examples, one after another."""
+
+        self.starts = array("q", [0])
+        """Where those of each example begin; the last entry is the end of all."""
 
     def add(self, labels: Iterable[float]) -> None:
         """Append the labels of one example."""
-        self._labels.extend(labels)  # type: ignore[arg-type]
-        self._starts.append(len(self._labels))
+        self.labels.extend(labels)  # type: ignore[arg-type]
+        self.starts.append(len(self.labels))
 
     def of(self, examples: Iterable[int]) -> list[int] | list[float]:
         """Return the labels of the examples of these numbers, in a row."""
-        spans = (slice(self._starts[n], self._starts[n + 1]) for n in examples)
-        return [label for span in spans for label in self._labels[span]]
+        spans = (slice(self.starts[n], self.starts[n + 1]) for n in examples)
+        return [label for span in spans for label in self.labels[span]]

@@ -20,8 +20,16 @@ from sft_edge.remote import Finished, Judged, Stepped, TrainingEvent
 from sft_edge.traffic import Traffic
 
 
-def follow_training(access: Access, session_id: str, traffic: Traffic) -> Iterator[TrainingEvent]:
-    """Yield the events of a training that the cloud runs alone, from its first one on.
+def follow_training(
+    access: Access, session_id: str, traffic: Traffic, seen: int = 0
+) -> Iterator[TrainingEvent]:
+    """Yield the events of a training that the cloud runs alone.
+
+    Args:
+        access: to the cloud.
+        session_id: whose training it is.
+        traffic: counts the messages.
+        seen: events to leave out.
 
     Raises:
         UnreachableError: nobody answers, or the connection was lost; the training goes on.
@@ -30,7 +38,7 @@ def follow_training(access: Access, session_id: str, traffic: Traffic) -> Iterat
     channel = connect(access)
     stub = pb_grpc.SplitTrainingServiceStub(channel)
     try:
-        call = stub.Follow(pb.FollowRequest(session_id=session_id))
+        call = stub.Follow(pb.FollowRequest(session_id=session_id, from_event=seen))
         for response in _patiently(call, access.reply_seconds):
             traffic.received(response.ByteSize())
             yield _event(response)

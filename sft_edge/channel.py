@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import queue
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
 
 import grpc
 
@@ -15,8 +12,8 @@ from sft_common.rpc.channel import open_channel, with_token
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.trouble import trouble_with
 
-State = Callable[[grpc.ChannelConnectivity], None]
-"""Hears of the state of a channel."""
+SLICE_SECONDS = 0.5
+"""After so long a channel that is not ready is asked to connect again."""
 
 
 def connect(access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.Channel:
@@ -49,30 +46,15 @@ def connect(access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.
 def _ready(channel: grpc.Channel, seconds: float) -> bool:
     """Wait until a channel is ready; returns whether it came to that.
 
-    Not grpc.channel_ready_future: once a connection has come and broken before that looked, it
-    waits for one that nobody makes.
+    In slices: gRPC tries to connect once for each that waits, and once a connection has come and
+    broken before that was seen, nobody tries again.
     """
-    states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
     end = time.monotonic() + seconds
-    with ExitStack() as listening:
-        _listen(channel, states.put, listening)
-        while (left := end - time.monotonic()) > 0:
-            try:
-                state = states.get(timeout=left)
-            except queue.Empty:
-                break
-            if state is grpc.ChannelConnectivity.READY:
-                return True
-            if state is grpc.ChannelConnectivity.IDLE:
-                _listen(channel, _unheard, listening)
+    while (left := end - time.monotonic()) > 0:
+        ready = grpc.channel_ready_future(channel)
+        try:
+            ready.result(timeout=min(left, SLICE_SECONDS))
+            return True
+        except grpc.FutureTimeoutError:
+            ready.cancel()
     return False
-
-
-def _listen(channel: grpc.Channel, callback: State, listening: ExitStack) -> None:
-    """Have a channel connect, and tell how that goes: it tries once for each that listens."""
-    channel.subscribe(callback, try_to_connect=True)
-    listening.callback(channel.unsubscribe, callback)
-
-
-def _unheard(state: grpc.ChannelConnectivity) -> None:
-    """Take what another callback is told too."""

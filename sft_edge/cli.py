@@ -90,6 +90,7 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
     )
     export.set_defaults(run_command=_export)
     _add_shown(fetch)
+    _add_retrying(fetch)
     fetch.set_defaults(run_command=_fetch)
 
 
@@ -238,7 +239,6 @@ def _add_how_long(train: argparse.ArgumentParser) -> None:
 
 def _add_safety(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("what happens when something breaks")
-    seconds = real_in(0, 10**7)
     group.add_argument(
         "--resume",
         nargs="?",
@@ -261,26 +261,30 @@ def _add_safety(train: argparse.ArgumentParser) -> None:
         metavar="N",
         help="snapshots of this half that are kept (default %(default)s)",
     )
+    _add_retrying(group)
     group.add_argument(
+        "--wait",
+        type=real_in(0, 10**7),
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to wait for room on a cloud that is full (default %(default)g)",
+    )
+
+
+def _add_retrying(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
         "--retry-for",
-        type=seconds,
+        type=real_in(0, 10**7),
         default=3600.0,
         metavar="SECONDS",
         help="how long to try again when the cloud is lost; 0: not at all (default %(default)g)",
     )
-    group.add_argument(
+    command.add_argument(
         "--retry-pause",
         type=real_in(0.5, 10**7),
         default=30.0,
         metavar="SECONDS",
         help="longest pause between two tries; they begin with half a second (default %(default)g)",
-    )
-    group.add_argument(
-        "--wait",
-        type=seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="how long to wait for room on a cloud that is full (default %(default)g)",
     )
 
 
@@ -339,6 +343,6 @@ def _export(options: argparse.Namespace) -> None:
 
 def _fetch(options: argparse.Namespace) -> None:
     hide_download_bars()
-    from sft_edge.frozen import run_fetch
+    from sft_edge.fetching import run_fetch
 
     run_fetch(options)

@@ -26,8 +26,8 @@ MAY_CHANGE = frozenset(
 )
 """Options that do not change what is trained."""
 
-OF_ONE_START = frozenset({"command", "given", "resume"})
-"""What the command line leaves beside options."""
+OF_ONE_START = frozenset({"command", "given", "resume", "detach"})
+"""What the command line leaves beside options, and what is said of one start alone."""
 
 
 def kept(options: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from sft_common.model.heads import HEAD_TABLE
-from sft_edge.frozen import fetch, train_frozen
+from sft_edge.frozen import train_frozen
 from sft_edge.job import Job, prepare
 from sft_edge.learners import WholeLearner
 from sft_edge.recorder import Recorder
@@ -47,13 +47,8 @@ def run_training(options: argparse.Namespace) -> None:
 def _trained(job: Job) -> dict[str, Any] | None:
     """Do all that was asked for; returns what metrics.json holds, None if that is to come later."""
     options = job.options
-    if options.edge == "frozen":
-        if not train_frozen(job):
-            return None
-        metrics = fetch(job.folder, options, access=job.access)
-    else:
-        metrics = train_split(job)
-    if options.unsplit:
+    metrics = train_frozen(job) if options.edge == "frozen" else train_split(job)
+    if metrics is not None and options.unsplit:
         gc.collect()
         begin = time.perf_counter()
         evaluation = train_unsplit(job)

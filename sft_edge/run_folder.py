@@ -87,13 +87,14 @@ class RunFolder:
             raise ConfigError(f"cannot make {self.path}: {error.strerror}") from error
 
     def begin(self, options: argparse.Namespace, session_id: str) -> None:
-        """Begin a training from its first step: write run.json, forget what was before.
+        """Begin a training from its first step: write run.json, forget what was before it.
 
         Raises:
             ConfigError: the folder cannot be made.
         """
         self.create()
         shutil.rmtree(self.path / SNAPSHOTS, ignore_errors=True)
+        (self.path / JOB_FILE).unlink(missing_ok=True)
         self.restart_history()
         self._save_json(START_FILE, {"session_id": session_id, "options": kept(options)})
 
@@ -154,6 +155,11 @@ class RunFolder:
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
         self._save_json(METRICS_FILE, metrics)
+
+    @property
+    def has_job(self) -> bool:
+        """Whether job.json is there."""
+        return (self.path / JOB_FILE).exists()
 
     def save_job(self, facts: dict[str, Any]) -> None:
         """Write job.json: what is needed to use the trained model again."""

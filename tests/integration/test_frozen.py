@@ -46,9 +46,8 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """A cloud that keeps nothing of the examples in memory: all of them go to disk."""
     place = tmp_path_factory.mktemp("cloud")
-    saved = ("--save-dir", place / "saved", "--allow-export", "--cache-memory", 0)
+    saved = ("--save-dir", place / "saved", "--allow-export")
     with running_cloud(place, *saved, "--max-sessions", 2) as running:
         yield running
 

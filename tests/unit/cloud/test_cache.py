@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sft_cloud.cache import EXAMPLE_BYTES, LABEL_BYTES, PART_BYTES, ActivationCache
-from sft_common.errors import CapacityError
+from sft_common.errors import CapacityError, SnapshotError
+from sft_common.snapshots import Snapshots
 from sft_common.wire.codec import tensor_from_proto, tensor_to_proto
 
 
@@ -23,13 +26,10 @@ def rows(tensor: Tensor, encoding: str = "float32") -> bytes:
 
 @given(
     st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=5),
-    st.sampled_from([0, 64, 10**6]),
     st.sampled_from(["float32", "int8", "int4"]),
 )
-def test_what_was_stored_comes_back_in_any_order(
-    batches: list[list[int]], memory: int, encoding: str
-) -> None:
-    cache = ActivationCache(3, encoding, memory_bytes=memory, limit_bytes=10**6)
+def test_what_was_stored_comes_back_in_any_order(batches: list[list[int]], encoding: str) -> None:
+    cache = ActivationCache(3, encoding, limit_bytes=10**6)
     stored = []
     for lengths in batches:
         pieces = [torch.randn(length, 3) for length in lengths]
@@ -48,7 +48,7 @@ def test_what_was_stored_comes_back_in_any_order(
 
 @pytest.fixture
 def cache() -> Iterator[ActivationCache]:
-    with closing(ActivationCache(2, "float32", memory_bytes=8, limit_bytes=2300)) as made:
+    with closing(ActivationCache(2, "float32", limit_bytes=2300)) as made:
         yield made
 
 
@@ -79,7 +79,7 @@ def test_more_than_the_limit_is_refused_and_nothing_is_lost(cache: ActivationCac
 def test_the_limit_holds_to_the_byte() -> None:
     one_more = 8 + EXAMPLE_BYTES + LABEL_BYTES
     limit = PART_BYTES + 2 * one_more
-    with closing(ActivationCache(2, "float32", memory_bytes=8, limit_bytes=limit)) as cache:
+    with closing(ActivationCache(2, "float32", limit_bytes=limit)) as cache:
         cache.add(0, rows(torch.ones(1, 2)), [1], [[0]])
         for tokens, labels, part in ((2, [0], 0), (1, [0, 0], 0), (1, [0], 1)):
             with pytest.raises(CapacityError):
@@ -89,9 +89,7 @@ def test_the_limit_holds_to_the_byte() -> None:
 
 
 def test_numbers_stay_numbers() -> None:
-    with closing(
-        ActivationCache(1, "float32", memory_bytes=0, limit_bytes=9999, numbers=True)
-    ) as cache:
+    with closing(ActivationCache(1, "float32", limit_bytes=9999, numbers=True)) as cache:
         cache.add(0, rows(torch.zeros(2, 1)), [1, 1], [[0.1], [-2.5]])
         assert cache.batch(0, [1, 0])[2] == [-2.5, 0.1]
 
@@ -102,9 +100,9 @@ def test_a_part_may_hold_examples_with_and_without_labels(cache: ActivationCache
     assert [cache.batch(1, [row])[2] for row in range(4)] == [[], [], [3], [-100]]
 
 
-def test_the_disk_file_has_no_name_and_goes_with_the_cache(tmp_path: Path) -> None:
-    """So that nothing stays behind, however the process ends."""
-    cache = ActivationCache(256, "float32", memory_bytes=1000, limit_bytes=10**7, folder=tmp_path)
+def test_a_file_without_a_name_leaves_nothing_however_the_process_ends(tmp_path: Path) -> None:
+    with patch("tempfile.tempdir", str(tmp_path)):
+        cache = ActivationCache(256, "float32", limit_bytes=10**7)
     cache.add(0, rows(torch.randn(2000, 256)), [2000], [[0]])
     descriptor = cache._file.fileno()
     assert Path(f"/proc/self/fd/{descriptor}").stat().st_size == 2000 * 1024
@@ -115,3 +113,70 @@ def test_the_disk_file_has_no_name_and_goes_with_the_cache(tmp_path: Path) -> No
         for link in Path("/proc/self/fd").iterdir()
         if link.is_symlink() and link.exists()
     )
+
+
+def test_a_file_with_a_name_goes_with_the_cache_and_its_folder_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "session" / "rows"
+    path.parent.mkdir()
+    cache = ActivationCache(2, "float32", limit_bytes=2300, path=path)
+    cache.add(0, rows(torch.ones(2, 2)), [1, 1], [[0], [1]])
+    assert path.stat().st_mode & 0o077 == 0  # examples are nobody else's business
+    cache.release()
+    assert path.stat().st_size == 16
+    cache.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_what_was_sealed_is_the_same_in_another_process(tmp_path: Path, numbers: bool) -> None:
+    path = tmp_path / "rows"
+    limits: dict[str, Any] = {"limit_bytes": 9999, "numbers": numbers}
+    cache = ActivationCache(2, "int8", **limits, path=path)
+    sent = torch.randn(6, 2)
+    cache.add(0, rows(sent[:3], "int8"), [2, 1], [[1], [-100]])
+    cache.add(2, rows(sent[3:4], "int8"), [1], [])
+    cache.add(0, rows(sent[4:], "int8"), [2], [[0.5, 2.5] if numbers else [3, 4]])
+    Snapshots(tmp_path).write("index", cache.sealed())
+    before = [cache.batch(part, [row]) for part, row in ((0, 2), (0, 0), (0, 1), (2, 0))]
+    size = cache.size_bytes
+    cache.release()
+
+    index = Snapshots(tmp_path).read("index")
+    cache = ActivationCache.unsealed(path, index, 9999)
+    assert (cache.parts, cache.size_bytes) == ([0, 2], size)
+    assert (list(cache.lengths(0)), list(cache.lengths(2))) == ([2, 1, 2], [1])
+    after = [cache.batch(part, [row]) for part, row in ((0, 2), (0, 0), (0, 1), (2, 0))]
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old[0], new[0]) and old[1:] == new[1:]
+    cache.close()
+
+
+@pytest.mark.parametrize("damage", ["changed", "shorter", "longer", "missing"])
+def test_a_file_that_is_not_what_was_sealed_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "rows"
+    cache = ActivationCache(2, "float32", limit_bytes=9999, path=path)
+    cache.add(0, rows(torch.ones(3, 2)), [3], [[1]])
+    index = cache.sealed()
+    cache.release()
+    data = path.read_bytes()
+    match damage:
+        case "changed":
+            path.write_bytes(data[:5] + b"\x01" + data[6:])
+        case "shorter":
+            path.write_bytes(data[:-1])
+        case "longer":
+            path.write_bytes(data + b"\0")
+        case _:
+            path.unlink()
+    with pytest.raises(SnapshotError, match="are not those that were stored"):
+        ActivationCache.unsealed(path, index, 9999)
+
+
+def test_a_disk_that_does_not_take_it_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CapacityError, match="does not take the examples: No such file"):
+        ActivationCache(2, "float32", limit_bytes=9999, path=tmp_path / "no" / "rows")
+    full = ActivationCache(2, "float32", limit_bytes=9999, path=Path("/dev/full"))
+    with pytest.raises(CapacityError, match="does not take the examples: No space left"):
+        full.add(0, rows(torch.ones(3, 2)), [3], [[1]])
+    assert not full.parts
+    full.release()

@@ -89,7 +89,7 @@ def test_a_snapshot_that_waits_for_another_is_not_written(
         await asyncio.gather(*(asyncio.all_tasks() - before))
         assert host.store is not None and not host.store.has(name)
         assert [type(error) for error in told] == [ForbiddenError]
-        assert not host.in_memory and not await host.delete(name)
+        assert not len(host.residents) and not await host.delete(name)
 
     run(story)
 

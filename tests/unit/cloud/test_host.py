@@ -88,7 +88,7 @@ def test_a_stream_that_breaks_while_its_session_comes_back_leaves_its_place(
             coming.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await coming
-        assert host.admission.taken == 0
+        assert host.residents.admission.taken == 0
         shelf.settle = settle
         visit, rewound = await host.resume(asked, "", stopped)
         assert (visit.session.applied, rewound) == (1, False)
@@ -106,7 +106,7 @@ def test_a_session_that_is_gone_is_not_put_away_over_its_newer_self(
         assert await host.park(visit)
         written = sorted(tmp_path.rglob("snapshot.json"))
         times = [path.stat().st_mtime_ns for path in written]
-        assert not await host._put_away(old)
+        assert not await host.residents.put_away(old)
         assert [path.stat().st_mtime_ns for path in written] == times
 
     run(tiny_model, tmp_path, scene)
@@ -159,11 +159,11 @@ def test_a_training_whose_story_would_fill_the_memory_is_refused_before_it_begin
         stored(host, visit)
         plan: dict[str, Any] = {"batch_size": 1, "learning_rate": 1e-3, "seed": 0}
         with pytest.raises(ConfigError, match=rf"{3 * 2**40} steps is outside 1\.\.{2**40}"):
-            host.train_stored(visit, Plan(epochs=2**40, **plan))
+            await host.train_stored(visit, Plan(epochs=2**40, **plan))
         with pytest.raises(LimitError, match="story of 60,000,000 steps and 20,000,000 evaluation"):
-            host.train_stored(visit, Plan(epochs=20_000_000, **plan))
+            await host.train_stored(visit, Plan(epochs=20_000_000, **plan))
         assert not visit.hosted.training
-        assert host.train_stored(visit, Plan(epochs=2, **plan)) == 6
+        assert await host.train_stored(visit, Plan(epochs=2, **plan)) == 6
 
     run(tiny_model, tmp_path, scene)
 
@@ -176,13 +176,13 @@ def test_a_session_that_trains_alone_is_not_given_up_for_a_new_one(
     async def scene(host: Host) -> None:
         visit = await opened(host)
         stored(host, visit)
-        host.train_stored(visit, Plan(epochs=50, batch_size=1, learning_rate=1e-3, seed=0))
+        await host.train_stored(visit, Plan(epochs=50, batch_size=1, learning_rate=1e-3, seed=0))
         name = visit.session.session_id
         await host.open(Opening(spec=SPEC, replaces=name), "", stopped)
-        assert host.admission.taken == 2
+        assert host.residents.admission.taken == 2
         events = [event async for event in host.trainings.follow(name, 0, "")]
         assert events[-1].steps == 150
         await asyncio.sleep(0)
-        assert host.admission.taken == 1
+        assert host.residents.admission.taken == 1
 
     run(tiny_model, tmp_path, scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,14 +13,15 @@ import pytest
 import torch
 
 from sft_cloud.admin_socket import MAX_PATH_BYTES, check_own, check_place, fits, target_of
-from sft_cloud.kept import alone_with, kept_sessions
+from sft_cloud.kept import alone_with, kept_sessions, states_on_disk
 from sft_cloud.overview import summaries_of_folder
 from sft_cloud.sessions_command import chosen_of, run_delete, run_list
 from sft_cloud.store import Record, Store
+from sft_cloud.training_files import BEGUN, TOLD, TRAINING
 from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, SessionLostError
 from sft_common.pb.sft.v1 import operations_pb2 as pb
-from sft_common.snapshots import Snapshot
+from sft_common.snapshots import Snapshot, Snapshots
 
 SPEC = SessionSpec(model=ModelIdentity(name="m"), split=SplitSpec(split_layer=2), num_labels=2)
 PARKED, FINISHED, DAMAGED = "aa" * 8, "bb" * 8, "cc" * 8
@@ -72,9 +74,26 @@ def test_a_folder_tells_of_its_sessions(store: Store) -> None:
         7,
     )
     assert damaged.state == pb.SESSION_STATE_DAMAGED
+    count = Counter(state for _, state in states_on_disk(store))
+    assert count == {"parked": 2, "finished": 1}  # it opens no file
     for summary in found.values():
         files = [p for p in (store.folder / summary.session_id).rglob("*") if p.is_file()]
         assert summary.disk_bytes >= sum(file.stat().st_size for file in files)
+
+
+def test_a_training_that_goes_on_alone_is_told_from_one_that_failed(store: Store) -> None:
+    marks = Snapshots(store.folder / PARKED / TRAINING)
+    for mark, state in (
+        (BEGUN, pb.SESSION_STATE_TRAINING),
+        (TOLD, pb.SESSION_STATE_TRAINING),
+        (None, pb.SESSION_STATE_FAILED),
+    ):
+        if mark is None:
+            marks.remove(BEGUN)
+        else:
+            marks.write(mark, Snapshot({}, {}))
+        assert next(iter(summaries_of_folder(store))).state == state
+        assert dict(states_on_disk(store))[PARKED].upper() in pb.SessionState.Name(state)
 
 
 def test_what_is_deleted_is_not_written_again(store: Store) -> None:

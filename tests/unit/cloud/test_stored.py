@@ -24,7 +24,7 @@ def test_a_verdict_that_no_message_could_carry_ends_the_training(tiny_model: Pat
     session, _ = open_session(
         tiny_model, split, head="token-classification", num_labels=9, message_bytes=4 * 9 * 64
     )
-    with closing(ActivationCache(4, "float32", memory_bytes=10**9, limit_bytes=10**9)) as cache:
+    with closing(ActivationCache(4, "float32", limit_bytes=10**9)) as cache:
         cache.add(0, bytes(2 * 16), [2], [[1, 2]])
         cache.add(1, bytes(65 * 16), [64, 1], [])
         plan = Plan(epochs=1, batch_size=2, learning_rate=1e-3, seed=0)
@@ -36,7 +36,7 @@ def test_examples_that_are_not_finite_are_not_stored(tiny_model: Path) -> None:
     session, _ = open_session(tiny_model, SplitSpec(split_layer=2, rank=4))
     tensor, numbers = tensor_to_parts(torch.full((2, 4), torch.inf))
     message = pb.Store(activation=tensor, lengths=[2], labels=[1])
-    with closing(ActivationCache(4, "float32", memory_bytes=10**9, limit_bytes=10**9)) as cache:
+    with closing(ActivationCache(4, "float32", limit_bytes=10**9)) as cache:
         with pytest.raises(ProtocolError, match=r"activation holds inf at \(0, 0\)"):
             store(session, cache, message, numbers)
         assert not cache.examples(0)
@@ -48,7 +48,7 @@ def test_a_plan_whose_batch_takes_too_much_memory_is_refused_before_anything_is_
 ) -> None:
     """A peer may ask for all of its examples in one batch, in training or in evaluation."""
     session, _ = open_session(tiny_model, SplitSpec(split_layer=2, rank=4))
-    with closing(ActivationCache(4, "float32", memory_bytes=10**9, limit_bytes=10**9)) as cache:
+    with closing(ActivationCache(4, "float32", limit_bytes=10**9)) as cache:
         cache.add(0, bytes(2 * 16), [2], [[1]])
         for _ in range(50):
             cache.add(part, bytes(6400 * 16), [64] * 100, [[0]] * 100)

@@ -16,6 +16,7 @@ class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SESSION_STATE_PARKED: _ClassVar[SessionState]
     SESSION_STATE_FINISHED: _ClassVar[SessionState]
     SESSION_STATE_DAMAGED: _ClassVar[SessionState]
+    SESSION_STATE_FAILED: _ClassVar[SessionState]
 SESSION_STATE_UNSPECIFIED: SessionState
 SESSION_STATE_AT_WORK: SessionState
 SESSION_STATE_WAITING: SessionState
@@ -23,6 +24,7 @@ SESSION_STATE_TRAINING: SessionState
 SESSION_STATE_PARKED: SessionState
 SESSION_STATE_FINISHED: SessionState
 SESSION_STATE_DAMAGED: SessionState
+SESSION_STATE_FAILED: SessionState
 
 class ServerStatusRequest(_message.Message):
     __slots__ = ()
