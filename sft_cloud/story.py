@@ -120,6 +120,11 @@ class Story:
             raise self._error
 
 
+def judged_behind(events: Sequence[Event], step: int) -> int:
+    """Return how many batches were evaluated behind a step."""
+    return sum(isinstance(event, Judged) and event.step == step for event in events)
+
+
 def as_tensors(events: Sequence[Event]) -> dict[str, Tensor]:
     """Return steps and verdicts as tensors with names of their own; `of_tensors` reads them."""
     steps = [event for event in events if isinstance(event, Stepped)]

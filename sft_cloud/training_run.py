@@ -18,7 +18,7 @@ from sft_cloud.residents import Residents
 from sft_cloud.results import Results
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.stored import Stopwatch, train_stored
-from sft_cloud.story import Event, Finished, Judged, Stepped, Story
+from sft_cloud.story import Event, Finished, Stepped, Story, judged_behind
 from sft_cloud.training_files import TrainingFiles
 from sft_common.errors import (
     RetryLaterError,
@@ -106,7 +106,8 @@ class TrainingRun:
 
     async def run(self) -> None:
         """Train, and free the session's memory; whatever happens is told by the story."""
-        events = train_stored(self._session, self._cache, self._plan, self._judged())
+        judged = judged_behind(self.story.events, self._session.applied)
+        events = train_stored(self._session, self._cache, self._plan, judged)
         take, share = partial(self._watch.next, events), Share()
         compute, limits = self._around.scheduler.compute_for, self._around.limits
         set_about(self.hosted.about)
@@ -129,11 +130,6 @@ class TrainingRun:
         finally:
             self._cache.release()
             self._around.residents.drop(self.hosted)
-
-    def _judged(self) -> int:
-        """Return the batches evaluated behind the step that it has come to."""
-        step = self._session.applied
-        return sum(isinstance(e, Judged) and e.step == step for e in self.story.events)
 
     async def _keep(self) -> None:
         """Write a snapshot; a disk that does not take it costs only that."""

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from sft_cloud.store import Record, Store
 from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
 from sft_common.errors import MismatchError
+from sft_common.snapshots import Snapshot
 
 NAME = "ab12" * 4
 SPEC = SessionSpec(model=ModelIdentity(name="m"), split=SplitSpec(split_layer=2), num_labels=2)
@@ -55,3 +56,17 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
     assert list((tmp_path / NAME).iterdir()) == []
+
+
+def test_what_nobody_can_take_up_is_swept_away(tmp_path: Path) -> None:
+    """Examples that were on their way when the process was killed, and nothing else."""
+    store, known, unknown, strange = Store(tmp_path), "aa" * 8, "bb" * 8, tmp_path / "other"
+    store.note(Record(session=known, spec=SPEC))
+    for name in (known, unknown):
+        (store.made(name) / "examples.bin").write_bytes(b"rows")
+    store.made("cc" * 8)
+    store.snapshots("dd" * 8).write("step-00000001", Snapshot({}, {}))
+    strange.mkdir()
+    store.sweep()
+    assert store.names() == [known, "dd" * 8]
+    assert (store.place(known) / "examples.bin").exists() and strange.exists()
