@@ -23,7 +23,7 @@ from sft_cloud.results import Ending, Results
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.shelf import Shelf
-from sft_cloud.store import Record, Store, check_same
+from sft_cloud.store import Record, Store, check_same, unknown
 from sft_cloud.training_run import TrainingLimits
 from sft_cloud.trainings import Trainings
 from sft_common.config import SessionSpec
@@ -372,7 +372,7 @@ class Host:
         if hosted is not None and hosted.record.owner == owner:
             return hosted.record
         if hosted is not None or self._store is None:
-            raise SessionLostError(f"this cloud has no session {session_id[:40]!r}")
+            raise unknown(session_id)
         return self._store.record_of(session_id, owner)
 
     async def _take_down(self, record: Record, asked: Return) -> tuple[Hosted, bool]:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sft_common.config import ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
-from sft_common.errors import ConfigError, MismatchError, SessionLostError, first_line
+from sft_common.errors import ConfigError, MismatchError, SessionLostError, first_line, printable
 from sft_common.files import remove_leftovers, written_aside
 from sft_common.model.tensor_file import save_tensors
 from sft_common.snapshots import Snapshots
@@ -122,7 +122,7 @@ class Store:
                 raise ValueError(f"its record is that of {facts['session']!r}")
             return _record(facts)
         except FileNotFoundError:
-            raise SessionLostError(f"this cloud has no session {session_id}") from None
+            raise unknown(session_id) from None
         except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
             raise SessionLostError(
                 f"cannot read session {session_id}: {first_line(error)}"
@@ -136,7 +136,7 @@ class Store:
         """
         record = self.record(session_id)
         if record.owner != owner:
-            raise SessionLostError(f"this cloud has no session {session_id}")
+            raise unknown(session_id)
         return record
 
     def snapshots(self, session_id: str) -> Snapshots:
@@ -255,6 +255,11 @@ class Store:
         if not record.finished:
             raise ConfigError(f"session {session_id} is not trained yet: it still goes on")
         return record
+
+
+def unknown(session_id: str) -> SessionLostError:
+    """Return what is said of a session that is not there, and of another owner's alike."""
+    return SessionLostError(f"this cloud has no session {printable(session_id[:40])}")
 
 
 def check_same(

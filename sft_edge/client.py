@@ -1,59 +1,33 @@
-"""A CloudSession over gRPC: one bidirectional stream, and the next when it breaks.
+"""A CloudSession over gRPC: what a training asks becomes messages, and their replies numbers.
 
-It knows messages, not training. What has no answer when a connection is lost is sent once more on
-the next; the cloud answers again what it has computed before.
+It knows messages, not training; lasting.py sees to it that none is lost or counts twice.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
 
-from sft_common import PROTOCOL_VERSION
 from sft_common.config import FACTOR_CUTS, ModelShape, SessionSpec
-from sft_common.errors import (
-    CapacityError,
-    ProtocolError,
-    RetryLaterError,
-    SftError,
-    UnreachableError,
-    printable,
-)
+from sft_common.errors import ProtocolError, RetryLaterError, UnreachableError, printable
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
-from sft_common.position import Return
 from sft_common.rpc.access import Access
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
-from sft_common.rpc.spec import (
-    CloudBasis,
-    basis_to_proto,
-    check_version,
-    plan_to_proto,
-    position_from_proto,
-    return_to_proto,
-    spec_to_proto,
-)
+from sft_common.rpc.spec import CloudBasis, basis_to_proto, plan_to_proto, spec_to_proto
 from sft_common.wire.codec import tensor_from_parts, tensor_from_proto, tensor_to_parts
 from sft_common.wire.framing import Numbers
-from sft_edge.journal import Journal
+from sft_edge.lasting import MAX_SAID, LastingStream
 from sft_edge.remote import Closing, Rewound
-from sft_edge.retrying import ONCE, Retry, pause
-from sft_edge.stream import Reply, Stream
+from sft_edge.retrying import ONCE, Retry
+from sft_edge.stream import Reply
 from sft_edge.tasks.batches import Labels
 from sft_edge.traffic import CloudTime, Traffic
-
-MAX_SAID = 1000
-"""Characters of a cloud's own words that a person is shown."""
-
-_SESSION_ID = re.compile("[0-9A-Za-z]{1,64}")
 
 
 class _Asked(NamedTuple):
@@ -111,21 +85,20 @@ class GrpcSession:
         takes_up: str = "",
         snapshots: Callable[[], Sequence[int]] = tuple,
     ) -> None:
-        self.traffic = Traffic()
-        self.say: Callable[[str], None] = lambda line: None
-        self.stopped: Callable[[], bool] = lambda: False
-        self.kept, self.session_id, self.rewound_to = 0, takes_up, 0
+        self.traffic, self.kept, self.rewound_to = Traffic(), 0, 0
         self.edge_factor: Tensor | None = None
-        self._spec, self._retry, self._snapshots = spec, retry, snapshots
-        self._incarnation = secrets.randbits(63)
-        self._under_way: deque[_Asked] = deque()
-        self._journal, self._stored = Journal(), 0
-        self._lost_seconds = 0.0  # in which there was no connection
-        self._connect = partial(Stream, access, self.traffic, max_message_bytes=max_message_bytes)
-        self._stream = self._connect()
+        self._spec, self._under_way = spec, deque[_Asked]()
+        self.stream = LastingStream(
+            access,
+            spec,
+            self.traffic,
+            max_message_bytes=max_message_bytes,
+            retry=retry,
+            snapshots=snapshots,
+        )
         try:
             if takes_up:
-                self._take_up()
+                self.rewound_to = self.stream.take_up(takes_up)
             else:
                 ready = prepared or bool(trained_session)
                 self._open(shape, basis, trained_session, replaces, ready=ready)
@@ -134,6 +107,12 @@ class GrpcSession:
             if type(error) is UnreachableError:  # it was there a moment ago
                 raise RetryLaterError(str(error)) from error
             raise
+        self.session_id, self.device = self.stream.session_id, self.stream.device
+
+    @property
+    def keeps_snapshots(self) -> bool:
+        """Whether the cloud writes any."""
+        return self.stream.keeps_snapshots
 
     def _open(
         self,
@@ -146,46 +125,12 @@ class GrpcSession:
     ) -> None:
         request = spec_to_proto(self._spec)
         request.trained_session, request.replaces = trained_session, replaces
-        request.incarnation = self._incarnation
         if basis is not None:
             request.basis.CopyFrom(basis_to_proto(basis()))
-        self._stream.send(pb.TrainRequest(open=request))
-        opened = self._stream.receive("opened").message.opened
-        check_version(edge=PROTOCOL_VERSION, cloud=opened.protocol_version)
-        if not _SESSION_ID.fullmatch(opened.session_id):
-            raise ProtocolError(f"the cloud names the session {opened.session_id[:40]!r}")
-        self.session_id = opened.session_id
-        self._meet(opened)
+        opened = self.stream.open(request)
         if self._spec.split.cut in FACTOR_CUTS and not ready:
             expected = (self._spec.split.coded_width(shape), self._spec.split.rank)
             self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
-
-    def _meet(self, hello: pb.Opened | pb.Resumed) -> None:
-        """Note what the cloud says of itself."""
-        self.device = printable(hello.device[:MAX_SAID])
-        self.keeps_snapshots = hello.snapshots
-        self._stream.limit_bytes = min(self._stream.limit_bytes, hello.max_message_bytes)
-
-    def _take_up(self) -> None:
-        """Take up a session that another program had: go on behind a snapshot."""
-        resumed = self._resume(in_memory=False)
-        self.rewound_to = resumed.position.applied
-        self._journal = Journal(position_from_proto(resumed.position))
-
-    def _resume(self, *, in_memory: bool) -> pb.Resumed:
-        """Tell the cloud where the edge is; returns where it is itself."""
-        asked = Return(
-            session_id=self.session_id,
-            spec=self._spec,
-            incarnation=self._incarnation,
-            confirmed=self._journal.confirmed if in_memory else None,
-            sent=self._journal.sent if in_memory else None,
-            snapshots=tuple(self._snapshots()),
-        )
-        self._stream.send(pb.TrainRequest(resume=return_to_proto(asked)))
-        resumed = self._stream.receive("resumed").message.resumed
-        self._meet(resumed)
-        return resumed
 
     def begin_step(
         self,
@@ -222,7 +167,7 @@ class GrpcSession:
         result = reply.message.step_result
         self.kept = result.kept
         if result.notice:
-            self.say(printable(result.notice[:MAX_SAID]))
+            self.stream.say(printable(result.notice[:MAX_SAID]))
         if (result.step, result.micro_batch) != asked.number:
             raise ProtocolError(
                 f"the cloud answered step {result.step}, micro-batch {result.micro_batch}; "
@@ -233,7 +178,7 @@ class GrpcSession:
 
     def answered(self) -> bool:
         """Return whether the next reply, or the stream's end, is here already."""
-        return self._stream.answered
+        return self.stream.answered
 
     def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
         """Have the cloud step its optimizer; an error shows with the next reply."""
@@ -279,19 +224,14 @@ class GrpcSession:
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Store(part=part, activation=activation, lengths=lengths)
         self._put_labels(message, labels)
-        try:
-            self._stream.send(pb.TrainRequest(store=message), numbers)
-            self._stored += 1
-        except UnreachableError as lost:
-            self._recover(lost)
-            raise Rewound(0, self._stored) from lost
+        self.stream.store(pb.TrainRequest(store=message), numbers)
 
     def run(self, plan: Plan) -> int:
         """Start the training over what was stored; returns its steps. Raises like `step`."""
-        begin, lost = time.perf_counter(), self._lost_seconds
+        begin, lost = time.perf_counter(), self.stream.lost_seconds
         running = self._ask(pb.TrainRequest(run=plan_to_proto(plan)), "running").running
         waited = time.perf_counter() - begin  # behind all that was stored
-        self.traffic.blocked(waited - (self._lost_seconds - lost))
+        self.traffic.blocked(waited - (self.stream.lost_seconds - lost))
         return int(running.total_steps)
 
     def close(self) -> Closing:
@@ -308,7 +248,7 @@ class GrpcSession:
 
     def abandon(self) -> None:
         """Drop the connection without ending the session in good order; safe to repeat."""
-        self._stream.close()
+        self.stream.close()
 
     def _put_labels(self, message: pb.Step | pb.Store, labels: Labels) -> None:
         if self._spec.head == "regression":
@@ -334,13 +274,13 @@ class GrpcSession:
 
     def _end(self) -> tuple[_Asked, Reply]:
         """Return the oldest request under way and its reply; the waiting counts."""
-        asked, lost = self._under_way.popleft(), self._lost_seconds
+        asked, lost = self._under_way.popleft(), self.stream.lost_seconds
         begin = time.perf_counter()
         reply = self._receive(asked.kind)
         there = getattr(reply.message, asked.kind).cloud_time
         self.traffic.waited(
-            time.perf_counter() - begin - (self._lost_seconds - lost),
-            exchange=reply.arrived - asked.sent,
+            time.perf_counter() - begin - (self.stream.lost_seconds - lost),
+            exchange=reply.arrived - max(asked.sent, self.stream.since),
             cloud=CloudTime(there.total, there.queue, there.compute),
         )
         return asked, reply
@@ -352,65 +292,15 @@ class GrpcSession:
         return self._receive(kind).message
 
     def _send(self, request: pb.TrainRequest, numbers: Numbers = b"") -> float:
-        """Send a request, on a new connection if it must be; returns when it left."""
         try:
-            sent = self._stream.send(request, numbers)
-        except UnreachableError as lost:
-            self._journal.add(request, numbers)
-            self._recover(lost)
-            return time.perf_counter()
-        self._journal.add(request, numbers)
-        return sent
+            return self.stream.send(request, numbers)
+        except Rewound:
+            self._under_way.clear()
+            raise
 
     def _receive(self, kind: str) -> Reply:
-        """Wait for the next reply, on a new connection if it must be."""
-        while True:
-            try:
-                reply = self._stream.receive(kind)
-            except UnreachableError as lost:
-                self._recover(lost)
-            else:
-                self._journal.answered()
-                return reply
-
-    def _recover(self, lost: UnreachableError) -> None:
-        """Reach the cloud again, agree with it on where to go on, and send what has no answer.
-
-        Raises:
-            Rewound: the cloud has lost what the edge still has.
-            SessionLostError: it has lost all of it.
-            UnreachableError: it was not to be reached for as long as was to be tried.
-        """
-        begin, pauses = time.perf_counter(), self._retry.pauses()
-        error: SftError = lost
-        if self._retry.for_seconds:
-            self.say(f"{lost}; trying again for {self._retry.for_seconds:g} s")
         try:
-            while time.perf_counter() - begin < self._retry.for_seconds and not self.stopped():
-                self._stream.close()
-                pause(next(pauses), stopped=self.stopped)
-                try:
-                    self._stream = self._connect()
-                    self._go_on(self._resume(in_memory=True))
-                    return
-                except (UnreachableError, CapacityError) as again:
-                    error = again
-            raise error
-        finally:
-            lost_for = time.perf_counter() - begin
-            self._lost_seconds += lost_for
-            self.traffic.blocked(lost_for)
-
-    def _go_on(self, resumed: pb.Resumed) -> None:
-        """Go on where the cloud says."""
-        position = position_from_proto(resumed.position)
-        if resumed.rewound or position.stored != self._stored:
+            return self.stream.receive(kind)
+        except Rewound:
             self._under_way.clear()
-            self._journal = Journal(position._replace(stored=0))
-            self._stored = position.stored
-            raise Rewound(position.applied, position.stored)
-        self.say(f"the cloud is back: going on at step {position.applied + 1}")
-        now = time.perf_counter()
-        self._under_way = deque(asked._replace(sent=now) for asked in self._under_way)
-        for sent in self._journal:
-            self._stream.send(sent.request, sent.numbers)
+            raise

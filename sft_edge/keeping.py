@@ -30,8 +30,9 @@ class KeepingSession(Protocol):
     kept: int
     """The step of the cloud's newest snapshot; 0: none."""
 
-    keeps_snapshots: bool
-    """Whether the cloud writes any."""
+    @property
+    def keeps_snapshots(self) -> bool:
+        """Whether the cloud writes any."""
 
     def keep(self, step: int) -> None:
         """Have the cloud write a snapshot behind the last step; does not wait."""

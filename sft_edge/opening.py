@@ -119,7 +119,7 @@ def _patiently(
                 say(f"{first_line(error)}; trying again for up to {seconds:g} s")
             waiting, lost = True, UnreachableError
         else:
-            session.say, session.stopped = say, stopped
+            session.stream.say, session.stream.stopped = say, stopped
             return session
         pause(next(pauses), stopped=stopped)
 

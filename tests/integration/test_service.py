@@ -281,7 +281,7 @@ def test_a_message_over_the_limit_is_refused_before_it_is_sent(
     cloud: Cloud, spec: SessionSpec, shape: ModelShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = opened(cloud, spec, shape)
-    monkeypatch.setattr(session._stream, "limit_bytes", 1000)
+    monkeypatch.setattr(session.stream._stream, "limit_bytes", 1000)
     with pytest.raises(LimitError, match=r"over the limit of 1,000; choose a smaller --batch-size"):
         exchange(session, 1, torch.zeros(100, 4), [50, 50], [0, 1])
     session.abandon()
@@ -300,7 +300,7 @@ def test_the_limits_of_both_sides_hold(
                 session.begin_step(1, rows, [len(rows)], [0])
             session.abandon()
         session = GrpcSession(access(small), spec, shape)
-        session._stream.limit_bytes = 2**26  # an edge that does not care
+        session.stream._stream.limit_bytes = 2**26  # an edge that does not care
         session.begin_step(1, torch.cat([wide, wide]), [80_000], [0])
         with pytest.raises(LimitError, match="1,280,000 bytes is over the limit of 1,048,576"):
             session.end_step()

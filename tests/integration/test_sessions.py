@@ -122,7 +122,7 @@ def test_an_idle_session_survives_the_cloud_that_put_it_away(
 def test_who_has_gone_gives_way_to_who_comes(cloud: RestartedCloud, opened: Open) -> None:
     gone, there = opened(), opened()
     take_step(gone, 1)
-    gone._stream.close()
+    gone.stream.close()
     newcomer = opened()
     for session in (newcomer, there):
         take_step(session, 1)
@@ -176,8 +176,8 @@ def test_the_newest_program_has_the_session_and_an_older_one_has_lost_it(
     assert newer.rewound_to == 1
     with pytest.raises(ForbiddenError, match="taken up by another"):
         take_step(older, 3)
-    older._stream = older._connect()
-    older._stream.close()
+    older.stream._stream = older.stream._connect()
+    older.stream.close()
     with pytest.raises(ForbiddenError, match="taken up by another program"):
         take_step(older, 3)
     take_step(newer, 2)
