@@ -34,6 +34,7 @@ from sft_common.errors import (
     SessionLostError,
     SftError,
     SnapshotError,
+    printable,
 )
 from sft_common.plan import Plan
 
@@ -152,8 +153,8 @@ class Trainings:
         story = await self._story(session_id, owner)
         if story is None:
             raise SessionLostError(
-                f"this cloud has no training of session {session_id[:40]!r}: it was restarted "
-                "since, or has forgotten it"
+                f"this cloud has no training of session {printable(session_id[:40])}: it was "
+                "deleted, or went with a cloud that keeps nothing"
             )
         async for event in story.follow(start):
             yield event

@@ -245,7 +245,7 @@ def test_a_session_is_its_owners_alone(
         stranger = Access(server=cloud.server, token=shown["stranger"])
         with pytest.raises(ConfigError, match="no session|not trained yet"):
             fetch_trained(stranger, session_id, tmp_path / "stolen")
-        with pytest.raises(ConfigError, match="no training of session"):
+        with pytest.raises(SessionLostError, match="no training of session"):
             list(follow_training(stranger, session_id, Traffic()))
         with pytest.raises(ConfigError, match="no session|not trained yet"):
             session_of("stranger", trained_session=session_id)
