@@ -213,6 +213,10 @@ class Host:
         """
         hosted = visit.hosted
         await hosted.quiet()
+        # A stream that breaks meanwhile must not leave a session that is closed on disk alone.
+        return await hosted.working(asyncio.ensure_future(self._close(hosted)))
+
+    async def _close(self, hosted: Hosted) -> Ending:
         steps = hosted.session.applied
         weights = await self.results.weights_to_keep(hosted) if steps else None
         if weights is not None:

@@ -186,3 +186,34 @@ def test_a_session_that_trains_alone_is_not_given_up_for_a_new_one(
         assert host.residents.admission.taken == 1
 
     run(tiny_model, tmp_path, scene)
+
+
+def test_a_stream_that_breaks_while_its_session_is_closed_does_not_undo_that(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """The session would be put away later, as one that goes on."""
+
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        visit.session.step(1, torch.randn(4, 4), [3, 1], [0, 1])
+        visit.session.apply(1, 1e-3)
+        keep, begun, name = host.results.keep, asyncio.Event(), visit.session.session_id
+
+        async def slow(*arguments: Any) -> None:
+            await keep(*arguments)
+            begun.set()
+            await asyncio.sleep(0.05)
+
+        host.results.keep = slow  # type: ignore[method-assign]
+        closing = asyncio.create_task(host.close(visit))
+        await begun.wait()
+        closing.cancel()
+        await asyncio.wait([closing])
+        visit.leave()
+        await visit.hosted.quiet()
+        assert len(host.residents) == 0
+        ending = host.results.ending(name, "")
+        assert ending == (1, True) and host.store is not None
+        assert host.store.record(name).finished
+
+    run(tiny_model, tmp_path, scene)
