@@ -68,9 +68,8 @@ def pinged(
     return [
         *options,
         ("grpc.keepalive_time_ms", round(1000 * seconds)),
-        # To gRPC 1.85 this is TCP_USER_TIMEOUT and nothing else.
+        # The first is TCP_USER_TIMEOUT; an answer has the second, a minute unless it is set.
         ("grpc.keepalive_timeout_ms", answer_ms),
-        # A minute unless it is set.
         ("grpc.http2.ping_timeout_ms", PING_ANSWERS * answer_ms),
         # An edge would ping once a minute from the third ping without data on, whatever it is told.
         ("grpc.http2.max_pings_without_data", 0),
