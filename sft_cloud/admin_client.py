@@ -14,11 +14,6 @@ from sft_common.errors import InternalError, UnreachableError
 from sft_common.pb.sft.v1 import operations_pb2 as pb
 from sft_common.pb.sft.v1 import operations_pb2_grpc as pb_grpc
 
-PATIENCE_SECONDS = 10.0
-
-DELETE_SECONDS = 600.0
-"""A step, or the writing of a snapshot, is waited for."""
-
 MAX_LIST_BYTES = 2**30
 
 
@@ -28,11 +23,12 @@ class AdminClient:
     Args:
         channel: to its admin socket.
         path: of that, for people.
+        seconds: to wait for an answer.
     """
 
-    def __init__(self, channel: grpc.Channel, path: Path) -> None:
+    def __init__(self, channel: grpc.Channel, path: Path, seconds: float) -> None:
         self._stub: Any = pb_grpc.OperationsServiceStub(channel)
-        self._path = path
+        self._path, self._seconds = path, seconds
 
     def status(self) -> pb.ServerStatusResponse:
         """Return how it is doing.
@@ -56,24 +52,31 @@ class AdminClient:
             InternalError: its disk does not let go of it.
         """
         request = pb.DeleteSessionRequest(session_id=session_id)
-        answer: pb.DeleteSessionResponse = self._ask("DeleteSession", request, DELETE_SECONDS)
+        answer: pb.DeleteSessionResponse = self._ask("DeleteSession", request)
         return answer.deleted
 
-    def _ask(self, name: str, request: object, seconds: float = PATIENCE_SECONDS) -> Any:
+    def _ask(self, name: str, request: object) -> Any:
         try:
-            return getattr(self._stub, name)(request, timeout=seconds)
+            return getattr(self._stub, name)(request, timeout=self._seconds)
         except grpc.RpcError as error:
             assert isinstance(error, grpc.Call)
             if error.code() is grpc.StatusCode.INTERNAL:
                 raise InternalError(f"the cloud cannot do it: {error.details()}") from error
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                silent = f"has not answered for {self._seconds:g} s; see --timeout"
+                raise UnreachableError(f"the cloud at {self._path} {silent}") from error
             raise UnreachableError(
                 f"no cloud answers at {self._path}; is `sft-cloud serve` running there?"
             ) from error
 
 
 @contextmanager
-def admin_of(path: Path) -> Iterator[AdminClient]:
+def admin_of(path: Path, seconds: float) -> Iterator[AdminClient]:
     """Yield a running cloud.
+
+    Args:
+        path: of its admin socket.
+        seconds: to wait for an answer.
 
     Raises:
         UnreachableError: there is no such socket.
@@ -90,4 +93,4 @@ def admin_of(path: Path) -> Iterator[AdminClient]:
         ("grpc.use_local_subchannel_pool", 1),
     ]
     with grpc.insecure_channel(target_of(path), options=options) as channel:
-        yield AdminClient(channel, path)
+        yield AdminClient(channel, path, seconds)

@@ -53,8 +53,13 @@ def add_operations_options(serve: OneLineParser) -> None:
     )
 
 
-def add_place_options(command: OneLineParser) -> None:
-    """Add the options that say which cloud of this machine is meant."""
+def add_place_options(command: OneLineParser, seconds: float = 10.0) -> None:
+    """Add the options that say which cloud of this machine is meant, and how long to wait for it.
+
+    Args:
+        command: to add them to.
+        seconds: to wait for an answer unless told otherwise.
+    """
     place = command.add_mutually_exclusive_group()
     place.add_argument(
         "--save-dir",
@@ -64,6 +69,13 @@ def add_place_options(command: OneLineParser) -> None:
         help="as given to serve (default %(default)s)",
     )
     place.add_argument("--admin-socket", metavar="PATH", help="as given to serve")
+    command.add_argument(
+        "--timeout",
+        type=real_in(0.1, 86_400),
+        default=seconds,
+        metavar="SECONDS",
+        help="how long to wait for an answer (default %(default)g)",
+    )
 
 
 def add_status_options(status: OneLineParser) -> None:
@@ -90,4 +102,4 @@ def add_delete_options(delete: OneLineParser) -> None:
         help="all that nothing was asked of, and nothing written of, for so long",
     )
     delete.add_argument("--yes", action="store_true", help="do not ask")
-    add_place_options(delete)
+    add_place_options(delete, 600.0)  # a step, or the writing of a snapshot, is waited for

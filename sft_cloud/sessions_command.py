@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,15 +99,17 @@ def sessions_of(options: argparse.Namespace) -> Iterator[Sessions]:
     if path is not None and path.is_socket():
         from sft_cloud.admin_client import admin_of
 
-        try:
-            with admin_of(path) as admin:
+        with ExitStack() as open_now:
+            try:
+                admin = open_now.enter_context(admin_of(path, options.timeout))
                 admin.status()
+            except UnreachableError:
+                if options.admin_socket:
+                    raise
+                # Of a cloud that was killed; a running one still holds the folder's lock.
+            else:
                 yield Sessions(list=admin.sessions, delete=admin.delete)
-            return
-        except UnreachableError:
-            if options.admin_socket:
-                raise
-            # Of a cloud that was killed; a running one still holds the folder's lock.
+                return
     elif options.admin_socket:
         raise UnreachableError(f"no cloud runs there: {path} is no socket")
     with _folder(options.save_dir) as store:

@@ -52,7 +52,7 @@ def run_status(options: argparse.Namespace) -> None:
     if path is None:
         raise UnreachableError("a cloud without an admin socket tells nobody how it is")
     console = Console()
-    with admin_of(path) as admin:
+    with admin_of(path, options.timeout) as admin:
         if options.json:
             print(json.dumps(_facts(admin), indent=2))
         elif options.once or not console.is_terminal:

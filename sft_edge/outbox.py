@@ -12,10 +12,11 @@ class Outbox:
 
     Args:
         limit_bytes: of requests that wait to be taken; one alone may be larger.
+        seconds: for which one waits for room.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
+    def __init__(self, limit_bytes: int, seconds: float) -> None:
+        self._limit, self._seconds = limit_bytes, seconds
         self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._bytes = 0
         self._closed = False
@@ -26,6 +27,9 @@ class Outbox:
 
         Returns:
             The seconds that it waited for that; None if it was closed before.
+
+        Raises:
+            TimeoutError: there was none for too long.
         """
         with self._changed:
             waited = 0.0 if self._fits(request) else self._wait(request)
@@ -40,7 +44,8 @@ class Outbox:
 
     def _wait(self, request: bytes) -> float:
         begin = time.perf_counter()
-        self._changed.wait_for(lambda: self._fits(request))
+        if not self._changed.wait_for(lambda: self._fits(request), self._seconds):
+            raise TimeoutError
         return time.perf_counter() - begin
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ class Stream:
         self._reply_seconds = access.reply_seconds
         self._channel = connect(access, max_message_bytes)
         traffic.connected()
-        self._outgoing = Outbox(max_message_bytes)
+        self._outgoing = Outbox(max_message_bytes, access.reply_seconds)
         self._replies: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
         self._joiner, self._sizes = Joiner(pb.TrainResponse, max_message_bytes), list[int]()
         self._expected = self._answered = 0
@@ -111,7 +111,13 @@ class Stream:
         return begin
 
     def _put(self, piece: bytes) -> None:
-        waited = self._outgoing.put(piece)
+        try:
+            waited = self._outgoing.put(piece)
+        except TimeoutError:
+            self.close()
+            raise UnreachableError(
+                f"the cloud at {self._server} has taken nothing for {self._reply_seconds:g} s"
+            ) from None
         if waited is None:
             raise self._end
         self._traffic.blocked(waited)

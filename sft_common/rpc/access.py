@@ -32,7 +32,7 @@ class Access:
     """How long to wait for an answer before the connection is given up and made anew."""
 
     ping_seconds: float = 60.0
-    """After so long without traffic the connection is tried; gRPC takes at least 10."""
+    """After so long without traffic the connection is tried; a cloud takes that every 5."""
 
     ping_answer_seconds: float = 20.0
     """A connection on which that is not answered for so long is lost."""

@@ -38,11 +38,17 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 SERVER_OPTIONS: list[tuple[str, int]] = [
     # Two servers on one port would share its connections silently; the second must fail instead.
     ("grpc.so_reuseport", 0),
-    # Half of what gRPC lets a client ping at most, so that no edge's pings are "too many".
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Half of an edge's shortest --keepalive, so that its pings are never "too many": gRPC's own
+    # five minutes would end a session that is silent for four.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     # An edge has one stream, and one more to follow or to fetch.
     ("grpc.max_concurrent_streams", 100),
 ]
+
+
+PING_ANSWERS = 3
+"""The answer to a ping may take so many times what TCP's own may: on a slow link it waits behind
+the megabytes that the kernel has taken. Ending the connection would send them all once more."""
 
 
 def pinged(
@@ -55,10 +61,16 @@ def pinged(
     Args:
         options: more of them.
         seconds: after so long without traffic the peer is pinged.
-        answer_seconds: it is gone if it does not answer for so long.
+        answer_seconds: it is gone if TCP acknowledges nothing for so long, or if no ping is
+            answered for `PING_ANSWERS` times that.
     """
+    answer_ms = round(1000 * answer_seconds)
     return [
         *options,
         ("grpc.keepalive_time_ms", round(1000 * seconds)),
-        ("grpc.keepalive_timeout_ms", round(1000 * answer_seconds)),
+        # The first is TCP_USER_TIMEOUT; an answer has the second, a minute unless it is set.
+        ("grpc.keepalive_timeout_ms", answer_ms),
+        ("grpc.http2.ping_timeout_ms", PING_ANSWERS * answer_ms),
+        # An edge would ping once a minute from the third ping without data on, whatever it is told.
+        ("grpc.http2.max_pings_without_data", 0),
     ]

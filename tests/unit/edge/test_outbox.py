@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from sft_edge.outbox import Outbox
+
+SECONDS = 60.0
 
 
 def putting(outbox: Outbox, *requests: bytes) -> threading.Thread:
@@ -18,7 +22,7 @@ def putting(outbox: Outbox, *requests: bytes) -> threading.Thread:
 
 
 def test_requests_leave_in_order_and_the_end_comes_behind_them() -> None:
-    outbox = Outbox(100)
+    outbox = Outbox(100, SECONDS)
     for request in (b"a", b"b", b"c"):
         outbox.put(request)
     outbox.close()
@@ -27,7 +31,7 @@ def test_requests_leave_in_order_and_the_end_comes_behind_them() -> None:
 
 
 def test_who_is_faster_than_the_link_waits() -> None:
-    outbox = Outbox(10)
+    outbox = Outbox(10, SECONDS)
     thread = putting(outbox, b"12345", b"67890", b"x")
     thread.join(0.2)
     assert thread.is_alive(), "10 bytes wait, the eleventh must not"
@@ -39,7 +43,7 @@ def test_who_is_faster_than_the_link_waits() -> None:
 
 
 def test_a_request_larger_than_the_bound_goes_alone() -> None:
-    outbox = Outbox(3)
+    outbox = Outbox(3, SECONDS)
     thread = putting(outbox, b"large one", b"x")
     thread.join(0.2)
     assert thread.is_alive()
@@ -49,11 +53,20 @@ def test_a_request_larger_than_the_bound_goes_alone() -> None:
 
 
 def test_closing_frees_who_waits() -> None:
-    outbox = Outbox(3)
+    outbox = Outbox(3, SECONDS)
     thread = putting(outbox, b"abc", b"def", b"ghi")
     thread.join(0.2)
     assert thread.is_alive()
     outbox.close()
     thread.join(10)
     assert not thread.is_alive()
+    assert list(outbox) == [b"abc"]
+
+
+def test_nobody_waits_for_ever() -> None:
+    outbox = Outbox(3, 0.1)
+    outbox.put(b"abc")
+    with pytest.raises(TimeoutError):
+        outbox.put(b"def")
+    outbox.close()
     assert list(outbox) == [b"abc"]

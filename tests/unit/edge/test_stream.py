@@ -34,7 +34,7 @@ Behaviour = Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]
 
 
 @contextmanager
-def stream_to(behaviour: Behaviour) -> Iterator[Stream]:
+def stream_to(behaviour: Behaviour, *, reply_seconds: float = 60) -> Iterator[Stream]:
     """Open a stream to a server that answers as told."""
     pool = ThreadPoolExecutor(2)
     server = grpc.server(pool)
@@ -42,7 +42,8 @@ def stream_to(behaviour: Behaviour) -> Iterator[Stream]:
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    stream = Stream(Access(server=f"127.0.0.1:{port}"), Traffic())
+    access = Access(server=f"127.0.0.1:{port}", reply_seconds=reply_seconds)
+    stream = Stream(access, Traffic(), max_message_bytes=2**21)
     try:
         yield stream
     finally:
@@ -106,6 +107,20 @@ def test_what_ended_the_stream_meets_who_sends_on() -> None:
         for _ in range(10_000):
             stream.send(STORE)
             time.sleep(0.01)
+
+
+def test_a_cloud_that_takes_nothing_is_given_up() -> None:
+    """Its gRPC still answers pings when it does not read any more."""
+
+    def deaf(_: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        while context.is_active():
+            time.sleep(0.01)
+        yield from ()
+
+    with stream_to(deaf, reply_seconds=0.5) as stream:
+        with pytest.raises(UnreachableError, match=r"has taken nothing for 0\.5 s"):
+            for _ in range(100):
+                stream.send(STORE, bytes(2**20))
 
 
 def test_a_stream_that_ends_without_a_reply_says_so() -> None:
