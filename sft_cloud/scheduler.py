@@ -95,8 +95,8 @@ class Scheduler:
         task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
-        """End the threads; a fetch from a hub that still runs is not waited for."""
-        self._device.shutdown()
+        """Begin nothing more; what runs is not waited for, see `idle`."""
+        self._device.shutdown(wait=False, cancel_futures=True)
         self._files.shutdown(wait=False, cancel_futures=True)
 
 

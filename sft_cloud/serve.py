@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -110,7 +112,7 @@ def run_server(options: argparse.Namespace) -> None:
     )
     try:
         with nullcontext() if options.no_save else alone_with(options.save_dir):
-            asyncio.run(
+            in_time = asyncio.run(
                 serve(
                     servicer,
                     sessions=host,
@@ -126,6 +128,22 @@ def run_server(options: argparse.Namespace) -> None:
     finally:
         scheduler.close()
     print("sft-cloud stopped", flush=True)
+    leave(scheduler, 0 if in_time else 1)
+
+
+def leave(scheduler: Scheduler, code: int) -> None:
+    """End the process, if need be in the midst of a step: Python itself would wait for its end.
+
+    Args:
+        scheduler: closed.
+        code: to exit with.
+    """
+    if not scheduler.idle:
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    if code:
+        sys.exit(code)
 
 
 def _existing(folders: list[Path]) -> list[Path]:

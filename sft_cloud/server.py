@@ -52,8 +52,10 @@ async def serve(
     door: Door = OPEN,
     reflects: bool = True,
     beside: Callable[[int], AbstractAsyncContextManager[Any]] = nullcontext,
-) -> None:
+) -> bool:
     """Serve until SIGTERM or SIGINT, then put all sessions away within the grace time.
+
+    Returns whether that was time enough.
 
     Args:
         servicer: what answers.
@@ -98,9 +100,12 @@ async def serve(
         end = time.monotonic() + waits.grace_seconds
         try:
             await asyncio.wait_for(sessions.stop(), waits.grace_seconds)
+            in_time = True
         except TimeoutError:
             log.error("not all sessions were put away within %g s", waits.grace_seconds)
+            in_time = False
     await server.stop(max(0.0, end - time.monotonic()))
+    return in_time
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int, door: Door) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
@@ -192,3 +194,23 @@ def test_an_error_is_raised_where_the_work_is_awaited_and_holds_nothing(
         run(story)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_process_ends_in_the_midst_of_a_step_that_never_does(code: int) -> None:
+    """Python waits for threads of a pool when it ends; the grace time would mean nothing."""
+    script = f"""
+import asyncio, time
+from sft_cloud.scheduler import Scheduler
+from sft_cloud.serve import leave
+
+async def stop_while_a_step_runs():
+    scheduler = Scheduler(1)
+    scheduler.compute(time.sleep, 10_000)
+    await asyncio.sleep(0.1)
+    scheduler.close()
+    return scheduler
+
+leave(asyncio.run(stop_while_a_step_runs()), {code})
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == code
