@@ -1,8 +1,9 @@
 """Many edges, one cloud, and faults all the time: does every run end as if nothing had happened?
 
-Each edge trains again and again with a seed of its own, on real data and a real model. Its link is
-cut, it is killed and resumed, the cloud is killed or stopped and started again. What a run leaves
-must be the bytes of its twin, which nothing disturbed.
+Each edge trains again and again with a seed of its own, on real data and a real model; some are
+frozen, and the cloud trains for them. Its link is cut, it is killed and resumed, the cloud is
+killed or stopped and started again. What a run leaves must be the bytes of its twin, which nothing
+disturbed.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Cloud:
         port_file.unlink(missing_ok=True)
         line = ["serve", "--cpu", "--port", self.port, "--port-file", port_file]
         line += ["--save-dir", self.folder / "sessions", "--max-sessions", 16, "--park-after", 20]
+        line += ["--snapshot-seconds", 5]
         with open(self.folder / "cloud.log", "ab") as log:
             self.process = subprocess.Popen(command("sft_cloud", *line), stdout=log, stderr=log)
         end = time.monotonic() + START_SECONDS
@@ -103,8 +105,11 @@ class Edge:
 
     def resume(self) -> None:
         """Go on with a run that was killed, or begin it if it had not come so far."""
-        if (self.runs / self.name / "run.json").exists():
-            self._run("train", "--resume", self.runs / self.name)
+        folder = self.runs / self.name
+        if (folder / "run.json").exists():
+            self._run("train", "--resume", folder)
+        elif (folder / "metrics.json").exists():  # it had come to its end
+            self.process = subprocess.Popen(["true"])
         else:
             self.rounds -= 1
             self.start()
@@ -169,10 +174,10 @@ class Soak:
         self._cloud = Cloud(place / "cloud")
         self._cloud.start()
         stack.callback(lambda: self._cloud.end(signal.SIGKILL))
-        line = _training(options, place / "runs")
+        live = options.edges - options.frozen
         self._edges = [
             Edge(
-                line,
+                _training(options, place / "runs", frozen=seed >= live),
                 place / "runs",
                 seed,
                 stack.enter_context(counting_relay(lambda: self._cloud.port)),
@@ -249,11 +254,12 @@ class Soak:
         self._tally.faults[f"cloud ended by {number.name}"] += 1
 
 
-def _training(options: argparse.Namespace, runs: Path) -> list[object]:
-    """Return the command line of every edge."""
+def _training(options: argparse.Namespace, runs: Path, *, frozen: bool) -> list[object]:
+    """Return the command line of an edge."""
     line: list[object] = ["--task", "sst2", "--model", options.model, "--data", options.data]
-    line += ["--train-examples", options.examples, "--eval-examples", 32, "--epochs", 1]
-    line += ["--batch-size", 4, "--max-length", 32, "--micro-batches", 2, "--dropout", 0.1]
+    line += ["--train-examples", options.examples, "--eval-examples", 32]
+    line += ["--batch-size", 4, "--max-length", 32, "--dropout", 0.1]
+    line += ["--edge", "frozen", "--epochs", 4] if frozen else ["--micro-batches", 2, "--epochs", 1]
     line += ["--snapshot-every", 10, "--retry-pause", 2, "--wait", 600, "--runs-dir", runs]
     return [*line, "--quiet"]
 
@@ -311,6 +317,7 @@ def main() -> None:
     add("--data", type=Path, required=True, metavar="DIR", help="of SST-2")
     add("--model", default="all-MiniLM-L6-v2", metavar="DIR|ID", help="default %(default)s")
     add("--edges", type=int, default=8, metavar="N", help="default %(default)s")
+    add("--frozen", type=int, default=2, metavar="N", help="of them (default %(default)s)")
     add("--minutes", type=float, default=20.0, help="of disturbance (default %(default)g)")
     add("--examples", type=int, default=320, metavar="N", help="of a run (default %(default)s)")
     add(
