@@ -17,7 +17,7 @@ class Relay:
     port: int
     up: int = 0
     down: int = 0
-    pumps: list[threading.Thread] = field(default_factory=list)
+    carriers: list[threading.Thread] = field(default_factory=list)
     sockets: list[socket.socket] = field(default_factory=list)
 
     @property
@@ -49,8 +49,8 @@ def counting_relay(target: Callable[[], int]) -> Iterator[Relay]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         accepting.join()
-        for pump in relay.pumps:
-            pump.join(timeout=10)
+        for carrier in relay.carriers:
+            carrier.join(timeout=10)
 
 
 def _accept(listener: socket.socket, target: Callable[[], int], relay: Relay) -> None:
@@ -65,24 +65,31 @@ def _accept(listener: socket.socket, target: Callable[[], int], relay: Relay) ->
             edge.close()
             continue
         relay.sockets += [edge, cloud]
-        for direction, source, sink in (("up", edge, cloud), ("down", cloud, edge)):
-            pump = threading.Thread(
-                target=_pump, args=(relay, direction, source, sink), daemon=True
-            )
-            relay.pumps.append(pump)
-            pump.start()
+        carrier = threading.Thread(target=_carry, args=(relay, edge, cloud), daemon=True)
+        relay.carriers.append(carrier)
+        carrier.start()
+
+
+def _carry(relay: Relay, edge: socket.socket, cloud: socket.socket) -> None:
+    """Carry one connection; both ends are closed when both directions have ended.
+
+    Not sooner: what one thread closes while another reads it stays open.
+    """
+    with edge, cloud:
+        up = threading.Thread(target=_pump, args=(relay, "up", edge, cloud), daemon=True)
+        up.start()
+        _pump(relay, "down", cloud, edge)
+        up.join()
 
 
 def _pump(relay: Relay, direction: str, source: socket.socket, sink: socket.socket) -> None:
     """Carry one direction; each direction's counter is written by one thread per connection."""
-    with source, sink:
-        while True:
-            try:
-                data = source.recv(65536)
-                if not data:
-                    sink.shutdown(socket.SHUT_WR)
-                    return
-                sink.sendall(data)
-            except OSError:
-                return
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
             setattr(relay, direction, getattr(relay, direction) + len(data))
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

@@ -84,45 +84,45 @@ class ActivationCache:
         self._width, self._encoding = width, encoding
         self._limit, self._numbers, self._path = limit_bytes, numbers, path
         self.size_bytes = 0  # of everything that is kept, labels and index included
+        self.batches = 0
+        """That were added."""
+
         self._rows = 0
         self._parts: dict[int, _Part] = {}
         self._digest = hashlib.sha256()
         try:
-            self._file = open(path, "r+b", opener=_made) if path else TemporaryFile()
+            self._file = open(path, "w+b", opener=_private) if path else TemporaryFile()
         except OSError as error:
             raise _not_taken(error) from error
 
     @classmethod
-    def unsealed(cls, path: Path, index: Snapshot, limit_bytes: int) -> ActivationCache:
-        """Return the cache that another process has sealed; it takes no more examples.
+    def unsealed(cls, path: Path, index: Snapshot) -> ActivationCache:
+        """Return the cache that another process has sealed; there is no room for more in it.
 
         Args:
             path: of its file.
             index: what `sealed` returned.
-            limit_bytes: as it was.
 
         Raises:
             SnapshotError: the file is not what it was.
-            CapacityError: the file cannot be opened.
         """
         facts = index.facts
-        cache = cls(
-            facts["width"],
-            facts["encoding"],
-            limit_bytes=limit_bytes,
-            numbers=facts["numbers"],
-            path=path,
-        )
-        cache._digest = hashlib.file_digest(cache._file, "sha256")
-        if cache._digest.hexdigest() != facts["sha256"]:
-            cache.release()
-            raise SnapshotError(f"the examples in {path} are not those that were stored")
-        cache._rows, cache.size_bytes = facts["rows"], facts["size_bytes"]
-        for number in facts["parts"]:
-            part = cache._parts[number] = _Part(facts["numbers"])
-            for name, kept in part.arrays().items():
-                del kept[:]
-                kept.frombytes(index.tensors[f"part-{number}"][name].numpy().tobytes())
+        try:
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != facts["sha256"]:
+                    raise SnapshotError(f"the examples in {path} are not those that were stored")
+            numbers = bool(facts["numbers"])
+            cache = cls(facts["width"], facts["encoding"], limit_bytes=0, numbers=numbers)
+            cache._file.close()
+            cache._file, cache._path = open(path, "r+b"), path
+            cache._rows, cache.size_bytes = facts["rows"], facts["size_bytes"]
+            for number in facts["parts"]:
+                part = cache._parts[number] = _Part(numbers)
+                for name, kept in part.arrays().items():
+                    del kept[:]
+                    kept.frombytes(index.tensors[f"part-{number}"][name].numpy().tobytes())
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise SnapshotError(f"cannot read {path}: {first_line(error)}") from error
         return cache
 
     @property
@@ -178,6 +178,7 @@ class ActivationCache:
             row += length
         self._rows = row
         self.size_bytes += size
+        self.batches += 1
 
     def batch(self, part: int, rows: Sequence[int]) -> tuple[Tensor, list[int], Labels]:
         """Return examples of a part: activations (T, W), lengths, labels in a row."""
@@ -232,8 +233,8 @@ class ActivationCache:
         return os.pread(self._file.fileno(), length * self._row_bytes, row * self._row_bytes)
 
 
-def _made(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o600)
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _write_at(descriptor: int, data: Numbers, offset: int) -> None:

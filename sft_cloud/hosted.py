@@ -39,7 +39,6 @@ class Hosted:
         self.record, self.session, self.need = record, session, need
         self.kept, self.notice = kept, ""
         self.cache: ActivationCache | None = None
-        self.stored = 0
         self.training = False
         self.deleted: SftError | None = None
         self.gone = asyncio.Event()
@@ -49,6 +48,11 @@ class Hosted:
         self.seen = time.monotonic()
         self._work: asyncio.Future[Any] | None = None
         self._writing: asyncio.Future[None] | None = None
+
+    @property
+    def stored(self) -> int:
+        """Batches of examples that it has, of a frozen edge."""
+        return self.cache.batches if self.cache is not None else 0
 
     @property
     def position(self) -> Position:

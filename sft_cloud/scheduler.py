@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -38,7 +38,6 @@ class Scheduler:
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._queue = FairQueue[tuple[Future[Any], Callable[[], Any]]]()
         self._busy: set[Future[Any]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._files = ThreadPoolExecutor(max_sessions, thread_name_prefix="files")
 
     def compute(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
@@ -87,12 +86,6 @@ class Scheduler:
         self._busy.add(started)
         started.add_done_callback(self._busy.discard)  # before whoever awaits it goes on
         return asyncio.wrap_future(started)
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Let a coroutine run on after the caller has gone."""
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """Begin nothing more; what runs is not waited for, see `idle`."""

@@ -87,14 +87,15 @@ async def serve(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
     bound = _bind(server, host, port, door)
+    stop = _stop_signal()
+    await sessions.begin()
     async with beside(bound):
-        await sessions.begin()
         await server.start()
         for name in ("", SERVICE):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         ready(bound)
         watching = asyncio.create_task(sessions.watch())
-        await _stop_signal()
+        await stop.wait()
         await health_servicer.enter_graceful_shutdown()
         watching.cancel()
         end = time.monotonic() + waits.grace_seconds
@@ -134,8 +135,9 @@ def _check_free(host: str, port: int) -> None:
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-async def _stop_signal() -> None:
+def _stop_signal() -> asyncio.Event:
+    """Return what is set once somebody wants the server to stop."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop

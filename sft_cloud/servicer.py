@@ -309,7 +309,6 @@ class SplitTrainingServicer:
         files = self._host.scheduler.files
         work = files(answers.store, hosted.session, hosted.cache, request.store, numbers)
         await hosted.working(work)
-        hosted.stored += 1
 
 
 async def _told_again(

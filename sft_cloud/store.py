@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sft_common.config import ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, MismatchError, SessionLostError, first_line, printable
-from sft_common.files import remove_leftovers, written_aside
+from sft_common.files import aside_of, remove_leftovers, written_aside
 from sft_common.model.tensor_file import save_tensors
 from sft_common.snapshots import Snapshots
 
@@ -31,8 +31,6 @@ WEIGHTS = "cloud.safetensors"
 RECORD = "session.json"
 SNAPSHOTS = "snapshots"
 PIECE_BYTES = 2**20
-
-DELETE_TRIES, DELETE_PAUSE_SECONDS = 20, 0.05
 
 SPEC_FIELDS = tuple(field.name for field in dataclasses.fields(SessionSpec))
 
@@ -153,12 +151,9 @@ class Store:
         if not folder.is_dir():
             return
         self.forbid(session_id)
-        for _ in range(DELETE_TRIES):  # its trained half may be half written at this moment
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                return
-            time.sleep(DELETE_PAUSE_SECONDS)
-        shutil.rmtree(folder)
+        gone = aside_of(folder)  # all of it at once, whatever comes now
+        folder.rename(gone)
+        shutil.rmtree(gone)
 
     def names(self) -> list[str]:
         """Return the names of all sessions of which anything is kept, in order.
@@ -170,9 +165,9 @@ class Store:
 
     def sweep(self) -> None:
         """Delete what a process that was killed left of sessions of which nothing is known."""
+        remove_leftovers(self.folder)
         for name in self.names():
-            kept = {path.name for path in self.place(name).iterdir()}
-            if not kept & {RECORD, WEIGHTS, SNAPSHOTS}:
+            if not (self.place(name) / RECORD).exists():
                 shutil.rmtree(self.place(name), ignore_errors=True)
 
     def has(self, session_id: str) -> bool:

@@ -20,8 +20,8 @@ from sft_cloud.story import Event, Judged, Size, Stepped
 from sft_common.errors import LimitError, TrainingError
 from sft_common.plan import Plan, planned_steps
 
-STEPPED_BYTES = 200
-"""About what the event of a step takes in memory."""
+STEPPED_BYTES, JUDGED_BYTES = 200, 700
+"""About what the event of a step takes in memory, and that of a batch without its numbers."""
 
 STORY_BYTES = 10**9
 """What the events of one training may take."""
@@ -100,7 +100,8 @@ def size_of_story(session: Session, cache: ActivationCache, plan: Plan) -> Size:
         for part in cache.parts
         if part
     )
-    size = steps * STEPPED_BYTES + evaluations * verdicts
+    batches = sum(1 for _ in _evaluation_batches(cache, plan.batch_size))
+    size = steps * STEPPED_BYTES + evaluations * (verdicts + batches * JUDGED_BYTES)
     if size > STORY_BYTES:
         raise LimitError(
             f"the story of {steps:,} steps and {evaluations:,} evaluations would take "

@@ -6,6 +6,7 @@ No RPC, no messages.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, starmap
@@ -99,7 +100,7 @@ class Story:
     async def fail(self, error: SftError) -> None:
         """End with an error."""
         async with self._changed:
-            self._error = error
+            self._error = _bare(error)
             self._changed.notify_all()
 
     async def follow(self, start: int) -> AsyncIterator[Event]:
@@ -117,7 +118,12 @@ class Story:
                 yield event
                 at += 1
         if self._error is not None:
-            raise self._error
+            raise _bare(self._error)
+
+
+def _bare(error: SftError) -> SftError:
+    """Return an error without what it was raised in, which would live as long as it does."""
+    return type(error)(*error.args)
 
 
 def judged_behind(events: Sequence[Event], step: int) -> int:
@@ -126,9 +132,10 @@ def judged_behind(events: Sequence[Event], step: int) -> int:
 
 
 def as_tensors(events: Sequence[Event]) -> dict[str, Tensor]:
-    """Return steps and verdicts as tensors with names of their own; `of_tensors` reads them."""
+    """Return steps and verdicts as a few tensors; `of_tensors` reads them."""
     steps = [event for event in events if isinstance(event, Stepped)]
     judged = [(n, event) for n, event in enumerate(events) if isinstance(event, Judged)]
+    verdicts = [event.verdict for _, event in judged]
     whole, real = torch.int64, torch.float64
     return {
         "step": torch.tensor([event.step for event in steps], dtype=whole),
@@ -138,7 +145,9 @@ def as_tensors(events: Sequence[Event]) -> dict[str, Tensor]:
         "judged_at": torch.tensor([n for n, _ in judged], dtype=whole),
         "judged_step": torch.tensor([event.step for _, event in judged], dtype=whole),
         "judged_part": torch.tensor([event.part for _, event in judged], dtype=whole),
-        **{f"verdict-{k}": event.verdict for k, (_, event) in enumerate(judged)},
+        "dimensions": torch.tensor([verdict.dim() for verdict in verdicts], dtype=whole),
+        "shapes": torch.tensor([n for verdict in verdicts for n in verdict.shape], dtype=whole),
+        "verdicts": torch.cat([torch.empty(0), *(verdict.flatten() for verdict in verdicts)]),
     }
 
 
@@ -146,13 +155,20 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> list[Event]:
     """Return what `as_tensors` was given, but for the end.
 
     Raises:
-        KeyError: a tensor is missing.
+        KeyError, ValueError: a tensor is missing, or does not fit the others.
     """
     columns = (tensors[name].tolist() for name in ("step", "epoch", "loss", "learning_rate"))
     steps = starmap(Stepped, zip(*columns, strict=True))
     columns = (tensors[f"judged_{name}"].tolist() for name in ("at", "step", "part"))
     events: list[Event] = []
-    for k, (at, step, part) in enumerate(zip(*columns, strict=True)):
+    for at, step, part, verdict in zip(*columns, _verdicts(tensors), strict=True):
         events += islice(steps, at - len(events))
-        events.append(Judged(step, part, tensors[f"verdict-{k}"]))
+        events.append(Judged(step, part, verdict))
     return [*events, *steps]
+
+
+def _verdicts(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    sizes = iter(tensors["shapes"].tolist())
+    shapes = [tuple(islice(sizes, count)) for count in tensors["dimensions"].tolist()]
+    flat = tensors["verdicts"].split([math.prod(shape) for shape in shapes]) if shapes else ()
+    return [numbers.reshape(shape) for numbers, shape in zip(flat, shapes, strict=True)]

@@ -18,7 +18,11 @@ from sft_cloud.store import SNAPSHOTS, Record, Store
 from sft_cloud.story import Event, Finished, Size, as_tensors, of_tensors
 from sft_common.errors import (
     CapacityError,
+    ConfigError,
+    LimitError,
+    ProtocolError,
     SessionLostError,
+    SftError,
     SnapshotError,
     TrainingError,
     first_line,
@@ -30,6 +34,9 @@ log = logging.getLogger(__name__)
 
 EXAMPLES, TRAINING = "examples.bin", "training"
 BEGUN, TOLD = "begun", "told"
+
+FINAL = {kind.__name__: kind for kind in (TrainingError, LimitError, ProtocolError)}
+"""What a training ends with that would end so again, by name."""
 
 _STORY = "story"
 
@@ -65,7 +72,7 @@ class Told:
     size: Size
     events: list[Event]
 
-    error: TrainingError | None
+    error: SftError | None
     """None: it came to its end, which is the last event."""
 
 
@@ -93,6 +100,11 @@ class TrainingFiles:
         return BEGUN in self._marks.names()
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the training came to an end that is no good one, and would again."""
+        return TOLD in self._marks.names() and "error" in self._marks.facts(TOLD)
+
+    @property
     def has_told(self) -> bool:
         """Whether the end of the training is known."""
         return TOLD in self._marks.names() and not self.has_begun
@@ -106,7 +118,7 @@ class TrainingFiles:
             CapacityError: the disk does not take it; the training has not begun then.
         """
         try:
-            self._store.note(record)
+            self._store.made(self._name)
             index = cache.sealed()
             self._snapshots.write(step_name(session.applied), _reached(session, (), 0.0))
             facts = {
@@ -115,7 +127,9 @@ class TrainingFiles:
                 "examples": index.facts,
             }
             self._marks.write(BEGUN, Snapshot(facts, index.tensors))
+            self._store.note(record)
         except (OSError, SnapshotError) as error:
+            shutil.rmtree(self._store.place(self._name), ignore_errors=True)
             raise _not_taken(error) from error
 
     def begun(self) -> Begun:
@@ -125,8 +139,11 @@ class TrainingFiles:
             SnapshotError: that cannot be read.
         """
         mark = self._marks.read(BEGUN)
-        index = Snapshot(mark.facts["examples"], mark.tensors)
-        return Begun(Plan(**mark.facts["plan"]), Size(**mark.facts["size"]), index)
+        try:
+            index = Snapshot(mark.facts["examples"], mark.tensors)
+            return Begun(Plan(**mark.facts["plan"]), Size(**mark.facts["size"]), index)
+        except (KeyError, TypeError, ConfigError) as error:
+            raise _not_one(error) from error
 
     def keep(self, session: Session, events: Sequence[Event], seconds: float, count: int) -> None:
         """Write a snapshot of the session and its story; nobody may work on it meanwhile.
@@ -140,6 +157,9 @@ class TrainingFiles:
         Raises:
             SnapshotError: the disk does not take it; those before it stay.
         """
+        if session.applied in self._snapshots.steps():
+            return  # it lacks at most a part of an evaluation
+        self._check_wanted()
         self._snapshots.write(step_name(session.applied), _reached(session, events, seconds))
         for step in self._snapshots.steps()[:-count]:
             self._snapshots.remove(step_name(step))
@@ -147,22 +167,22 @@ class TrainingFiles:
     def reached(self) -> Reached:
         """Return how far the training has come, by the newest snapshot that is not damaged.
 
+        Those that are damaged are deleted.
+
         Raises:
-            SnapshotError: none of them can be read; says why not the oldest.
+            SnapshotError: none of them can be read.
         """
-        damaged = SnapshotError(f"session {self._name} has no snapshot")
         for step in reversed(self._snapshots.steps()):
             try:
                 snapshot = self._snapshots.read(step_name(step))
                 events = of_tensors(snapshot.tensors[_STORY])
                 return Reached(snapshot, events, snapshot.facts[_STORY])
-            except SnapshotError as error:
-                damaged = error
-            except KeyError as error:
-                damaged = SnapshotError(f"the snapshot of step {step} lacks {error}")
-        raise damaged
+            except (SnapshotError, KeyError, TypeError, ValueError) as error:
+                log.warning("session %s: %s", self._name, first_line(error))
+                self._snapshots.remove(step_name(step))
+        raise SnapshotError(f"session {self._name} has no snapshot that can be read")
 
-    def tell(self, size: Size, events: Sequence[Event], end: Finished | TrainingError) -> None:
+    def tell(self, size: Size, events: Sequence[Event], end: Finished | SftError) -> None:
         """Write the whole story, and how it ends.
 
         Raises:
@@ -171,10 +191,11 @@ class TrainingFiles:
         how = (
             {"finished": dataclasses.asdict(end)}
             if isinstance(end, Finished)
-            else {"error": str(end)}
+            else {"error": str(end), "kind": type(end).__name__}
         )
         told = Snapshot({"size": size._asdict(), **how}, {_STORY: as_tensors(events)})
         try:
+            self._check_wanted()
             self._marks.write(TOLD, told)
         except SnapshotError as error:
             raise _not_taken(error) from error
@@ -186,10 +207,14 @@ class TrainingFiles:
             SnapshotError: it cannot be read.
         """
         told = self._marks.read(TOLD)
-        size, events = Size(**told.facts["size"]), of_tensors(told.tensors[_STORY])
-        if "error" in told.facts:
-            return Told(size, events, TrainingError(told.facts["error"]))
-        return Told(size, [*events, Finished(**told.facts["finished"])], None)
+        try:
+            size, events = Size(**told.facts["size"]), of_tensors(told.tensors[_STORY])
+            if "error" in told.facts:
+                kind = FINAL.get(told.facts["kind"], TrainingError)
+                return Told(size, events, kind(told.facts["error"]))
+            return Told(size, [*events, Finished(**told.facts["finished"])], None)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _not_one(error) from error
 
     def end(self) -> None:
         """Delete what only a training that goes on needs; a trained half and the story stay.
@@ -201,6 +226,22 @@ class TrainingFiles:
         self.examples.unlink(missing_ok=True)
         shutil.rmtree(self._store.place(self._name) / SNAPSHOTS, ignore_errors=True)
 
+    def clear(self) -> None:
+        """Delete what is left of a training that has not begun, or has ended."""
+        self.examples.unlink(missing_ok=True)
+        shutil.rmtree(self._store.place(self._name) / TRAINING / BEGUN, ignore_errors=True)
+
+    def _check_wanted(self) -> None:
+        """Write nothing of a session that was deleted.
+
+        Raises:
+            SnapshotError: it was.
+        """
+        try:
+            self._store.made(self._name)
+        except OSError as error:
+            raise SnapshotError(str(error)) from error
+
 
 def unfinished(store: Store) -> list[tuple[Record, Begun]]:
     """Return the trainings that another process has begun and not ended.
@@ -210,11 +251,12 @@ def unfinished(store: Store) -> list[tuple[Record, Begun]]:
     found = []
     for name in store.names():
         files = TrainingFiles(store, name)
-        if not files.has_begun:
-            continue
         try:
+            if not files.has_begun:
+                files.clear()
+                continue
             record = store.record(name)
-            if record.finished:
+            if record.finished or files.has_failed:
                 files.end()
             else:
                 found.append((record, files.begun()))
@@ -229,6 +271,10 @@ def _reached(session: Session, events: Sequence[Event], seconds: float) -> Snaps
         {**snapshot.facts, _STORY: seconds},
         {**snapshot.tensors, _STORY: as_tensors(events)},
     )
+
+
+def _not_one(error: Exception) -> SnapshotError:
+    return SnapshotError(f"the files of a training are not as they should be: {first_line(error)}")
 
 
 def _not_taken(error: OSError | SnapshotError) -> CapacityError:

@@ -19,12 +19,11 @@ from sft_cloud.results import Results
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.stored import Stopwatch, train_stored
 from sft_cloud.story import Event, Finished, Stepped, Story, judged_behind
-from sft_cloud.training_files import TrainingFiles
+from sft_cloud.training_files import FINAL, TrainingFiles
 from sft_common.errors import (
     RetryLaterError,
     SftError,
     SnapshotError,
-    TrainingError,
     first_line,
 )
 from sft_common.plan import Plan
@@ -158,15 +157,16 @@ class TrainingRun:
 
     async def _fail(self, error: SftError) -> None:
         """Tell why it ended; one that would end so again does not go on in another process."""
-        if isinstance(error, TrainingError):
-            try:
+        try:
+            if type(error).__name__ in FINAL:
                 await self._tell(error)
                 await self._clear()
-            except SftError as untold:
-                log.warning("session %s: %s", self._name, untold)
-        await self.story.fail(error)
+        except SftError as untold:
+            log.warning("session %s: %s", self._name, untold)
+        finally:
+            await self.story.fail(error)
 
-    async def _tell(self, end: Finished | TrainingError) -> None:
+    async def _tell(self, end: Finished | SftError) -> None:
         if self._files is not None:
             story, files = self.story, self._around.scheduler.files
             await files(self._files.tell, story.size, story.events, end)

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from sft_cloud.admission import Need
-from sft_cloud.builder import Builder, rebuilt
+from sft_cloud.builder import Builder, Design, rebuilt
 from sft_cloud.cache import ActivationCache
 from sft_cloud.failures import as_sft_error
 from sft_cloud.hosted import Hosted
@@ -24,7 +24,7 @@ from sft_cloud.session import Session
 from sft_cloud.store import Record, Store
 from sft_cloud.stored import STORY_BYTES, size_of_story
 from sft_cloud.story import Event, Story
-from sft_cloud.training_files import Begun, TrainingFiles, unfinished
+from sft_cloud.training_files import Begun, Reached, TrainingFiles, unfinished
 from sft_cloud.training_run import Around, TrainingLimits, TrainingRun
 from sft_common.errors import (
     CapacityError,
@@ -77,6 +77,7 @@ class Trainings:
         self._builder, self._scheduler, self._residents = builder, scheduler, residents
         self._limits, self._store = limits, store
         self._stories: dict[str, Story] = {}
+        self._reading = asyncio.Lock()
         self._at_work: set[asyncio.Task[None]] = set()
         self._stopping: RetryLaterError | None = None
         self._around = Around(
@@ -137,10 +138,11 @@ class Trainings:
             raise ProtocolError("run came, but no training examples are stored")
         size = size_of_story(hosted.session, cache, plan)
         self._make_room(size.size_bytes)
+        await hosted.written()
         story = self._stories[name] = Story(hosted.record.owner, size)
         run = TrainingRun(self._around, hosted, cache, plan, story, self._files(name))
         hosted.training = True
-        await hosted.working(asyncio.ensure_future(self._start(run)))
+        await hosted.working(self._spawn(self._start(run)))
         return size.steps
 
     async def follow(self, session_id: str, start: int, owner: str) -> AsyncIterator[Event]:
@@ -170,22 +172,23 @@ class Trainings:
         return story is not None and not story.ended
 
     def forget(self, session_id: str) -> None:
-        """Forget a training that is not in memory."""
+        """Forget a training; one that waits for room does not go on."""
         self._stories.pop(session_id, None)
 
     async def stop(self, reason: RetryLaterError) -> None:
         """Put all trainings away behind what they do now; whoever follows them is told why."""
         self._stopping = reason
-        if self._at_work:
+        while self._at_work:
             await asyncio.wait(self._at_work)
 
     def _files(self, session_id: str) -> TrainingFiles | None:
         return TrainingFiles(self._store, session_id) if self._store is not None else None
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
+        return task
 
     def _make_room(self, more: int) -> None:
         """Make room for so many more bytes of events, as far as trainings have ended."""
@@ -196,16 +199,26 @@ class Trainings:
 
     async def _story(self, session_id: str, owner: str) -> Story | None:
         """Return the story of a training of an owner, from the disk if it has ended before."""
+        hosted = self._residents.get(session_id)
+        if hosted is not None:
+            await hosted.quiet()  # it may be about to begin
+        elif session_id not in self._stories and self._store is not None:
+            async with self._reading:
+                await self._read(self._store, session_id, owner)
         story = self._stories.get(session_id)
-        if story is None and self._store is not None and self._residents.get(session_id) is None:
-            try:
-                story = await self._scheduler.files(_told, self._store, session_id)
-            except SftError:
-                return None
-            if story is not None:
-                self._make_room(story.size.size_bytes)
-                self._stories[session_id] = story
         return story if story is not None and story.owner == owner else None
+
+    async def _read(self, store: Store, session_id: str, owner: str) -> None:
+        """Read the story of a training that has ended before, if there is one."""
+        if session_id in self._stories:
+            return
+        try:
+            story = await self._scheduler.files(_told, store, session_id, owner)
+        except SftError:
+            return
+        if story is not None and store.has(session_id):
+            self._make_room(story.size.size_bytes)
+            self._stories[session_id] = story
 
     async def _start(self, run: TrainingRun) -> None:
         """Have a training begin; it goes on though nobody waits for this any more."""
@@ -216,7 +229,7 @@ class Trainings:
             self.forget(run.hosted.record.session)
             await run.story.fail(as_sft_error(error, "the beginning of a training"))
             raise
-        self._spawn(run.run())
+        self._spawn(self._run(run))
 
     async def _go_on(self, record: Record, begun: Begun, story: Story) -> None:
         """Go on where another process was."""
@@ -225,13 +238,17 @@ class Trainings:
             run = await self._taken_up(record, begun, story)
         except Exception as error:
             known = as_sft_error(error, f"the training of session {name}")
-            if known is not self._stopping:
+            if not isinstance(known, RetryLaterError | ForbiddenError):
                 log.error("the training of session %s does not go on: %s", name, known)
             await story.fail(known)
             return
         about = run.hosted.about
         log.info("training of session %s goes on at step %d", name, about.step, extra=about.extra())
+        await self._run(run)
+
+    async def _run(self, run: TrainingRun) -> None:
         await run.run()
+        self._make_room(0)
 
     async def _taken_up(self, record: Record, begun: Begun, story: Story) -> TrainingRun:
         """Return a training of another process, in memory, as soon as there is room.
@@ -241,25 +258,25 @@ class Trainings:
             SftError: it cannot be built any more, or is not wanted.
         """
         assert self._store is not None
-        in_files, files = self._scheduler.files, TrainingFiles(self._store, record.session)
-        limit = self._limits.examples_bytes
-        try:
-            cache = await in_files(ActivationCache.unsealed, files.examples, begun.index, limit)
-            reached = await in_files(files.reached)
-        except SnapshotError as damaged:
-            raise SessionLostError(
-                f"this cloud cannot go on with session {record.session}: its files are damaged"
-            ) from damaged
-        try:
-            design = await in_files(self._builder, record.spec)
-            async with self._room_in_time(design.need, story, record.session):
-                session = await in_files(rebuilt, design, record.session, reached.snapshot)
-                hosted = Hosted(record, session, design.need)
-                hosted.cache, hosted.training = cache, True
-                self._residents.add(hosted)
-        except BaseException:
-            cache.release()
-            raise
+        files = TrainingFiles(self._store, record.session)
+        design = await self._scheduler.files(self._builder, record.spec)
+        async with self._room_in_time(design.need, story, record.session):
+            try:
+                session, cache, reached = await self._scheduler.files(
+                    _read_again, files, begun, design, record.session
+                )
+            except SnapshotError as damaged:
+                raise SessionLostError(
+                    f"this cloud cannot go on with session {record.session}: its files are damaged"
+                ) from damaged
+            try:
+                self._check_wanted(story, record.session)
+            except SftError:
+                cache.release()
+                raise
+            hosted = Hosted(record, session, design.need)
+            hosted.cache, hosted.training = cache, True
+            self._residents.add(hosted)
         await story.add(*reached.events)
         seconds = reached.seconds
         return TrainingRun(self._around, hosted, cache, begun.plan, story, files, seconds)
@@ -272,29 +289,59 @@ class Trainings:
             LimitError: there will never be.
             SftError: the training is not wanted any more.
         """
+        waits = False
         async with AsyncExitStack() as stack:
             while True:
-                if self._stopping is not None:
-                    raise self._stopping
-                if self._stories.get(session_id) is not story:
-                    raise ForbiddenError(f"session {session_id} was deleted")
+                self._check_wanted(story, session_id)
                 try:
                     await stack.enter_async_context(self._residents.room(need))
                     break
                 except CapacityError as full:
-                    log.info("training of session %s waits: %s", session_id, full)
+                    if not waits:
+                        log.info("training of session %s waits: %s", session_id, full)
+                    waits = True
                 await asyncio.sleep(ROOM_SECONDS)
             yield
 
+    def _check_wanted(self, story: Story, session_id: str) -> None:
+        """Give up a training that has not come into memory yet, if the cloud stops or its owner.
 
-def _told(store: Store, session_id: str) -> Story | None:
-    """Return the story of a training that ended before; None if there is none.
+        Raises:
+            RetryLaterError, ForbiddenError: says why.
+        """
+        if self._stopping is not None:
+            raise self._stopping
+        if self._stories.get(session_id) is not story:
+            raise ForbiddenError(f"session {session_id} was deleted")
+
+
+def _read_again(
+    files: TrainingFiles, begun: Begun, design: Design, session_id: str
+) -> tuple[Session, ActivationCache, Reached]:
+    """Return what a training needs that goes on.
+
+    Raises:
+        SnapshotError: its files are damaged.
+        SftError: its session cannot be built any more.
+    """
+    reached = files.reached()
+    cache = ActivationCache.unsealed(files.examples, begun.index)
+    try:
+        return rebuilt(design, session_id, reached.snapshot), cache, reached
+    except BaseException:
+        cache.release()
+        raise
+
+
+def _told(store: Store, session_id: str, owner: str) -> Story | None:
+    """Return the story of a training of an owner that ended before; None if there is none.
 
     Raises:
         SessionLostError, SnapshotError: it cannot be read.
     """
+    store.record_of(session_id, owner)
     files = TrainingFiles(store, session_id)
     if not files.has_told:
         return None
     told = files.told()
-    return Story(store.record(session_id).owner, told.size, told.events, told.error)
+    return Story(owner, told.size, told.events, told.error)

@@ -53,7 +53,7 @@ def written_aside(final: Path) -> Iterator[Path]:
     What was written is flushed to disk and renamed. If the block fails, it is removed and a former
     `final` is left as it was.
     """
-    aside = final.with_name(f".{final.name}.{os.getpid()}{_PARTIAL}")
+    aside = aside_of(final)
     try:
         yield aside
         for path in [*aside.rglob("*"), aside] if aside.is_dir() else [aside]:
@@ -66,6 +66,11 @@ def written_aside(final: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
         raise
     _flush(final.parent)
+
+
+def aside_of(final: Path) -> Path:
+    """Return where a file or folder is while it is not whole; `remove_leftovers` finds it there."""
+    return final.with_name(f".{final.name}.{os.getpid()}{_PARTIAL}")
 
 
 def remove_leftovers(folder: Path) -> None:

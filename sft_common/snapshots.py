@@ -88,11 +88,7 @@ class Snapshots:
         """
         folder = self._folder / name
         try:
-            sealed = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-            content = sealed["content"]
-            if _digest(content) != sealed["sha256"]:
-                raise SnapshotError(f"the snapshot {folder} is damaged: {FACTS} was changed")
-            tensors = {}
+            content, tensors = self._content(name), {}
             for group, expected in content["files"].items():
                 file = folder / f"{Path(group).name}.safetensors"
                 _check(file, expected)
@@ -102,6 +98,28 @@ class Snapshots:
                 f"the snapshot {folder} cannot be read: {first_line(error)}"
             ) from error
         return Snapshot(content["facts"], tensors)
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return the facts of a snapshot; its tensors are not looked at.
+
+        Raises:
+            SnapshotError: as of `read`.
+        """
+        try:
+            facts: dict[str, Any] = self._content(name)["facts"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SnapshotError(
+                f"the snapshot {self._folder / name} cannot be read: {first_line(error)}"
+            ) from error
+        return facts
+
+    def _content(self, name: str) -> dict[str, Any]:
+        folder = self._folder / name
+        sealed = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        content: dict[str, Any] = sealed["content"]
+        if _digest(content) != sealed["sha256"]:
+            raise SnapshotError(f"the snapshot {folder} is damaged: {FACTS} was changed")
+        return content
 
     def remove(self, name: str) -> None:
         """Delete a snapshot, if it is there.

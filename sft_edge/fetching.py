@@ -41,7 +41,8 @@ def run_fetch(options: argparse.Namespace) -> None:
     """
     transformers.logging.set_verbosity_error()
     folder = RunFolder.existing(options.run)
-    metrics = fetch(folder, options, options)
+    with folder.locked():
+        metrics = fetch(folder, options, options)
     if options.json:
         print(json.dumps(metrics, indent=2))
     elif not options.quiet:
@@ -71,12 +72,11 @@ def fetch(
     if sent is None:
         raise ProtocolError(f"{folder.path} is not the run of a frozen edge; nothing to fetch")
     traffic = Traffic(bytes_up=sent["bytes_up"], bytes_down=sent["bytes_down"])
-    folder.restart_history()
     parts = validation_of(run.task, run.data, run.encoder, run.facts["eval_examples"])
     with make_screen("frozen", sent["total_steps"], quiet=options.quiet) as screen:
         recorder = Recorder(folder, screen, traffic, variant="split", log_every=options.log_every)
         events = _events(run, traffic, options, screen.say, patient=access is not None)
-        evaluation, finished = _follow(run, parts, events, recorder)
+        evaluation, finished = _follow(run, parts, _retold(events, folder), recorder)
     recorder.padded_training_tokens = sent["padded_training_tokens"]
     seconds = {
         "edge": sent["edge_seconds"],
@@ -132,6 +132,14 @@ def _events(
                 raise
         again = UnreachableError
         pause(next(pauses))
+
+
+def _retold(events: Iterator[TrainingEvent], folder: RunFolder) -> Iterator[TrainingEvent]:
+    """Yield events; with the first of them the history begins anew."""
+    for number, event in enumerate(events):
+        if not number:
+            folder.restart_history()
+        yield event
 
 
 def _follow(

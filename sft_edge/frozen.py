@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sft_common.commandline import Stopped
-from sft_common.errors import SessionLostError
+from sft_common.errors import SessionLostError, TrainingError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.plan import planned_steps
 from sft_common.wire.packing import pack
@@ -23,6 +23,7 @@ from sft_edge.fetching import fetch
 from sft_edge.job import Job
 from sft_edge.opening import open_session
 from sft_edge.remote import Rewound
+from sft_edge.retrying import Retry, pause
 from sft_edge.screen import make_screen
 from sft_edge.tasks.batches import Dataset
 from sft_edge.trained import job_facts
@@ -40,7 +41,7 @@ def train_frozen(job: Job) -> dict[str, Any] | None:
         Stopped: somebody stopped it; says how to go on.
         SftError: the cloud refused or was lost, or the training failed.
     """
-    options = job.options
+    options, pauses = job.options, Retry().pauses()
     session_id = options.session_id if options.resume else ""
     if not (options.resume and job.folder.has_job):
         session_id = _send_all(job, replaces=session_id)
@@ -50,7 +51,11 @@ def train_frozen(job: Job) -> dict[str, Any] | None:
             return fetch(job.folder, options, access=job.access)
         except SessionLostError as lost:
             _say(job, f"{lost}; sending all examples again")
+            pause(next(pauses))
             session_id = _send_all(job, replaces=session_id)
+        except TrainingError:
+            job.folder.finish()  # it would end so again
+            raise
         except KeyboardInterrupt:
             raise Stopped(f"stopped; the cloud goes on alone, come back with: {way_on}") from None
     if not options.quiet:
@@ -59,36 +64,22 @@ def train_frozen(job: Job) -> dict[str, Any] | None:
 
 
 def _send_all(job: Job, replaces: str) -> str:
-    """Send every example, and write what is needed to come back; returns the session's name."""
-    session = _open(job, replaces)
+    """Send every example, and have the cloud begin; returns the name of the session."""
+    pauses = Retry().pauses()
     try:
-        job.folder.begin(job.options, session.session_id)
-        begin = time.perf_counter()
         while True:
+            session = _open(job, replaces)
             try:
-                total = _sent_and_begun(job, session)
-                break
+                job.folder.begin(job.options, session.session_id)
+                _send_and_begin(job, session)
+                return session.session_id
             except SessionLostError as lost:
                 _say(job, f"{lost}; sending all examples again")
+                pause(next(pauses))
+                replaces = session.session_id
+            finally:
                 session.abandon()
-                session = _open(job, session.session_id)
-                job.folder.begin(job.options, session.session_id)
-        wire_seconds = session.traffic.wire_seconds
-        edge_seconds = time.perf_counter() - begin - wire_seconds
-        facts = job_facts(job, session)
-        facts["frozen"] = {
-            "edge_seconds": edge_seconds,
-            "wire_seconds": wire_seconds,
-            "bytes_up": session.traffic.bytes_up,
-            "bytes_down": session.traffic.bytes_down,
-            "padded_training_tokens": _padded_tokens(job),
-            "total_steps": total,
-        }
-        job.folder.save_edge(dict(job.net1.skeleton.named_parameters()))
-        job.folder.save_job(facts)
-        return session.session_id
     finally:
-        session.abandon()
         job.folder.discard_if_empty()
 
 
@@ -101,15 +92,36 @@ def _say(job: Job, line: str) -> None:
         print(line, file=sys.stderr)
 
 
-def _sent_and_begun(job: Job, session: GrpcSession) -> int:
-    """Send what the cloud has not got yet, whatever breaks, and begin; returns its steps."""
-    done = 0
+def _send_and_begin(job: Job, session: GrpcSession) -> None:
+    """Send what the cloud has not got yet, whatever breaks, and have it begin.
+
+    What is needed to come back is written before: whoever is killed in between does.
+    """
+    begin, done = time.perf_counter(), 0
     while True:
         try:
             _send(job, session, done)
-            return session.run(job.plan)
+            job.folder.save_edge(dict(job.net1.skeleton.named_parameters()))
+            _save_job(job, session, time.perf_counter() - begin)
+            session.run(job.plan)
         except Rewound as rewound:
             done = rewound.stored
+        else:
+            _save_job(job, session, time.perf_counter() - begin)
+            return
+
+
+def _save_job(job: Job, session: GrpcSession, seconds: float) -> None:
+    traffic, facts = session.traffic, job_facts(job, session)
+    facts["frozen"] = {
+        "edge_seconds": seconds - traffic.wire_seconds,
+        "wire_seconds": traffic.wire_seconds,
+        "bytes_up": traffic.bytes_up,
+        "bytes_down": traffic.bytes_down,
+        "padded_training_tokens": _padded_tokens(job),
+        "total_steps": job.plan.total_steps(len(job.data.train)),
+    }
+    job.folder.save_job(facts)
 
 
 @torch.no_grad()

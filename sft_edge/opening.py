@@ -50,7 +50,8 @@ def open_session(
         prepared=prepared,
         replaces=replaces,
     )
-    session = _patiently(job, open_now, RetryLaterError, job.options.wait, say, stopped)
+    lost = UnreachableError if replaces else RetryLaterError  # it was there a moment ago
+    session = _patiently(job, open_now, lost, job.options.wait, say, stopped)
     if session.edge_factor is not None:
         set_edge_factor(job.net1, session.edge_factor)
     return session

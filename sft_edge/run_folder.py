@@ -44,7 +44,7 @@ class RunFolder:
                 f"run name {name!r} must be a plain folder name: no slashes, "
                 f"1 to {MAX_NAME} characters"
             )
-        self.path = runs / name
+        self.path, self._existed = runs / name, False
         if self.path.exists() and not (self._is_empty() and (self.path / LOCK_FILE).exists()):
             raise ConfigError(f"run {self.path} is there already; choose another --name")
 
@@ -58,7 +58,7 @@ class RunFolder:
         if not path.is_dir():
             raise ConfigError(f"there is no run {path}")
         folder = cls.__new__(cls)
-        folder.path = path
+        folder.path, folder._existed = path, True
         return folder
 
     def restart_history(self) -> None:
@@ -129,8 +129,8 @@ class RunFolder:
         (self.path / START_FILE).unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
-        """Remove the folder if the run came to nothing, so that its name is free again."""
-        if self.path.is_dir() and self._is_empty({START_FILE}):
+        """Remove the folder if a new run came to nothing, so that its name is free again."""
+        if not self._existed and self.path.is_dir() and self._is_empty({START_FILE}):
             shutil.rmtree(self.path)
 
     def _is_empty(self, besides: Set[str] = frozenset()) -> bool:

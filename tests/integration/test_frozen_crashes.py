@@ -239,4 +239,6 @@ def test_a_disk_that_takes_the_examples_but_not_the_training_is_told_before_it_b
         resource.prlimit(scene.cloud.program.pid, resource.RLIMIT_FSIZE, limits)
     pattern = "the cloud's disk does not take the training: .*File too large"
     assert re.search(pattern, scene.said(name)), scene.said(name)
-    assert not (scene.runs / name).exists()
+    assert not session_of(scene, name).exists()
+    assert scene.resume(name).wait() == 0, scene.said(name)
+    scene.check_same_end(name)

@@ -142,7 +142,7 @@ def test_what_was_sealed_is_the_same_in_another_process(tmp_path: Path, numbers:
     cache.release()
 
     index = Snapshots(tmp_path).read("index")
-    cache = ActivationCache.unsealed(path, index, 9999)
+    cache = ActivationCache.unsealed(path, index)
     assert (cache.parts, cache.size_bytes) == ([0, 2], size)
     assert (list(cache.lengths(0)), list(cache.lengths(2))) == ([2, 1, 2], [1])
     after = [cache.batch(part, [row]) for part, row in ((0, 2), (0, 0), (0, 1), (2, 0))]
@@ -168,8 +168,8 @@ def test_a_file_that_is_not_what_was_sealed_is_refused(tmp_path: Path, damage: s
             path.write_bytes(data + b"\0")
         case _:
             path.unlink()
-    with pytest.raises(SnapshotError, match="are not those that were stored"):
-        ActivationCache.unsealed(path, index, 9999)
+    with pytest.raises(SnapshotError, match="are not those that were stored|cannot read"):
+        ActivationCache.unsealed(path, index)
 
 
 def test_a_disk_that_does_not_take_it_is_said_in_one_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,18 @@ from typing import Any
 import pytest
 import torch
 
+import sft_cloud.trainings
 from sft_cloud.answers import store
 from sft_cloud.host import Host, Limits, Opening
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.store import Store
+from sft_cloud.training_files import TrainingFiles
 from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
-from sft_common.errors import ConfigError, LimitError
+from sft_common.errors import ConfigError, LimitError, RetryLaterError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.position import Position, Return
+from sft_common.snapshots import Snapshot, Snapshots
 from sft_common.wire.codec import tensor_to_parts
 from tests.doubles import ReadyMade, open_session
 
@@ -141,12 +145,12 @@ def test_work_that_fails_after_its_stream_broke_is_no_defect(
 def stored(host: Host, visit: Any) -> None:
     """Keep three examples of a session, and one to evaluate on."""
     hosted = visit.hosted
+    draw = torch.Generator().manual_seed(1)
     hosted.cache = host.trainings.new_cache(hosted.session)
     for part, labels in ((0, [0, 1, 1]), (1, [])):
-        tensor, numbers = tensor_to_parts(torch.randn(6, 4))
+        tensor, numbers = tensor_to_parts(torch.randn(6, 4, generator=draw))
         message = pb.Store(part=part, activation=tensor, lengths=[1, 2, 3], labels=labels)
         store(hosted.session, hosted.cache, message, numbers)
-    hosted.stored = 2
 
 
 def test_a_training_whose_story_would_fill_the_memory_is_refused_before_it_begins(
@@ -215,5 +219,161 @@ def test_a_stream_that_breaks_while_its_session_is_closed_does_not_undo_that(
         ending = host.results.ending(name, "")
         assert ending == (1, True) and host.store is not None
         assert host.store.record(name).finished
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_a_deleted_training_that_is_just_coming_back_does_not(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is built on a thread meanwhile; nothing of it appears on disk again."""
+    name = unfinished_training(tiny_model, tmp_path)
+    begun, go, rebuild = threading.Event(), threading.Event(), sft_cloud.trainings.rebuilt
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        go.wait(60)
+        return rebuild(*arguments)
+
+    monkeypatch.setattr(sft_cloud.trainings, "rebuilt", slow)
+
+    async def scene(host: Host) -> None:
+        await host.begin()
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        assert await host.delete(name)
+        go.set()
+        await host.stop()
+        assert len(host.residents) == 0 and host.residents.admission.taken == 0
+        assert not (tmp_path / name).exists()
+
+    run(tiny_model, tmp_path, scene)
+
+
+def unfinished_training(model: Path, folder: Path) -> str:
+    """Leave a training on disk that a cloud has begun and put away; returns its session."""
+    names = []
+
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        stored(host, visit)
+        await host.train_stored(visit, Plan(epochs=5000, batch_size=1, learning_rate=1e-3, seed=0))
+        names.append(visit.session.session_id)
+        await host.stop()
+        assert host.trainings.goes_on(names[0]) is False and len(host.residents) == 0
+
+    run(model, folder, scene)
+    return str(names[0])
+
+
+def test_a_stop_while_trainings_wait_or_come_back_ends_at_once(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    names = [unfinished_training(tiny_model, tmp_path) for _ in range(3)]
+    before = {name: sorted(path.name for path in (tmp_path / name).iterdir()) for name in names}
+
+    async def scene(host: Host) -> None:
+        await host.begin()
+        followers = [
+            asyncio.ensure_future(anext(host.trainings.follow(name, 10**6, ""))) for name in names
+        ]
+        await asyncio.sleep(0.3)
+        await host.stop()
+        for follower in followers:
+            with pytest.raises(RetryLaterError, match="it keeps the session"):
+                await follower
+
+    run(tiny_model, tmp_path, scene)
+    assert before == {
+        name: sorted(path.name for path in (tmp_path / name).iterdir()) for name in names
+    }
+
+
+def test_nobody_hears_that_a_training_runs_before_it_is_on_disk(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even an edge whose stream broke meanwhile, and that asks again."""
+    begun, go, begin = threading.Event(), threading.Event(), TrainingFiles.begin
+
+    def slow(*arguments: Any) -> None:
+        begun.set()
+        go.wait(60)
+        begin(*arguments)
+
+    monkeypatch.setattr(TrainingFiles, "begin", slow)
+
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        stored(host, visit)
+        plan = Plan(epochs=2, batch_size=1, learning_rate=1e-3, seed=0)
+        starting = asyncio.create_task(host.train_stored(visit, plan))
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        name = visit.session.session_id
+        asked = asyncio.create_task(host.trainings.total_steps(name, ""))
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        go.set()
+        assert await asked == 6
+        assert (tmp_path / name / "training" / "begun").exists()
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_examples_are_counted_though_nobody_waits_for_them_any_more(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """A stream that breaks while a batch is written: the edge would send it once more."""
+
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        stored(host, visit)
+        hosted, go = visit.hosted, threading.Event()
+        tensor, numbers = tensor_to_parts(torch.randn(2, 4))
+        message = pb.Store(activation=tensor, lengths=[2], labels=[1])
+
+        def slow() -> None:
+            go.wait(60)
+            assert hosted.cache is not None
+            store(hosted.session, hosted.cache, message, numbers)
+
+        waiting = asyncio.ensure_future(hosted.working(host.scheduler.files(slow)))
+        waiting.cancel()
+        assert hosted.position.stored == 2
+        go.set()
+        await hosted.quiet()
+        assert hosted.position.stored == 3
+        host.residents.drop(hosted)
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_what_a_killed_cloud_left_of_trainings_that_ended_is_deleted(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Examples are the edge's, and their index lies beside them."""
+    name = unfinished_training(tiny_model, tmp_path)
+    (tmp_path / name / "training" / "begun" / "snapshot.json").unlink()  # it was about to be
+
+    async def scene(host: Host) -> None:
+        await host.begin()
+
+    run(tiny_model, tmp_path, scene)
+    assert (tmp_path / name / "session.json").exists()
+    assert not (tmp_path / name / "examples.bin").exists()
+    assert not (tmp_path / name / "training" / "begun").exists()
+
+
+def test_one_odd_file_keeps_no_cloud_from_starting(tiny_model: Path, tmp_path: Path) -> None:
+    odd, good = (unfinished_training(tiny_model, tmp_path) for _ in range(2))
+    marks = Snapshots(tmp_path / odd / "training")
+    mark = marks.read("begun")
+    marks.write("begun", Snapshot({**mark.facts, "plan": {"of": "the future"}}, mark.tensors))
+
+    async def scene(host: Host) -> None:
+        await host.begin()
+        assert host.trainings.goes_on(good) and not host.trainings.goes_on(odd)
+        await host.stop()
 
     run(tiny_model, tmp_path, scene)

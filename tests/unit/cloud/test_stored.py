@@ -86,12 +86,13 @@ def test_a_training_goes_on_from_every_event_as_if_nothing_had_been(
     """With dropout; through files, into a session that is made anew."""
     split = SplitSpec(split_layer=2, rank=4)
     plan = Plan(epochs=2, batch_size=4, learning_rate=1e-3, seed=0)
-    files = TrainingFiles(Store(tmp_path), "ab" * 8)
+    store = Store(tmp_path)
     told, taken_up = list[Event](), list[tuple[Session, int]]()
     with closing(filled(ActivationCache(4, "float32", limit_bytes=10**9))) as cache:
         session, _ = open_session(tiny_model, split, dropout=0.1)
         for event in train_stored(session, cache, plan):
             told.append(event)
+            files = TrainingFiles(store, f"{len(told):016x}")
             files.keep(session, told, 0.5, 2)
             reached = files.reached()
             assert list(map(repr, reached.events)) == list(map(repr, told))
