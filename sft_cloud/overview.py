@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from sft_cloud.device import memory_bytes
+from sft_cloud.device import available_bytes, memory_bytes
 from sft_cloud.host import Host
 from sft_cloud.hosted import Hosted
 from sft_cloud.kept import Kept, kept_sessions, states_on_disk
@@ -73,19 +73,12 @@ def device_memory(device: torch.device) -> tuple[int, int]:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return int(total), int(free)
-    return memory_bytes(device), _available_bytes()
+    return memory_bytes(device), available_bytes()
 
 
 def disk_free_bytes(store: Store | None) -> int:
     """Return the room that is left for sessions on disk; 0 if none are kept."""
     return shutil.disk_usage(store.folder).free if store else 0
-
-
-def _available_bytes() -> int:
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def _of_hosted(hosted: Hosted, kept: Kept | None, now: float) -> pb.SessionSummary:
