@@ -155,7 +155,7 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> list[Event]:
     """Return what `as_tensors` was given, but for the end.
 
     Raises:
-        KeyError, ValueError: a tensor is missing, or does not fit the others.
+        KeyError, ValueError, RuntimeError: a tensor is missing, or does not fit the others.
     """
     columns = (tensors[name].tolist() for name in ("step", "epoch", "loss", "learning_rate"))
     steps = starmap(Stepped, zip(*columns, strict=True))

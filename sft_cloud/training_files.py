@@ -177,7 +177,7 @@ class TrainingFiles:
                 snapshot = self._snapshots.read(step_name(step))
                 events = of_tensors(snapshot.tensors[_STORY])
                 return Reached(snapshot, events, snapshot.facts[_STORY])
-            except (SnapshotError, KeyError, TypeError, ValueError) as error:
+            except (SnapshotError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 log.warning("session %s: %s", self._name, first_line(error))
                 self._snapshots.remove(step_name(step))
         raise SnapshotError(f"session {self._name} has no snapshot that can be read")
@@ -213,7 +213,7 @@ class TrainingFiles:
                 kind = FINAL.get(told.facts["kind"], TrainingError)
                 return Told(size, events, kind(told.facts["error"]))
             return Told(size, [*events, Finished(**told.facts["finished"])], None)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise _not_one(error) from error
 
     def end(self) -> None:

@@ -18,8 +18,8 @@ from tests.processes import edge_here, write_rows
 from tests.scene import Scene, new_scene
 from tests.warm import Forge, RestartedCloud
 
-STEPS = 480
-FROZEN = ("--edge", "frozen", "--micro-batches", 1, "--max-steps", STEPS, "--epochs", 60)
+STEPS = 320
+FROZEN = ("--edge", "frozen", "--micro-batches", 1, "--max-steps", STEPS, "--epochs", 40)
 SERVED = ("--snapshot-seconds", 0.1)
 """How its cloud is served."""
 
@@ -75,7 +75,7 @@ def test_a_cloud_that_is_killed_again_and_again_ends_where_it_would_have(scene: 
     draw, name, half_written = random.Random(7), "killed", 0
     edge = scene.train(name, *FROZEN)
     scene.wait_for_step(name, 1)
-    for kill in range(10):
+    for kill in range(8):
         told = len(scene.steps(name))
         while len(scene.steps(name)) == told and edge.poll() is None:
             time.sleep(0.005)
