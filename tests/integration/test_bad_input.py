@@ -155,7 +155,7 @@ def test_a_run_that_fails_at_its_first_step_frees_its_name(
 ) -> None:
     small = {"max_message_bytes": 500}
     monkeypatch.setattr(
-        "sft_edge.client.Stream",
+        "sft_edge.lasting.Stream",
         lambda access, traffic, **how: Stream(access, traffic, **how | small),
     )
     assert "over the limit of 500; choose a smaller --batch-size" in edge(cloud.server, cut="none")

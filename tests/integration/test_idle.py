@@ -110,7 +110,7 @@ def trained(opener: Opener, port: int, case: Case) -> Outcome:
             ping_answer_seconds=1,
         )
         session, said = opener(access), list[str]()
-        session.say = said.append
+        session.stream.say = said.append
         losses = [stepped(session, 1)]
         time.sleep(case.idle)
         noticed, begin = session.answered(), time.monotonic()

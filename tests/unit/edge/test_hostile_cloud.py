@@ -101,7 +101,7 @@ def talk(cloud: Cloud) -> None:
     """Go through a session; what a person is told moves no cursor."""
     session = GrpcSession(cloud.access, SPEC, SHAPE)
     said: list[str] = []
-    session.say = said.append
+    session.stream.say = said.append
     try:
         assert session.session_id.isalnum() and session.device.isprintable()
         session.begin_step(1, torch.randn(4, 4), [3, 1], [0, 1])
