@@ -112,8 +112,7 @@ class Shelf:
     def _clear(self, record: Record, parked: str) -> None:
         """Delete what newer snapshots make needless."""
         snapshots = self._store.snapshots(record.session)
-        for step in snapshots.steps()[: -self._count]:
-            snapshots.remove(step_name(step))
+        snapshots.remove_older(self._count)
         for name in snapshots.names():
             if name.startswith(PARKED) and name != parked:
                 snapshots.remove(name)

@@ -105,7 +105,7 @@ class Store:
         with written_aside(folder / WEIGHTS) as aside:
             save_tensors(aside, weights)
         self.note(record)
-        shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
+        self.drop_snapshots(record.session)
         return folder
 
     def record(self, session_id: str) -> Record:
@@ -140,6 +140,10 @@ class Store:
     def snapshots(self, session_id: str) -> Snapshots:
         """Return the snapshots of a session, none if it has none."""
         return Snapshots(self.place(session_id) / SNAPSHOTS)
+
+    def drop_snapshots(self, session_id: str) -> None:
+        """Delete the snapshots of a session that needs them no more, as far as the disk lets go."""
+        shutil.rmtree(self.place(session_id) / SNAPSHOTS, ignore_errors=True)
 
     def delete(self, session_id: str) -> None:
         """Delete all that is kept of a session, for good: nothing of it is written any more.

@@ -59,9 +59,6 @@ class Size(NamedTuple):
     """About what its events take in memory."""
 
 
-NOTHING = Size(0, 0)
-
-
 class Story:
     """The events of one training, for any number of followers, each from where it likes.
 
@@ -74,8 +71,8 @@ class Story:
 
     def __init__(
         self,
-        owner: str = "",
-        size: Size = NOTHING,
+        owner: str,
+        size: Size,
         events: Sequence[Event] = (),
         error: SftError | None = None,
     ) -> None:

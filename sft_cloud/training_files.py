@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sft_cloud.cache import ActivationCache
 from sft_cloud.session import Session
-from sft_cloud.store import SNAPSHOTS, Record, Store
+from sft_cloud.store import Record, Store
 from sft_cloud.story import Event, Finished, Size, as_tensors, of_tensors
 from sft_common.errors import (
     CapacityError,
@@ -161,8 +161,7 @@ class TrainingFiles:
             return  # it lacks at most a part of an evaluation
         self._check_wanted()
         self._snapshots.write(step_name(session.applied), _reached(session, events, seconds))
-        for step in self._snapshots.steps()[:-count]:
-            self._snapshots.remove(step_name(step))
+        self._snapshots.remove_older(count)
 
     def reached(self) -> Reached:
         """Return how far the training has come, by the newest snapshot that is not damaged.
@@ -224,7 +223,7 @@ class TrainingFiles:
         """
         self._marks.remove(BEGUN)
         self.examples.unlink(missing_ok=True)
-        shutil.rmtree(self._store.place(self._name) / SNAPSHOTS, ignore_errors=True)
+        self._store.drop_snapshots(self._name)
 
     def clear(self) -> None:
         """Delete what is left of a training that has not begun, or has ended."""

@@ -59,6 +59,18 @@ class Snapshots:
         names = (name.removeprefix(_STEP) for name in self.names() if name.startswith(_STEP))
         return sorted(int(digits) for digits in names if digits.isdecimal())
 
+    def remove_older(self, count: int) -> None:
+        """Delete those behind steps but for the newest ones.
+
+        Args:
+            count: how many stay, at least 1.
+
+        Raises:
+            SnapshotError: the disk does not let go of one.
+        """
+        for step in self.steps()[:-count]:
+            self.remove(step_name(step))
+
     def write(self, name: str, snapshot: Snapshot) -> None:
         """Write a snapshot; one of that name before it is replaced.
 

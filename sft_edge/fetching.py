@@ -112,7 +112,7 @@ def _events(
         say: tells a person.
         patient: whether to try again though nothing was heard yet.
     """
-    retry = Retry(for_seconds=options.retry_for, most_seconds=options.retry_pause)
+    retry = Retry.of(options)
     again: type[UnreachableError] = UnreachableError if patient else RetryLaterError
     seen, pauses, begin = 0, retry.pauses(), None
     while True:

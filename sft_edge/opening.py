@@ -84,7 +84,7 @@ def _session(job: Job, **wanted: Any) -> GrpcSession:
         job.spec,
         job.shape,
         max_message_bytes=options.max_message * 2**20,
-        retry=Retry(for_seconds=options.retry_for, most_seconds=options.retry_pause),
+        retry=Retry.of(options),
         snapshots=job.folder.snapshots.steps,
         **wanted,
     )

@@ -5,6 +5,7 @@ Full jitter: many edges that lost one cloud do not come back at the same moment.
 
 from __future__ import annotations
 
+import argparse
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,11 @@ class Retry:
         while True:
             yield draw(0, limit)
             limit = min(2 * limit, self.most_seconds)
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Retry:
+        """Return what `--retry-for` and `--retry-pause` say."""
+        return cls(for_seconds=options.retry_for, most_seconds=options.retry_pause)
 
 
 ONCE = Retry(for_seconds=0)
