@@ -39,7 +39,7 @@ OTHERS = (
     pb.TrainRequest(park=pb.Park()),
     pb.TrainRequest(close=pb.Close()),
     pb.TrainRequest(piece=pb.Piece(data=b"abc")),
-    pb.TrainRequest(apply=pb.Apply(step=1, learning_rate=1e-3, micro_batches=1)),
+    pb.TrainRequest(apply=pb.Apply(step=1, learning_rate=1e-3, exchanges=1)),
 )
 """Requests that mean nothing at the beginning."""
 
@@ -119,16 +119,14 @@ class Grammar:
             return pb.TrainRequest(store=self._batch(course, pb.Store(part=0)))
         if begun and (course.share_left <= 0 or self.draw.random() < 0.01):
             course.position, course.share_left = Position(at.applied + 1), 1.0
-            apply = pb.Apply(
-                step=at.applied + 1, learning_rate=1e-3, micro_batches=at.micro_batches
-            )
+            apply = pb.Apply(step=at.applied + 1, learning_rate=1e-3, exchanges=at.exchanges)
             return pb.TrainRequest(apply=apply)
         if not begun and (chance := self.draw.random()) < 0.35:
             return self._beside(course, chance / 0.35)
         share = self.draw.choice([1.0, 1.0, 0.5]) if not begun else course.share_left
         course.share_left -= share
-        course.position = at._replace(micro_batches=at.micro_batches + 1)
-        step = pb.Step(step=at.applied + 1, micro_batch=at.micro_batches, share=share)
+        course.position = at._replace(exchanges=at.exchanges + 1)
+        step = pb.Step(step=at.applied + 1, exchange=at.exchanges, share=share)
         return pb.TrainRequest(step=self._batch(course, step))
 
     def _beside(self, course: Course, chance: float) -> pb.TrainRequest:
@@ -137,7 +135,7 @@ class Grammar:
         if chance < 0.1:
             return pb.TrainRequest(keep=pb.Keep(step=applied))
         if chance < 0.3 and applied:
-            return pb.TrainRequest(apply=pb.Apply(step=applied, micro_batches=1))
+            return pb.TrainRequest(apply=pb.Apply(step=applied, exchanges=1))
         if chance > 0.9 and not applied:
             course.position = Position(stored=1)
             return pb.TrainRequest(store=self._batch(course, pb.Store(part=0)))

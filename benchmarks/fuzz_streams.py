@@ -192,9 +192,9 @@ class HostileEdge:
             self._names[course.session_id] = course.spec
         elif kind == "resumed":
             at = response.resumed.position
-            if at.micro_batches != course.position.micro_batches:
-                course.share_left = 0.0 if at.micro_batches else 1.0
-            course.position = Position(at.applied, at.micro_batches, min(at.stored, 1))
+            if at.exchanges != course.position.exchanges:
+                course.share_left = 0.0 if at.exchanges else 1.0
+            course.position = Position(at.applied, at.exchanges, min(at.stored, 1))
         elif kind in ("closed", "running", "parked"):
             self._course = None
 

@@ -164,13 +164,13 @@ class Edge:
                 self._activation_TW,
                 lengths,
                 [0] * EXAMPLES,
-                micro_batch=number,
+                exchange=number,
                 share=1 / in_flight,
             )
         for _ in range(in_flight):
             self._session.end_step()
         seconds = time.perf_counter() - begin
-        self._session.apply(self._step, 0.0, micro_batches=in_flight)
+        self._session.apply(self._step, 0.0, exchanges=in_flight)
         return seconds
 
     def close(self) -> None:

@@ -117,7 +117,12 @@ class NullEngine(Engine):
         self._emulated.apply()
 
     def evaluate(
-        self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor | None = None
+        self,
+        activation_BMW: Tensor,
+        mask_BM: Tensor,
+        labels: Tensor | None = None,
+        *,
+        every_token: bool = False,
     ) -> Tensor:
         """Return logits that favour no class."""
         return torch.zeros(len(activation_BMW), 2)

@@ -72,7 +72,7 @@ class Echo:
         lengths: Sequence[int],
         labels: Labels,
         *,
-        micro_batch: int = 0,
+        exchange: int = 0,
         share: float = 1.0,
     ) -> None:
         """Take an activation."""
@@ -86,11 +86,34 @@ class Echo:
         """Return True: nothing is waited for."""
         return True
 
-    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
+    def apply(self, step: int, learning_rate: float, *, exchanges: int = 1) -> None:
         """Do nothing."""
 
+    def begin_forward(
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], *, exchange: int = 0
+    ) -> None:
+        """Do nothing."""
+
+    def end_forward(self) -> Tensor:
+        """Never called."""
+        raise NotImplementedError
+
+    def begin_backward(
+        self, step: int, gradient: Tensor, *, forward: int, tokens: int, exchange: int = 1
+    ) -> None:
+        """Do nothing."""
+
+    def end_backward(self) -> Tensor:
+        """Never called."""
+        raise NotImplementedError
+
     def begin_evaluation(
-        self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
+        self,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Sequence[int] = (),
+        *,
+        every_token: bool = False,
     ) -> None:
         """Do nothing."""
 

@@ -7,16 +7,18 @@ short. `numbers` are those of the request's tensor, which its message lacks.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 
 from sft_cloud.cache import ActivationCache
 from sft_cloud.hosted import Hosted
-from sft_cloud.session import Session
+from sft_cloud.session import Reply, Session
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.wire.codec import (
+    Move,
     check_finite,
     check_parts,
     numbers_of,
@@ -24,6 +26,8 @@ from sft_common.wire.codec import (
     tensor_to_parts,
 )
 from sft_common.wire.framing import Numbers
+
+Work = Callable[[Session, Any, Numbers, float], "Answer"]
 
 Answer = tuple[pb.TrainResponse, Numbers]
 """A message, and the numbers of its tensor, which it lacks."""
@@ -39,8 +43,8 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
         arrived: when it came, by `time.perf_counter`.
     """
     watch = _Watch(arrived)
-    if (known := session.reply_to(message.step, message.micro_batch)) is not None:
-        return pb.TrainResponse.FromString(known[0]), known[1]
+    if (known := session.reply_to(message.step, message.exchange)) is not None:
+        return _again(known)
     spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
     session.bounds.check_gradient(shape[0], session.reply_bytes)
@@ -52,40 +56,122 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
             activation_TW,
             message.lengths,
             list(labels),
-            micro_batch=message.micro_batch,
+            exchange=message.exchange,
             share=message.share,
         )
+    return _gradient_answer(session, message, watch, gradient_TW, loss)
 
-    def fetch(rows_TK: Tensor) -> Tensor:
-        with watch.computing():  # a GPU may have come no further than the beginning
-            return session.transfers.down(rows_TK)
 
+def forward(session: Session, message: pb.Forward, numbers: Numbers, arrived: float) -> Answer:
+    """Run a pass forward, or answer as before; arguments as of `step`, raises as `Session.forward`.
+
+    The answer holds the logits.
+    """
+    watch = _Watch(arrived)
+    if (known := session.reply_to(message.step, message.exchange)) is not None:
+        return _again(known)
+    shape = session.bounds.activation_shape(message.lengths)
+    activation_TW = _activation(session, message, numbers, shape)
+    session.bounds.check_rows(message.lengths, session.reply_bytes)
+    with watch.computing():
+        rows = session.forward(
+            message.step, activation_TW, message.lengths, exchange=message.exchange
+        )
+    logits, data = tensor_to_parts(rows, fetch=watch.fetching(session))
+    result = pb.ForwardResult(step=message.step, logits=logits, exchange=message.exchange)
+    result.cloud_time.CopyFrom(watch.time())
+    return _remembered(session, pb.TrainResponse(forward_result=result), data)
+
+
+def backward(session: Session, message: pb.Backward, numbers: Numbers, arrived: float) -> Answer:
+    """Run the pass backward, or answer as before; raises as `Session.backward`.
+
+    Args:
+        session: of the stream.
+        message: the request.
+        numbers: of the gradient with respect to the logits.
+        arrived: when it came, by `time.perf_counter`.
+    """
+    watch = _Watch(arrived)
+    if (known := session.reply_to(message.step, message.exchange)) is not None:
+        return _again(known)
+    lengths, what = session.lengths_of(message.forward), "gradient of the logits"
+    shape, up = session.bounds.rows_shape(lengths), session.transfers.up
+    gradient = tensor_from_parts(message.gradient, numbers, shape, what, place=up)
+    check_finite(gradient, what)
+    session.bounds.check_gradient(sum(lengths), session.reply_bytes)
+    with watch.computing():
+        gradient_TW = session.backward(
+            message.step, gradient, forward=message.forward, exchange=message.exchange
+        )
+    return _gradient_answer(session, message, watch, gradient_TW)
+
+
+def _gradient_answer(
+    session: Session,
+    message: pb.Step | pb.Backward,
+    watch: _Watch,
+    gradient_TW: Tensor,
+    loss: Tensor | None = None,
+) -> Answer:
+    """Return the answer with a gradient of the activation, and keep it."""
     gradient, data = tensor_to_parts(
-        gradient_TW, spec.gradient_encoding, session.rounding, fetch=fetch
+        gradient_TW,
+        session.spec.gradient_encoding,
+        session.rounding,
+        fetch=watch.fetching(session),
     )
     result = pb.StepResult(
-        step=message.step, loss=loss.item(), gradient=gradient, micro_batch=message.micro_batch
+        step=message.step,
+        loss=0.0 if loss is None else loss.item(),
+        gradient=gradient,
+        exchange=message.exchange,
     )
     result.cloud_time.CopyFrom(watch.time())
-    response = pb.TrainResponse(step_result=result)
+    return _remembered(session, pb.TrainResponse(step_result=result), data)
+
+
+def _remembered(session: Session, response: pb.TrainResponse, data: memoryview) -> Answer:
     session.remember((response.SerializeToString(), data))
     return response, data
 
 
+def _again(known: Reply) -> Answer:
+    return pb.TrainResponse.FromString(known[0]), known[1]
+
+
+WORK: dict[str, Work] = {"step": step, "forward": forward, "backward": backward}
+"""Kind of an exchange of a step -> what answers it."""
+
+
+def time_of(response: pb.TrainResponse) -> pb.CloudTime:
+    """Return where the time went between an exchange of a step and this answer."""
+    if response.HasField("forward_result"):
+        return response.forward_result.cloud_time
+    return response.step_result.cloud_time
+
+
 def put_news(response: pb.TrainResponse, hosted: Hosted) -> None:
-    """Put into the answer to a step what the edge should know of the session's snapshots."""
+    """Put into an answer with a gradient what the edge should know of the session's snapshots."""
+    if not response.HasField("step_result"):
+        return
     response.step_result.kept = hosted.kept
     response.step_result.notice = hosted.take_notice()
 
 
-def padded_tokens(message: pb.Step | pb.Evaluate) -> int:
+def size_of(message: pb.Step | pb.Forward | pb.Backward | pb.Evaluate, session: Session) -> int:
     """Return how many tokens a batch has with its padding, at least 1; nothing is checked yet."""
-    return max(1, len(message.lengths) * max(message.lengths, default=0))
+    lengths: Sequence[int]
+    if isinstance(message, pb.Backward):
+        lengths = session.waiting.get(message.forward, ())
+    else:
+        lengths = message.lengths
+    return max(1, len(lengths) * max(lengths, default=0))
 
 
 def apply(session: Session, message: pb.Apply) -> None:
     """Step the optimizer; raises as `Session.apply`."""
-    session.apply(message.step, message.learning_rate, micro_batches=message.micro_batches)
+    session.apply(message.step, message.learning_rate, exchanges=message.exchanges)
 
 
 def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> Answer:
@@ -93,11 +179,15 @@ def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: 
     watch = _Watch(arrived)
     shape = session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
+    if message.every_token:
+        session.bounds.check_rows(message.lengths)
     session.bounds.check_verdict(message.lengths, labelled=bool(message.labels))
     if message.labels:
         session.bounds.check_label_count(message.lengths, len(message.labels))
     with watch.computing():
-        verdict = session.evaluate(activation_TW, message.lengths, list(message.labels)).cpu()
+        verdict = session.evaluate(
+            activation_TW, message.lengths, list(message.labels), every_token=message.every_token
+        ).cpu()
     logits, data = tensor_to_parts(verdict)
     evaluation = pb.Evaluation(logits=logits, cloud_time=watch.time())
     return pb.TrainResponse(evaluation=evaluation), data
@@ -118,7 +208,10 @@ def store(session: Session, cache: ActivationCache, message: pb.Store, numbers: 
 
 
 def _activation(
-    session: Session, message: pb.Step | pb.Evaluate, numbers: Numbers, shape: Sequence[int]
+    session: Session,
+    message: pb.Step | pb.Forward | pb.Evaluate,
+    numbers: Numbers,
+    shape: Sequence[int],
 ) -> Tensor:
     """Return what came, on the session's device; the bytes travel there, not the numbers."""
     activation_TW = tensor_from_parts(
@@ -146,6 +239,15 @@ class _Watch:
         begin = time.perf_counter()
         yield
         self._compute += time.perf_counter() - begin
+
+    def fetching(self, session: Session) -> Move:
+        """Return what brings numbers from the device; the wait for them is the device's work."""
+
+        def fetch(rows_TK: Tensor) -> Tensor:
+            with self.computing():  # a GPU may have come no further than the beginning
+                return session.transfers.down(rows_TK)
+
+        return fetch
 
     def time(self) -> pb.CloudTime:
         """Return where the time went until now."""

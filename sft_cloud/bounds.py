@@ -117,13 +117,7 @@ class Bounds:
                 f"the model takes 1..{self._shape.positions} tokens"
             )
         self._check_announced(len(lengths), longest)
-        needed = memory_of(
-            self._spec,
-            self._shape,
-            len(lengths),
-            longest,
-            logits_per_token=self._logits_per_token,
-        )
+        needed = self._memory_of(lengths)
         if needed > self._memory_bytes:
             raise LimitError(
                 f"a batch of {len(lengths)} examples padded to {longest} tokens takes about "
@@ -142,6 +136,50 @@ class Bounds:
                 f"{spec.max_tokens or self._shape.positions} tokens"
             )
 
+    def check_waiting(self, waiting: Sequence[Sequence[int]], lengths: Sequence[int]) -> None:
+        """Refuse a forward pass beside others that wait for their backward, if there is no room.
+
+        Args:
+            waiting: lengths of the examples of each of those.
+            lengths: of its own.
+
+        Raises:
+            LimitError: shows both sizes.
+        """
+        needed = sum(self._memory_of(each) for each in (*waiting, lengths))
+        if waiting and needed > self._memory_bytes:
+            raise LimitError(
+                f"{len(waiting)} passes wait for their backward; with one more of {len(lengths)} "
+                f"examples they take about {needed / 1e9:,.1f} GB on the cloud, which gives a step "
+                f"{self._memory_bytes / 1e9:,.1f} GB; run backward first, or choose smaller batches"
+            )
+
+    def _memory_of(self, lengths: Sequence[int]) -> int:
+        return memory_of(
+            self._spec,
+            self._shape,
+            len(lengths),
+            max(lengths),
+            logits_per_token=self._logits_per_token,
+        )
+
+    def rows_shape(self, lengths: Sequence[int]) -> tuple[int, int]:
+        """Return the shape of the logits of a batch without padding (`Head.rows`)."""
+        return self._head.rows_shape(lengths, self._spec.num_labels)
+
+    def check_rows(self, lengths: Sequence[int], kept: int = 0) -> None:
+        """Refuse a forward pass whose answer would be larger than may be.
+
+        Args:
+            lengths: of its examples.
+            kept: bytes of the answers to the same step that came before.
+
+        Raises:
+            LimitError: shows both sizes.
+        """
+        size = 4 * math.prod(self.rows_shape(lengths)) + ENVELOPE_BYTES
+        self._check_answer(size, kept, f"the logits of {sum(lengths):,} tokens", "--labels cloud")
+
     def check_gradient(self, tokens: int, kept: int = 0) -> None:
         """Refuse a micro-batch whose answer would be larger than a message may be.
 
@@ -154,17 +192,19 @@ class Bounds:
         """
         encoding = self._spec.gradient_encoding
         size = tokens * ENCODING_TABLE[encoding].row_bytes(self.width) + ENVELOPE_BYTES
+        what = f"the gradient of {tokens:,} tokens in {encoding}"
+        self._check_answer(size, kept, what, "--grad-encoding")
+
+    def _check_answer(self, size: int, kept: int, what: str, option: str) -> None:
         if size > self._message_bytes:
             raise LimitError(
-                f"the gradient of {tokens:,} tokens would take {size:,} bytes in {encoding}, over "
-                f"the limit of {self._message_bytes:,}; choose a smaller --batch-size or "
-                "--grad-encoding, or raise --max-message on both sides"
+                f"{what} would take {size:,} bytes, over the limit of {self._message_bytes:,}; "
+                f"choose a smaller --batch-size or {option}, or raise --max-message on both sides"
             )
         if kept + size > self._reply_bytes:
             raise LimitError(
-                f"the gradients of one step would take {kept + size:,} bytes in {encoding}, over "
-                f"the limit of {self._reply_bytes:,}; choose a smaller --batch-size or "
-                "--grad-encoding"
+                f"with {what} the answers to one step would take {kept + size:,} bytes, over the "
+                f"limit of {self._reply_bytes:,}; choose a smaller --batch-size or {option}"
             )
 
     def verdict_bytes(self, lengths: Sequence[int], *, labelled: bool) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,22 @@ from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_mom
 from sft_common.model.heads import Head
 from sft_common.model.partition import Net2
 from sft_common.model.randomness import exclusive_randomness
+
+Randomness = tuple[Tensor, Tensor | None]
+"""The state of a random generator on the CPU, and of one on a CUDA device, if that is used."""
+
+
+class Pass(NamedTuple):
+    """A forward pass that waits for its backward."""
+
+    activation: Tensor
+    """Of the cut layer, a leaf, shape (B, M, W)."""
+
+    rows: Tensor
+    """The logits without padding, with their graph, (B, C) or (T, C)."""
+
+    began: Randomness
+    """Where the engine's randomness stood before it."""
 
 
 class Engine:
@@ -74,7 +91,7 @@ class Engine:
     ) -> tuple[Tensor, Tensor]:
         """Run forward, loss and backward, without waiting for the device; gradients add up.
 
-        `apply` uses those of net2.
+        `apply` uses those of net2, as it does those of `backward`.
 
         Args:
             activation_BMW: activation of the cut layer, float32, shape (B, M, W).
@@ -96,6 +113,40 @@ class Engine:
         assert activation.grad is not None
         return loss.detach(), activation.grad
 
+    @torch.enable_grad()
+    def forward(
+        self, activation_BMW: Tensor, mask_BM: Tensor, began: Randomness | None = None
+    ) -> Pass:
+        """Run forward in training mode, without waiting for the device; `backward` goes on.
+
+        Args:
+            activation_BMW: as of `step`.
+            mask_BM: as of `step`.
+            began: where the randomness of a pass stood that is run once more; that of the engine
+                stays where it is.
+        """
+        activation = self.transfers.up(activation_BMW).requires_grad_()
+        self.net2.train()
+        now = began or self._random_state
+        with self._own_randomness(began):
+            padded_BMW, mask_BM = self._padded(activation, self.transfers.up(mask_BM))
+            rows = self._head.rows(self._logits(padded_BMW, mask_BM), mask_BM)
+        return Pass(activation, rows, now)
+
+    def backward(self, waiting: Pass, gradient: Tensor) -> Tensor:
+        """Run backward of a pass, which then is used up; gradients add up.
+
+        Args:
+            waiting: the pass.
+            gradient: of the loss with respect to its rows, of their shape.
+
+        Returns:
+            The gradient of the loss with respect to the activation, (B, M, W), on the device.
+        """
+        torch.autograd.backward(waiting.rows, self.transfers.up(gradient))
+        assert waiting.activation.grad is not None
+        return waiting.activation.grad
+
     def apply(self, learning_rate: float) -> None:
         """Step the optimizer with the gradients of every `step` since the last time."""
         set_learning_rate(self._optimizer, learning_rate)
@@ -104,13 +155,20 @@ class Engine:
 
     @torch.no_grad()
     def evaluate(
-        self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor | None = None
+        self,
+        activation_BMW: Tensor,
+        mask_BM: Tensor,
+        labels: Tensor | None = None,
+        *,
+        every_token: bool = False,
     ) -> Tensor:
-        """Return what the head says in evaluation mode (`Head.verdict`)."""
+        """Return what the head says in evaluation mode: `Head.verdict`, or else `Head.rows`."""
         self.net2.eval()
         up = self.transfers.up
         padded_BMW, mask_BM = self._padded(up(activation_BMW), up(mask_BM))
         logits = self._logits(padded_BMW, mask_BM)
+        if every_token:
+            return self._head.rows(logits, mask_BM)
         return self._head.verdict(logits, mask_BM, labels)
 
     def weights(self) -> dict[str, Tensor]:
@@ -159,15 +217,16 @@ class Engine:
         return pad(activation_BMW, (0, 0, 0, more)), pad(mask_BM, (0, more))
 
     @contextmanager
-    def _own_randomness(self) -> Iterator[None]:
+    def _own_randomness(self, began: Randomness | None = None) -> Iterator[None]:
         with exclusive_randomness(*self._forked):
-            cpu, cuda = self._random_state
+            cpu, cuda = began or self._random_state
             torch.set_rng_state(cpu)
             if cuda is not None:
                 torch.cuda.set_rng_state(cuda, self.device)
             yield
-            self._random_state = self._get_random_state()
+            if began is None:
+                self._random_state = self._get_random_state()
 
-    def _get_random_state(self) -> tuple[Tensor, Tensor | None]:
+    def _get_random_state(self) -> Randomness:
         cuda = torch.cuda.get_rng_state(self.device) if self._forked else None
         return torch.get_rng_state(), cuda

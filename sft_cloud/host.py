@@ -236,7 +236,7 @@ class Host:
         position = visit.session.position
         if step != position.applied:
             raise ProtocolError(f"keep names step {step}, but step {position.applied} was last")
-        if self._shelf is not None and not position.micro_batches:
+        if self._shelf is not None and not position.exchanges:
             await self._shelf.keep(visit.hosted, step)
 
     async def train_stored(self, visit: Visit, plan: Plan) -> int:
@@ -400,7 +400,7 @@ class Host:
         if asked.covers(hosted.position) or hosted.stored:
             return False
         position, record = hosted.position, hosted.record
-        if position.micro_batches or position.applied not in asked.snapshots:
+        if position.exchanges or position.applied not in asked.snapshots:
             found = await self._shelf.find(record, asked) if self._shelf else None
             if found is None:
                 raise _nothing_common(record)

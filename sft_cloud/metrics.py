@@ -75,12 +75,18 @@ class Metrics:
         self.resumes: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
 
-    def answered(self, spent: CloudTime, *, repeated: bool = False) -> None:
-        """Count a micro-batch that was answered, computed now or, if `repeated`, before."""
+    def answered(self, spent: CloudTime, kind: str = "step", *, repeated: bool = False) -> None:
+        """Count an exchange of a step that was answered.
+
+        Args:
+            spent: where its time went.
+            kind: of the request; a pass forward is no micro-batch yet.
+            repeated: whether it was computed before, and is only answered again.
+        """
         if repeated:
             self.repeated += 1
             return
-        self.micro_batches += 1
+        self.micro_batches += kind != "forward"
         total, queue, compute = spent.total, spent.queue, spent.compute
         phases = self.phases
         phases["queue"].add(queue)

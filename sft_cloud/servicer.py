@@ -255,14 +255,15 @@ class SplitTrainingServicer:
                 applying = None
             visit.seen()
             match request.WhichOneof("request"):
-                case "step":
-                    step = request.step
+                case "step" | "forward" | "backward" as kind:
+                    asked = getattr(request, kind)
                     if hosted.stored:
-                        raise ProtocolError(f"step {step.step} came among store requests")
-                    size, hosted.about.step = answers.padded_tokens(step), step.step
-                    repeated = session.has_answered(step.step, step.micro_batch)
-                    response, data = await compute(size, answers.step, step, numbers, arrived)
-                    self._metrics.answered(response.step_result.cloud_time, repeated=repeated)
+                        raise ProtocolError(f"{kind} {asked.step} came among store requests")
+                    size, hosted.about.step = answers.size_of(asked, session), asked.step
+                    repeated = session.has_answered(asked.step, asked.exchange)
+                    work = answers.WORK[kind]
+                    response, data = await compute(size, work, asked, numbers, arrived)
+                    self._metrics.answered(answers.time_of(response), kind, repeated=repeated)
                     answers.put_news(response, hosted)
                     yield response, data
                 case "apply":
@@ -273,7 +274,7 @@ class SplitTrainingServicer:
                     applying = compute(1, answers.apply, request.apply)
                 case "evaluate":
                     asked = request.evaluate
-                    size = answers.padded_tokens(asked)
+                    size = answers.size_of(asked, session)
                     self._metrics.evaluations += 1
                     yield await compute(size, answers.evaluate, asked, numbers, arrived)
                 case "keep":

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sft_cloud.bounds import Bounds, Labels
-from sft_cloud.engine import Engine
+from sft_cloud.engine import Engine, Pass, Randomness
 from sft_common.config import LARGEST, SessionSpec
 from sft_common.errors import ProtocolError
 from sft_common.model.heads import HEAD_TABLE
@@ -27,17 +28,26 @@ from sft_common.wire.packing import mask_of, pack, unpack
 Reply = tuple[bytes, bytes | memoryview]
 """What was answered: a message, and the numbers of its tensor."""
 
-MAX_MICRO_BATCHES = 1024
-"""Of a step; their replies are all kept until it is applied."""
+MAX_EXCHANGES = 2048
+"""Of a step, two for a micro-batch; their replies are all kept until it is applied."""
 
 SHARE_ERROR = 1e-6
 """How far from 1 the shares of a step may add up, each of them rounded."""
 
 
+class _Waiting(NamedTuple):
+    """A forward pass whose backward has not come."""
+
+    activation_TW: Tensor
+    lengths: tuple[int, ...]
+    passed: Pass
+
+
 class Session:
     """State machine of one session: step k, apply k, step k + 1, ...; evaluate in between.
 
-    A step comes whole or in micro-batches, whose shares of its loss add up to 1.
+    A step comes whole or in micro-batches, whose shares of its loss add up to 1; or, where labels
+    stay on the edge, as passes forward and backward. Each of these is an exchange of the step.
 
     Args:
         session_id: its name, letters and digits.
@@ -57,9 +67,9 @@ class Session:
         self.spec = spec
         self.bounds = bounds
         self.applied = 0
-        self._shares = 0.0
         self._replies: list[Reply] = []
-        self._micro_batches = 0
+        self._waiting: dict[int, _Waiting] = {}
+        self._begin_step()
         self._engine = engine
         self._head = HEAD_TABLE[spec.head]
         self.transfers = engine.transfers
@@ -69,24 +79,24 @@ class Session:
     @property
     def position(self) -> Position:
         """How far it has come."""
-        return Position(self.applied, self._micro_batches)
+        return Position(self.applied, self._exchanges)
 
-    def reply_to(self, step: int, micro_batch: int) -> Reply | None:
-        """Return what a micro-batch was answered, if it has been there before.
+    def reply_to(self, step: int, exchange: int) -> Reply | None:
+        """Return what an exchange was answered, if it has been there before.
 
         It is not computed again: its gradient would count twice.
 
         Raises:
             ProtocolError: it is neither one of those nor the next one.
         """
-        if self.has_answered(step, micro_batch):
-            return self._replies[micro_batch]
-        self._expect_step(step, micro_batch)
+        if self.has_answered(step, exchange):
+            return self._replies[exchange]
+        self._expect_step(step, exchange)
         return None
 
-    def has_answered(self, step: int, micro_batch: int) -> bool:
-        """Return whether the reply to a micro-batch is kept."""
-        return step == self.applied + 1 and micro_batch < len(self._replies)
+    def has_answered(self, step: int, exchange: int) -> bool:
+        """Return whether the reply to an exchange is kept."""
+        return step == self.applied + 1 and exchange < len(self._replies)
 
     @property
     def memory_bytes(self) -> int:
@@ -99,7 +109,7 @@ class Session:
         return sum(len(message) + len(numbers) for message, numbers in self._replies)
 
     def remember(self, reply: Reply) -> None:
-        """Keep the reply to the last micro-batch until the step is applied."""
+        """Keep the reply to the last exchange until the step is applied."""
         self._replies.append(reply)
 
     def step(
@@ -109,7 +119,7 @@ class Session:
         lengths: Sequence[int],
         labels: Labels,
         *,
-        micro_batch: int = 0,
+        exchange: int = 0,
         share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Run forward and backward of training step `step`, or of a micro-batch of it.
@@ -119,7 +129,7 @@ class Session:
             activation_TW: without padding, shape (T, W).
             lengths: real tokens of each example, B entries.
             labels: what is to be learned.
-            micro_batch: its number in the step, from 0.
+            exchange: its place in the step, from 0.
             share: its share of what the loss of the step is the mean of.
 
         Returns:
@@ -129,28 +139,91 @@ class Session:
         Raises:
             ProtocolError: a step or micro-batch out of order, labels or a share that do not fit.
         """
-        self._expect_step(step, micro_batch)
-        if micro_batch >= MAX_MICRO_BATCHES:
-            raise ProtocolError(
-                f"step {step} has more than {MAX_MICRO_BATCHES} micro-batches; choose fewer"
-            )
+        self._expect_step(step, exchange)
         if not 0 < share <= 1:
-            raise ProtocolError(f"micro-batch {micro_batch} has share {share}; over 0 up to 1 fit")
+            raise ProtocolError(f"micro-batch {exchange} has share {share}; over 0 up to 1 fit")
         labels_flat = self.bounds.checked_labels(labels, lengths)
         mask_BM = mask_of(lengths, max(lengths))
         activation_BMW = unpack(activation_TW, lengths)
         loss, gradient_BMW = self._engine.step(activation_BMW, mask_BM, labels_flat, share)
-        self._micro_batches += 1
+        self._exchanges += 1
         self._shares += share
         return loss, pack(gradient_BMW, mask_BM)
 
-    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
+    def forward(
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], *, exchange: int = 0
+    ) -> Tensor:
+        """Run forward of training step `step`, or of a micro-batch of it, for labels elsewhere.
+
+        Args:
+            step: its number, from 1.
+            activation_TW: as of `step`.
+            lengths: as of `step`.
+            exchange: its place in the step, from 0.
+
+        Returns:
+            The logits without padding, (B, C) or (T, C), on the device.
+
+        Raises:
+            ProtocolError: it is out of order.
+            LimitError: too many passes wait for their backward.
+        """
+        self._expect_step(step, exchange)
+        self.bounds.check_waiting([*self.waiting.values()], lengths)
+        waiting = self._passed(activation_TW, tuple(lengths))
+        self._waiting[exchange] = waiting
+        self._exchanges += 1
+        return waiting.passed.rows.detach()
+
+    @property
+    def waiting(self) -> dict[int, tuple[int, ...]]:
+        """Lengths of the passes that wait for their backward, by their place in the step."""
+        return {place: waiting.lengths for place, waiting in self._waiting.items()}
+
+    def lengths_of(self, forward: int) -> tuple[int, ...]:
+        """Return the lengths of a pass that waits for its backward.
+
+        Raises:
+            ProtocolError: none of that place does.
+        """
+        if forward not in self._waiting:
+            known = ", ".join(map(str, self._waiting)) or "none"
+            raise ProtocolError(
+                f"backward names exchange {forward} of step {self.applied + 1}; of those, waiting "
+                f"for one: {known}"
+            )
+        return self._waiting[forward].lengths
+
+    def backward(self, step: int, gradient: Tensor, *, forward: int, exchange: int = 1) -> Tensor:
+        """Run backward of a pass of the same step.
+
+        Args:
+            step: its number.
+            gradient: of the loss with respect to what `forward` returned, of its shape.
+            forward: place of the pass in the step.
+            exchange: place of this in the step.
+
+        Returns:
+            The gradient of the loss with respect to the activation, (T, W), on the device.
+
+        Raises:
+            ProtocolError: it is out of order, or no such pass waits for it.
+        """
+        self._expect_step(step, exchange)
+        self.lengths_of(forward)
+        _, lengths, passed = self._waiting.pop(forward)
+        gradient_BMW = self._engine.backward(passed, gradient)
+        self._exchanges += 1
+        self._backwards += 1
+        return pack(gradient_BMW, mask_of(lengths, max(lengths)))
+
+    def apply(self, step: int, learning_rate: float, *, exchanges: int = 1) -> None:
         """Step the optimizer with the gradients of step `step`; done twice, it is done once.
 
         Args:
             step: its number.
             learning_rate: of this optimizer step.
-            micro_batches: how many the step had.
+            exchanges: how many the step had; passes without a backward are left out of it.
 
         Raises:
             ProtocolError: that step does not wait for it, or not all of it has come, or the rate
@@ -158,13 +231,14 @@ class Session:
         """
         if self.has_applied(step):
             return
-        if step != self.applied + 1 or not self._micro_batches:
-            waiting = f"step {self.applied + 1} waits" if self._micro_batches else "no step waits"
+        if step != self.applied + 1 or not self._exchanges:
+            waiting = f"step {self.applied + 1} waits" if self._exchanges else "no step waits"
             raise ProtocolError(f"apply names step {step}, but {waiting} for it")
-        if micro_batches != self._micro_batches or abs(self._shares - 1) > SHARE_ERROR:
+        whole = abs(self._shares - 1) <= SHARE_ERROR if self._shares else self._backwards > 0
+        if exchanges != self._exchanges or not whole:
             raise ProtocolError(
-                f"apply of step {step} is for {micro_batches} micro-batches, but "
-                f"{self._micro_batches} came, with {self._shares:g} of the loss"
+                f"apply of step {step} is for {exchanges} exchanges, but {self._exchanges} came, "
+                f"with {self._shares:g} of the loss and {self._backwards} passes backward"
             )
         if not 0 <= learning_rate <= LARGEST:
             raise ProtocolError(
@@ -172,28 +246,43 @@ class Session:
             )
         self._engine.apply(learning_rate)
         self.applied = step
-        self._micro_batches, self._shares = 0, 0.0
-        self._replies.clear()
+        self._begin_step()
 
     def has_applied(self, step: int) -> bool:
         """Return whether that step was applied last, though micro-batches may have come since."""
         return step == self.applied > 0
 
     def evaluate(
-        self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
+        self,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Sequence[int] = (),
+        *,
+        every_token: bool = False,
     ) -> Tensor:
-        """Return what the head says of a batch; `labels` are for causal-lm alone.
+        """Return what the head says of a batch.
+
+        Args:
+            activation_TW: as of `step`.
+            lengths: as of `step`.
+            labels: for causal-lm alone.
+            every_token: for causal-lm alone, without labels: whether the logits of every token are
+                wanted.
 
         Raises:
             ProtocolError: a step waits for its apply, or labels that do not fit.
         """
-        if self._micro_batches:
+        if self._exchanges:
             raise ProtocolError(f"evaluate came before apply of step {self.applied + 1}")
-        if labels and not self._head.next_token:
-            raise ProtocolError(f"evaluate takes no labels with the head {self.spec.head}")
+        if (labels or every_token) and not self._head.next_token:
+            what = "labels" if labels else "every_token"
+            raise ProtocolError(f"evaluate takes no {what} with the head {self.spec.head}")
+        if labels and every_token:
+            raise ProtocolError("evaluate asks for losses and for the logits of every token")
         known = self.bounds.checked_labels(labels, lengths) if labels else None
         mask_BM = mask_of(lengths, max(lengths))
-        return self._engine.evaluate(unpack(activation_TW, lengths), mask_BM, known)
+        activation_BMW = unpack(activation_TW, lengths)
+        return self._engine.evaluate(activation_BMW, mask_BM, known, every_token=every_token)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the parameters of net2 on the CPU, by their stock names."""
@@ -203,8 +292,10 @@ class Session:
         """Return all that it is; its tensors are shared, and change with the next step or apply."""
         facts = {
             "applied": self.applied,
-            "micro_batches": self._micro_batches,
+            "exchanges": self._exchanges,
             "shares": self._shares,
+            "backwards": self._backwards,
+            "waiting": self.waiting,
         }
         replies = {
             f"{number}:{part}": torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -212,11 +303,27 @@ class Session:
             for part, data in zip(("message", "numbers"), reply, strict=True)
             if len(data)
         }
+        waiting = {
+            f"{number}:{what}": tensor
+            for number, (activation_TW, _, passed) in self._waiting.items()
+            for what, tensor in zip(
+                ("activation", "cpu", "cuda"), (activation_TW, *passed.began), strict=True
+            )
+            if tensor is not None
+        }
         rounding = {"rounding": self.rounding.get_state()}
-        return Snapshot(facts, {**self._engine.state(), "replies": replies, "draws": rounding})
+        return Snapshot(
+            facts,
+            {
+                **self._engine.state(),
+                "replies": replies,
+                "waiting": waiting,
+                "draws": rounding,
+            },
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become what a session of the same spec was; takes copies.
+        """Become what a session of the same spec was; takes copies. Passes that wait are run again.
 
         Raises:
             KeyError: it is the snapshot of something else.
@@ -225,22 +332,48 @@ class Session:
         self._engine.restore(tensors)
         self.rounding.set_state(tensors["draws"]["rounding"].clone())
         self.applied = int(facts["applied"])
-        self._micro_batches, self._shares = int(facts["micro_batches"]), float(facts["shares"])
-        kept = tensors.get("replies", {})
+        self._exchanges, self._shares = int(facts["exchanges"]), float(facts["shares"])
+        self._backwards = int(facts["backwards"])
+        kept, waiting = tensors.get("replies", {}), tensors.get("waiting", {})
         self._replies = [
             (_bytes_of(kept.get(f"{n}:message")), _bytes_of(kept.get(f"{n}:numbers")))
-            for n in range(self._micro_batches)
+            for n in range(self._exchanges)
         ]
-
-    def _expect_step(self, step: int, micro_batch: int) -> None:
-        if micro_batch and (step, micro_batch) != (self.applied + 1, self._micro_batches):
-            raise ProtocolError(
-                f"micro-batch {micro_batch} of step {step} came, micro-batch "
-                f"{self._micro_batches} of step {self.applied + 1} was expected"
+        self._waiting = {
+            int(n): self._passed(
+                waiting[f"{n}:activation"].clone(),
+                tuple(lengths),
+                (waiting[f"{n}:cpu"], waiting.get(f"{n}:cuda")),
             )
-        if not micro_batch and self._micro_batches:
+            for n, lengths in facts["waiting"].items()
+        }
+
+    def _begin_step(self) -> None:
+        """Begin a step of which nothing has come."""
+        self._exchanges, self._shares, self._backwards = 0, 0.0, 0
+        self._replies.clear()
+        self._waiting.clear()
+
+    def _passed(
+        self, activation_TW: Tensor, lengths: tuple[int, ...], began: Randomness | None = None
+    ) -> _Waiting:
+        mask_BM = mask_of(lengths, max(lengths))
+        passed = self._engine.forward(unpack(activation_TW, lengths), mask_BM, began)
+        return _Waiting(activation_TW, lengths, passed)
+
+    def _expect_step(self, step: int, exchange: int) -> None:
+        if exchange >= MAX_EXCHANGES:
+            raise ProtocolError(
+                f"step {step} has more than {MAX_EXCHANGES} exchanges; choose fewer micro-batches"
+            )
+        if exchange and (step, exchange) != (self.applied + 1, self._exchanges):
+            raise ProtocolError(
+                f"exchange {exchange} of step {step} came, exchange "
+                f"{self._exchanges} of step {self.applied + 1} was expected"
+            )
+        if not exchange and self._exchanges:
             raise ProtocolError(f"step {step} came before apply of step {self.applied + 1}")
-        if not micro_batch and step != self.applied + 1:
+        if not exchange and step != self.applied + 1:
             raise ProtocolError(f"step {step} came, step {self.applied + 1} was expected")
 
 

@@ -60,9 +60,9 @@ class Shelf:
         assert hosted.session is not None
         position = hosted.session.position
         name = step_name(position.applied)
-        if not position.micro_batches and position.applied in self._steps(hosted.record):
+        if not position.exchanges and position.applied in self._steps(hosted.record):
             return
-        name = f"{PARKED}{position.applied:08d}-{position.micro_batches}"
+        name = f"{PARKED}{position.applied:08d}-{position.exchanges}"
         await self._write(hosted, name)
         await self._scheduler.files(self._clear, hosted.record, name)
 
@@ -128,7 +128,7 @@ class Shelf:
             except SnapshotError as error:
                 log.warning("session %s: %s", record.session, error, extra=_about(record))
                 continue
-            position = Position(snapshot.facts["applied"], snapshot.facts["micro_batches"])
+            position = Position(snapshot.facts["applied"], snapshot.facts["exchanges"])
             return snapshot, not asked.covers(position)
         return None
 
@@ -160,5 +160,5 @@ def _candidates(names: list[str], asked: Return) -> Iterator[str]:
 
 def _position(name: str) -> Position:
     """Return the position that a snapshot's name says."""
-    applied, _, micro_batches = name.partition("-")[2].partition("-")
-    return Position(int(applied), int(micro_batches or 0))
+    applied, _, exchanges = name.partition("-")[2].partition("-")
+    return Position(int(applied), int(exchanges or 0))

@@ -11,14 +11,14 @@ from sft_common.config import SessionSpec
 class Position(NamedTuple):
     """A place in the order of what changes a session; later ones compare as greater.
 
-    A step of two micro-batches goes (0, 0), (0, 1), (0, 2), then, applied, (1, 0).
+    A step of two exchanges goes (0, 0), (0, 1), (0, 2), then, applied, (1, 0).
     """
 
     applied: int = 0
     """Steps that the optimizer has taken."""
 
-    micro_batches: int = 0
-    """Micro-batches of the next step whose gradients have been computed."""
+    exchanges: int = 0
+    """Exchanges of the next step that have been answered: micro-batches, or passes of them."""
 
     stored: int = 0
     """Batches of examples that were taken, of a session whose edge is frozen."""

@@ -97,7 +97,14 @@ class _Nobody:
 
 
 def _learner(run: TrainedRun, session: GrpcSession) -> SplitLearner:
-    return SplitLearner(run.net1, session, HEAD_TABLE[run.spec.head], run.spec.optimizer, CPU)
+    return SplitLearner(
+        run.net1,
+        session,
+        HEAD_TABLE[run.spec.head],
+        run.spec.optimizer,
+        CPU,
+        keeps_labels=run.facts["known"].get("labels_on") == "edge",
+    )
 
 
 def _verdicts(run: TrainedRun, learner: SplitLearner, data: Dataset) -> Iterator[Tensor]:

@@ -192,6 +192,13 @@ def _add_wire(train: argparse.ArgumentParser) -> None:
 def _add_edge(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("what the edge does")
     group.add_argument(
+        "--labels",
+        choices=("cloud", "edge"),
+        default="cloud",
+        help="where the loss is computed. edge: labels do not leave this machine; logits come down "
+        "and their gradient goes up, a second round trip a step (default %(default)s)",
+    )
+    group.add_argument(
         "--edge",
         choices=("trained", "frozen"),
         default="trained",

@@ -34,7 +34,7 @@ class _Asked(NamedTuple):
     """A request whose reply is under way."""
 
     number: tuple[int, int]
-    """Of step and micro-batch."""
+    """Of the step, and the exchange's in it."""
 
     shape: tuple[int, ...]
     """Of the tensor that must come back."""
@@ -88,6 +88,7 @@ class GrpcSession:
         self.traffic, self.kept, self.rewound_to = Traffic(), 0, 0
         self.edge_factor: Tensor | None = None
         self._spec, self._under_way = spec, deque[_Asked]()
+        self._width = spec.split.wire_width(shape)
         self.stream = LastingStream(
             access,
             spec,
@@ -139,7 +140,7 @@ class GrpcSession:
         lengths: Sequence[int],
         labels: Labels,
         *,
-        micro_batch: int = 0,
+        exchange: int = 0,
         share: float = 1.0,
     ) -> None:
         """Ask for loss and gradient of a micro-batch; `remote.CloudSession` has the arguments.
@@ -150,10 +151,10 @@ class GrpcSession:
         begin = time.perf_counter()
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Step(
-            step=step, activation=activation, lengths=lengths, micro_batch=micro_batch, share=share
+            step=step, activation=activation, lengths=lengths, exchange=exchange, share=share
         )
         self._put_labels(message, labels)
-        asked = _Asked((step, micro_batch), tuple(activation_TW.shape), "step_result")
+        asked = _Asked((step, exchange), tuple(activation_TW.shape), "step_result")
         self._begin(pb.TrainRequest(step=message), numbers, asked, begin)
 
     def end_step(self) -> tuple[float, Tensor]:
@@ -164,25 +165,48 @@ class GrpcSession:
             SftError: the cloud refused the step.
         """
         asked, reply = self._end()
-        result = reply.message.step_result
-        self.kept = result.kept
-        if result.notice:
-            self.stream.say(printable(result.notice[:MAX_SAID]))
-        if (result.step, result.micro_batch) != asked.number:
-            raise ProtocolError(
-                f"the cloud answered step {result.step}, micro-batch {result.micro_batch}; "
-                f"step {asked.number[0]}, micro-batch {asked.number[1]} was asked"
-            )
-        encoding = self._spec.gradient_encoding
-        return result.loss, self._read(result.gradient, reply, asked, "gradient", encoding)
+        return reply.message.step_result.loss, self._gradient(asked, reply)
+
+    def begin_forward(
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], *, exchange: int = 0
+    ) -> None:
+        """Ask for the logits of a micro-batch; raises like `begin_step`."""
+        begin = time.perf_counter()
+        activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
+        message = pb.Forward(step=step, activation=activation, lengths=lengths, exchange=exchange)
+        head = HEAD_TABLE[self._spec.head]
+        shape = head.rows_shape(lengths, self._spec.num_labels)
+        asked = _Asked((step, exchange), shape, "forward_result")
+        self._begin(pb.TrainRequest(forward=message), numbers, asked, begin)
+
+    def end_forward(self) -> Tensor:
+        """Return the logits of the oldest exchange under way; raises like `end_step`."""
+        asked, reply = self._end()
+        result = reply.message.forward_result
+        _check_number(result, asked)
+        return self._read(result.logits, reply, asked, "logits", "float32")
+
+    def begin_backward(
+        self, step: int, gradient: Tensor, *, forward: int, tokens: int, exchange: int = 1
+    ) -> None:
+        """Ask for the gradient of a micro-batch; `remote.CloudSession` has the arguments."""
+        begin = time.perf_counter()
+        tensor, numbers = tensor_to_parts(gradient)
+        message = pb.Backward(step=step, gradient=tensor, exchange=exchange, forward=forward)
+        asked = _Asked((step, exchange), (tokens, self._width), "step_result")
+        self._begin(pb.TrainRequest(backward=message), numbers, asked, begin)
+
+    def end_backward(self) -> Tensor:
+        """Return the gradient of the oldest exchange under way, (T, W); raises like `end_step`."""
+        return self._gradient(*self._end())
 
     def answered(self) -> bool:
         """Return whether the next reply, or the stream's end, is here already."""
         return self.stream.answered
 
-    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
+    def apply(self, step: int, learning_rate: float, *, exchanges: int = 1) -> None:
         """Have the cloud step its optimizer; an error shows with the next reply."""
-        message = pb.Apply(step=step, learning_rate=learning_rate, micro_batches=micro_batches)
+        message = pb.Apply(step=step, learning_rate=learning_rate, exchanges=exchanges)
         self._send(pb.TrainRequest(apply=message))
 
     def keep(self, step: int) -> None:
@@ -190,14 +214,24 @@ class GrpcSession:
         self._send(pb.TrainRequest(keep=pb.Keep(step=step)))
 
     def begin_evaluation(
-        self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
+        self,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Sequence[int] = (),
+        *,
+        every_token: bool = False,
     ) -> None:
         """Ask what the head says of a batch; raises like `begin_step`."""
         begin = time.perf_counter()
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
-        message = pb.Evaluate(activation=activation, lengths=lengths, labels=labels)
-        head = HEAD_TABLE[self._spec.head]
-        expected = head.verdict_shape(lengths, self._spec.num_labels, labelled=bool(labels))
+        message = pb.Evaluate(
+            activation=activation, lengths=lengths, labels=labels, every_token=every_token
+        )
+        head, classes = HEAD_TABLE[self._spec.head], self._spec.num_labels
+        if every_token:
+            expected: tuple[int, ...] = head.rows_shape(lengths, classes)
+        else:
+            expected = head.verdict_shape(lengths, classes, labelled=bool(labels))
         asked = _Asked((0, 0), expected, "evaluation")
         self._begin(pb.TrainRequest(evaluate=message), numbers, asked, begin)
 
@@ -249,6 +283,16 @@ class GrpcSession:
     def abandon(self) -> None:
         """Drop the connection without ending the session in good order; safe to repeat."""
         self.stream.close()
+
+    def _gradient(self, asked: _Asked, reply: Reply) -> Tensor:
+        """Return the gradient of the activation in an answer, and heed what else it says."""
+        result = reply.message.step_result
+        self.kept = result.kept
+        if result.notice:
+            self.stream.say(printable(result.notice[:MAX_SAID]))
+        _check_number(result, asked)
+        encoding = self._spec.gradient_encoding
+        return self._read(result.gradient, reply, asked, "gradient", encoding)
 
     def _put_labels(self, message: pb.Step | pb.Store, labels: Labels) -> None:
         if self._spec.head == "regression":
@@ -304,3 +348,12 @@ class GrpcSession:
         except Rewound:
             self._under_way.clear()
             raise
+
+
+def _check_number(result: pb.StepResult | pb.ForwardResult, asked: _Asked) -> None:
+    """Refuse an answer to something else."""
+    if (result.step, result.exchange) != asked.number:
+        raise ProtocolError(
+            f"the cloud answered step {result.step}, exchange {result.exchange}; "
+            f"step {asked.number[0]}, exchange {asked.number[1]} was asked"
+        )

@@ -141,6 +141,11 @@ def _check_edge(options: argparse.Namespace) -> None:
         raise ConfigError("--micro-batches is for a trained edge: a frozen one sends and goes on")
     if options.edge == "frozen" and options.grad_encoding:
         raise ConfigError("--grad-encoding is for a trained edge: a frozen one gets none")
+    if options.edge == "frozen" and options.labels == "edge":
+        raise ConfigError(
+            "--labels edge is for a trained edge: with a frozen one the cloud trains alone, and "
+            "needs the labels for it"
+        )
     if options.detach and options.edge != "frozen":
         raise ConfigError("--detach goes with --edge frozen: a trained edge is needed to the end")
     if options.detach and options.unsplit:

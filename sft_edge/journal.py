@@ -51,8 +51,8 @@ class Journal:
         """Note a request that is about to be sent."""
         position = self.sent
         match request.WhichOneof("request"):
-            case "step":
-                position = position._replace(micro_batches=request.step.micro_batch + 1)
+            case "step" | "forward" | "backward" as kind:
+                position = position._replace(exchanges=getattr(request, kind).exchange + 1)
             case "apply":
                 position = Position(request.apply.step)
         self._waiting.append(Sent(request, numbers, position))

@@ -19,8 +19,8 @@ from sft_common.errors import DataError
 from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_moments
 from sft_common.model.heads import Head, logits_of
 from sft_common.model.partition import Net1
-from sft_common.wire.codec import is_finite
 from sft_common.wire.packing import pack
+from sft_edge.exchanges import Exchanges, LabelsKept, LabelsSent, Part
 from sft_edge.late_table import LateTable
 from sft_edge.pacing import Pacing
 from sft_edge.remote import CloudSession, remote_loss
@@ -57,6 +57,7 @@ class SplitLearner:
         optimizer: how net1 is trained; the cloud was told the same.
         device: where net1 runs.
         pacing: into how many parts a batch is cut; None: one.
+        keeps_labels: whether labels stay here, at the price of a second exchange.
     """
 
     def __init__(
@@ -68,10 +69,15 @@ class SplitLearner:
         device: torch.device,
         *,
         pacing: Pacing | None = None,
+        keeps_labels: bool = False,
     ) -> None:
         self._pacing = pacing or Pacing(1)
         self.net1 = net1.to(device)
         self._session, self._head = session, head
+        self._keeps_labels = keeps_labels
+        self._exchanges: Exchanges = (
+            LabelsKept(session, head) if keeps_labels else LabelsSent(session)
+        )
         self._optimizer = adamw(net1, optimizer)
         able, late = device.type in ("cpu", "cuda"), device.type == "cpu"  # docs/decisions/0010
         self._table = LateTable(net1.words if able else None, self._optimizer, late=late)
@@ -92,20 +98,18 @@ class SplitLearner:
         begin = time.perf_counter()
         self.net1.train()
         self._optimizer.zero_grad()
-        under_way = deque(self._begin(step, batches))
-        count, total = len(under_way), 0.0
-        while under_way:
-            self._table.catch_up(enough=self._session.answered)
-            if (activation_TW := under_way.popleft()) is None:
-                total = math.nan
-                continue
-            loss = remote_loss(activation_TW, self._session)
+        under_way = self._exchanges.begin(step, self._parts(step, batches), self._meanwhile)
+        total = 0.0 if under_way else math.nan
+        for place, micro_batch in enumerate(under_way, start=1):
+            self._meanwhile()
+            loss = remote_loss(*micro_batch)
             total += loss.item()
             if not math.isfinite(total):
-                continue  # what is under way is still to be taken off the connection
-            if not under_way:
+                break
+            if place == len(under_way):
                 # Before the last backward pass here, so that the cloud's update runs beside it.
-                self._session.apply(step, learning_rate, micro_batches=count)
+                exchanges = place * self._exchanges.each
+                self._session.apply(step, learning_rate, exchanges=exchanges)
             loss.backward()
         self.settle()
         if math.isfinite(total):
@@ -147,44 +151,44 @@ class SplitLearner:
             torch.cuda.set_rng_state(state["randomness"]["cuda"], self._device)
 
     def predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield each batch with its verdict; no label leaves the edge but a next token."""
-        return self._ask(batches, labelled=self._head.next_token)
+        """Yield each batch with its verdict; no label leaves the edge but a next token.
+
+        Where labels are kept that does not either: all logits come down instead.
+        """
+        if not (self._keeps_labels and self._head.next_token):
+            yield from self._ask(batches, labelled=self._head.next_token)
+            return
+        for batch, rows_TC in self._ask(batches, every_token=True):
+            yield batch, self._head.token_losses(rows_TC, torch.tensor(batch.labels))
 
     def what_follows(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
         """Yield each batch with the logits of what follows each last token, shape (B, C)."""
-        return self._ask(batches, labelled=False)
+        return self._ask(batches)
 
-    def _begin(self, step: int, batches: Sequence[Batch]) -> Iterator[Tensor | None]:
-        """Send the micro-batches that have something to learn; yields their activations.
-
-        One that holds a number that is not finite is not sent: None ends them.
-        """
+    def _parts(self, step: int, batches: Sequence[Batch]) -> Iterator[Part]:
+        """Yield the micro-batches that have something to learn, each computed when it is wanted."""
         weights = [self._head.weight(batch.labels) for batch in batches]
         if not any(weights):
             raise DataError(f"no token of the batch of step {step} has a label")
-        weighted = [pair for pair in zip(batches, weights, strict=True) if pair[1]]
-        for number, (batch, weight) in enumerate(weighted):
-            activation_TW = self._activation(batch)
-            if not is_finite(activation_TW.detach()):
-                yield None
-                return
-            self._session.begin_step(
-                step,
-                activation_TW.detach(),
-                batch.lengths,
-                batch.labels,
-                micro_batch=number,
-                share=weight / sum(weights),
-            )
-            yield activation_TW
+        for batch, weight in zip(batches, weights, strict=True):
+            if weight:
+                yield Part(batch, weight / sum(weights), self._activation(batch))
+
+    def _meanwhile(self) -> None:
+        """Do what was put off, until the answer that is waited for is there."""
+        self._table.catch_up(enough=self._session.answered)
 
     @torch.no_grad()
-    def _ask(self, batches: Iterable[Batch], *, labelled: bool) -> Iterator[tuple[Batch, Tensor]]:
+    def _ask(
+        self, batches: Iterable[Batch], *, labelled: bool = False, every_token: bool = False
+    ) -> Iterator[tuple[Batch, Tensor]]:
         self.net1.eval()
         under_way: deque[Batch] = deque()
         for batch in batches:
             labels = list(map(int, batch.labels)) if labelled else []
-            self._session.begin_evaluation(self._activation(batch), batch.lengths, labels)
+            self._session.begin_evaluation(
+                self._activation(batch), batch.lengths, labels, every_token=every_token
+            )
             under_way.append(batch)
             if len(under_way) > AHEAD:
                 yield under_way.popleft(), self._session.end_evaluation()

@@ -30,6 +30,7 @@ def asked(job: Job) -> dict[str, Any]:
         "rank": None if split.cut == "none" else split.rank,
         "decoder_layers": split.decoder_layers,
         "edge": job.options.edge,
+        "labels_on": job.options.labels,
         "encoding": job.spec.encoding,
         "gradient_encoding": job.spec.gradient_encoding,
         "epochs": job.plan.epochs,

@@ -9,7 +9,7 @@ the head takes them (sft_common/model/heads.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -88,7 +88,7 @@ class CloudSession(Protocol):
         lengths: Sequence[int],
         labels: Labels,
         *,
-        micro_batch: int = 0,
+        exchange: int = 0,
         share: float = 1.0,
     ) -> None:
         """Ask for loss and gradient of a micro-batch; does not wait for them.
@@ -98,7 +98,7 @@ class CloudSession(Protocol):
             activation_TW: without padding, shape (T, W).
             lengths: real tokens of each example, B entries.
             labels: what is to be learned.
-            micro_batch: its number in the step, from 0.
+            exchange: its place among the exchanges of the step, from 0.
             share: its share of what the loss of the step is the mean of.
         """
 
@@ -110,28 +110,71 @@ class CloudSession(Protocol):
             shape (T, W).
         """
 
-    def answered(self) -> bool:
-        """Return whether `end_step` or `end_evaluation` need not wait."""
+    def begin_forward(
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], *, exchange: int = 0
+    ) -> None:
+        """Ask for the logits of a micro-batch whose labels stay here; does not wait for them.
 
-    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
+        Arguments as of `begin_step`.
+        """
+
+    def end_forward(self) -> Tensor:
+        """Wait for the logits of the oldest exchange under way; returns (B, C) or (T, C)."""
+
+    def begin_backward(
+        self, step: int, gradient: Tensor, *, forward: int, tokens: int, exchange: int = 1
+    ) -> None:
+        """Ask for the gradient of a micro-batch; does not wait for it.
+
+        Args:
+            step: its number.
+            gradient: of the loss with respect to the logits, of their shape.
+            forward: place of its forward pass among the exchanges of the step.
+            tokens: T.
+            exchange: place of this among them.
+        """
+
+    def end_backward(self) -> Tensor:
+        """Wait for the oldest exchange under way; returns the activation's gradient, (T, W)."""
+
+    def answered(self) -> bool:
+        """Return whether the next `end_...` need not wait."""
+
+    def apply(self, step: int, learning_rate: float, *, exchanges: int = 1) -> None:
         """Have the cloud step its optimizer with the gradients of `step`; does not wait."""
 
     def begin_evaluation(
-        self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
+        self,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Sequence[int] = (),
+        *,
+        every_token: bool = False,
     ) -> None:
-        """Ask what the head says of a batch; `labels` for causal-lm alone; does not wait."""
+        """Ask what the head says of a batch; does not wait.
+
+        Args:
+            activation_TW: as of `begin_step`.
+            lengths: as of `begin_step`.
+            labels: for causal-lm alone.
+            every_token: for causal-lm alone: the logits of every token are wanted.
+        """
 
     def end_evaluation(self) -> Tensor:
-        """Wait for the oldest evaluation under way; returns `Head.verdict`."""
+        """Wait for the oldest evaluation under way; returns `Head.verdict`, or `Head.rows`."""
 
     def close(self) -> Closing:
         """End the session."""
 
 
+Outcome = Callable[[], tuple[float, Tensor]]
+"""Waits for a loss and its gradient with respect to an activation, (T, W)."""
+
+
 class _RemoteLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, activation_TW: Tensor, session: CloudSession) -> Tensor:
-        loss, gradient_TW = session.end_step()
+    def forward(ctx: Any, activation_TW: Tensor, outcome: Outcome) -> Tensor:
+        loss, gradient_TW = outcome()
         if not gradient_TW.isfinite().all():
             loss = math.nan
         ctx.save_for_backward(gradient_TW.to(activation_TW.device))
@@ -143,20 +186,20 @@ class _RemoteLoss(torch.autograd.Function):
         return gradient_TW * gradients[0].item(), None
 
 
-def remote_loss(activation_TW: Tensor, session: CloudSession) -> Tensor:
-    """Return the loss of the oldest micro-batch under way; its `backward` reaches net1.
+def remote_loss(activation_TW: Tensor, outcome: Outcome) -> Tensor:
+    """Return the loss of a micro-batch under way; its `backward` reaches net1.
 
-    One exchange fetches both the loss and the cut-layer gradient (SFT, Algorithm 1, edge side);
+    The last exchange of a micro-batch fetches the cut-layer gradient (SFT, Algorithm 1, edge side);
     others may have begun meanwhile.
 
     Args:
-        activation_TW: what `begin_step` sent of it, with its graph, shape (T, W).
-        session: computes the loss.
+        activation_TW: what was sent of it, with its graph, shape (T, W).
+        outcome: waits for loss and gradient.
 
     Returns:
         The mean loss times the share of the micro-batch, a float64 scalar on the CPU; NaN if a
         number of its gradient is not finite.
     """
     apply: Any = _RemoteLoss.apply
-    loss: Tensor = apply(activation_TW, session)
+    loss: Tensor = apply(activation_TW, outcome)
     return loss

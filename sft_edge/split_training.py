@@ -209,6 +209,7 @@ class _SplitTraining:
             job.spec.optimizer,
             job.device,
             pacing=self._pacing,
+            keeps_labels=options.labels == "edge",
         )
         self._recorder = Recorder(
             job.folder,

@@ -77,6 +77,7 @@ class LocalSession:
         self.session = session
         self.traffic = Traffic()
         self._steps: deque[tuple[float, Tensor]] = deque()
+        self._passes: deque[Tensor] = deque()
         self._verdicts: deque[Tensor] = deque()
 
     def begin_step(
@@ -86,27 +87,53 @@ class LocalSession:
         lengths: Sequence[int],
         labels: Sequence[int],
         *,
-        micro_batch: int = 0,
+        exchange: int = 0,
         share: float = 1.0,
     ) -> None:
         loss, gradient_TW = self.session.step(
-            step, activation_TW.clone(), lengths, labels, micro_batch=micro_batch, share=share
+            step, activation_TW.clone(), lengths, labels, exchange=exchange, share=share
         )
         self._steps.append((loss.item(), gradient_TW))
 
     def end_step(self) -> tuple[float, Tensor]:
         return self._steps.popleft()
 
+    def begin_forward(
+        self, step: int, activation_TW: Tensor, lengths: Sequence[int], *, exchange: int = 0
+    ) -> None:
+        rows = self.session.forward(step, activation_TW.clone(), lengths, exchange=exchange)
+        self._passes.append(rows)
+
+    def end_forward(self) -> Tensor:
+        return self._passes.popleft().clone()
+
+    def begin_backward(
+        self, step: int, gradient: Tensor, *, forward: int, tokens: int, exchange: int = 1
+    ) -> None:
+        gradient_TW = self.session.backward(step, gradient, forward=forward, exchange=exchange)
+        assert len(gradient_TW) == tokens
+        self._passes.append(gradient_TW)
+
+    def end_backward(self) -> Tensor:
+        return self._passes.popleft()
+
     def answered(self) -> bool:
         return True
 
-    def apply(self, step: int, learning_rate: float, *, micro_batches: int = 1) -> None:
-        self.session.apply(step, learning_rate, micro_batches=micro_batches)
+    def apply(self, step: int, learning_rate: float, *, exchanges: int = 1) -> None:
+        self.session.apply(step, learning_rate, exchanges=exchanges)
 
     def begin_evaluation(
-        self, activation_TW: Tensor, lengths: Sequence[int], labels: Sequence[int] = ()
+        self,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        labels: Sequence[int] = (),
+        *,
+        every_token: bool = False,
     ) -> None:
-        self._verdicts.append(self.session.evaluate(activation_TW, lengths, labels))
+        self._verdicts.append(
+            self.session.evaluate(activation_TW, lengths, labels, every_token=every_token)
+        )
 
     def end_evaluation(self) -> Tensor:
         return self._verdicts.popleft()

@@ -92,13 +92,21 @@ class Head:
             case _:
                 return cross_entropy(logits, labels)
 
+    def rows_shape(self, lengths: Sequence[int], classes: int) -> tuple[int, int]:
+        """Return the shape of `rows` for a batch of these lengths."""
+        return sum(lengths) if self.per_token else len(lengths), classes
+
+    def rows(self, logits: Tensor, mask_BM: Tensor) -> Tensor:
+        """Return logits without padding, (B, C) or (T, C). Differentiable."""
+        return logits[mask_BM.bool()] if self.per_token else logits
+
     def verdict_shape(
         self, lengths: Sequence[int], classes: int, *, labelled: bool
     ) -> tuple[int, ...]:
         """Return the shape of `verdict` for a batch of these lengths."""
         if self.next_token:
             return (sum(lengths),) if labelled else (len(lengths), classes)
-        return (sum(lengths) if self.per_token else len(lengths), classes)
+        return self.rows_shape(lengths, classes)
 
     def verdict(self, logits: Tensor, mask_BM: Tensor, labels: Tensor | None) -> Tensor:
         """Return what an evaluation of a batch gives.
@@ -113,12 +121,16 @@ class Head:
             those after each last token (B, C), with labels the losses of all tokens (T,).
         """
         if not self.next_token:
-            return logits[mask_BM.bool()] if self.per_token else logits
+            return self.rows(logits, mask_BM)
         if labels is None:
             rows = torch.arange(len(logits), device=logits.device)
             return logits[rows, mask_BM.long().sum(dim=1) - 1]
-        real = logits[mask_BM.bool()]
-        return cross_entropy(real, labels.to(real.device), ignore_index=IGNORED, reduction="none")
+        return self.token_losses(logits[mask_BM.bool()], labels)
+
+    def token_losses(self, rows_TC: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each token, (T,), 0 where it has no label."""
+        there = labels.to(rows_TC.device)
+        return cross_entropy(rows_TC, there, ignore_index=IGNORED, reduction="none")
 
 
 HEAD_TABLE = {

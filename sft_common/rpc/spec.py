@@ -131,7 +131,7 @@ def position_to_proto(position: Position) -> pb.Position:
 
 def position_from_proto(message: pb.Position) -> Position:
     """Return the position that a message carries."""
-    return Position(message.applied, message.micro_batches, message.stored)
+    return Position(message.applied, message.exchanges, message.stored)
 
 
 def return_to_proto(asked: Return) -> pb.Resume:

@@ -24,9 +24,12 @@ Numbers = bytes | memoryview
 
 SLOTS = {
     "step": "activation",
+    "forward": "activation",
+    "backward": "gradient",
     "evaluate": "activation",
     "store": "activation",
     "step_result": "gradient",
+    "forward_result": "logits",
     "evaluation": "logits",
 }
 """Kind of a message -> the field of its large tensor."""

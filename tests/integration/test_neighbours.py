@@ -53,7 +53,7 @@ def step(number: int, examples: int = 2) -> bytes:
 
 
 def apply(number: int) -> bytes:
-    message = pb.Apply(step=number, learning_rate=1e-3, micro_batches=1)
+    message = pb.Apply(step=number, learning_rate=1e-3, exchanges=1)
     return pb.TrainRequest(apply=message).SerializeToString()
 
 

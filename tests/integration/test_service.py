@@ -199,9 +199,9 @@ def test_a_session_by_hand(cloud: Cloud, spec: SessionSpec) -> None:
         cloud,
         opening(spec),
         step(1),
-        pb.TrainRequest(apply=pb.Apply(step=1, learning_rate=1e-3, micro_batches=1)),
+        pb.TrainRequest(apply=pb.Apply(step=1, learning_rate=1e-3, exchanges=1)),
         step(2),
-        pb.TrainRequest(apply=pb.Apply(step=2, learning_rate=1e-3, micro_batches=1)),
+        pb.TrainRequest(apply=pb.Apply(step=2, learning_rate=1e-3, exchanges=1)),
         pb.TrainRequest(evaluate=pb.Evaluate(activation=step().step.activation, lengths=[2, 1])),
         pb.TrainRequest(close=pb.Close()),
     )

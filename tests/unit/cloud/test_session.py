@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sft_cloud.bounds import step_bytes
-from sft_cloud.session import MAX_MICRO_BATCHES, Session
+from sft_cloud.session import MAX_EXCHANGES, Session
 from sft_common.config import ModelShape, OptimizerSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.cuts import Decoder
@@ -70,41 +70,39 @@ def test_micro_batches_add_up_to_the_whole_step(tiny_model: Path) -> None:
     x_T4, lengths, labels = torch.randn(9, 4), [3, 1, 5], [0, 1, 1]
     loss, gradient = whole.step(1, x_T4, lengths, labels)
     first = parted.step(1, x_T4[:4], [3, 1], [0, 1], share=2 / 3)
-    second = parted.step(1, x_T4[4:], [5], [1], micro_batch=1, share=1 / 3)
+    second = parted.step(1, x_T4[4:], [5], [1], exchange=1, share=1 / 3)
     torch.testing.assert_close(first[0] + second[0], loss, atol=1e-6, rtol=0)
     torch.testing.assert_close(torch.cat([first[1], second[1]]), gradient, atol=1e-6, rtol=1e-5)
     before = {name: weight.clone() for name, weight in whole.weights().items()}
     whole.apply(1, 1.0)
-    parted.apply(1, 1.0, micro_batches=2)
+    parted.apply(1, 1.0, exchanges=2)
     assert any(not torch.equal(before[name], weight) for name, weight in whole.weights().items())
     for name, weight in whole.weights().items():
         torch.testing.assert_close(parted.weights()[name], weight, atol=1e-6, rtol=0)
 
 
 def test_micro_batches_come_in_order(session: Session) -> None:
-    expected = "micro-batch 1 of step 1 came, micro-batch 0 of step 1 was expected"
+    expected = "exchange 1 of step 1 came, exchange 0 of step 1 was expected"
     with pytest.raises(ProtocolError, match=expected):
-        session.step(1, activation(), LENGTHS, LABELS, micro_batch=1, share=0.5)
+        session.step(1, activation(), LENGTHS, LABELS, exchange=1, share=0.5)
     session.step(1, activation(), LENGTHS, LABELS, share=0.5)
     for step, number in ((1, 2), (2, 1), (1, 7)):
-        expected = f"micro-batch {number} of step {step} came, micro-batch 1 of step 1 was expected"
+        expected = f"exchange {number} of step {step} came, exchange 1 of step 1 was expected"
         with pytest.raises(ProtocolError, match=expected):
-            session.step(step, activation(), LENGTHS, LABELS, micro_batch=number, share=0.5)
+            session.step(step, activation(), LENGTHS, LABELS, exchange=number, share=0.5)
     with pytest.raises(ProtocolError, match="step 1 came before apply of step 1"):
         session.step(1, activation(), LENGTHS, LABELS, share=0.5)
-    session.step(1, activation(), LENGTHS, LABELS, micro_batch=1, share=0.5)
-    session.apply(1, 1e-3, micro_batches=2)
+    session.step(1, activation(), LENGTHS, LABELS, exchange=1, share=0.5)
+    session.apply(1, 1e-3, exchanges=2)
     session.step(2, activation(), LENGTHS, LABELS)
 
 
-@pytest.mark.parametrize(("micro_batches", "share"), [(1, 0.5), (2, 1.0), (0, 1.0)])
-def test_an_apply_of_half_a_step_is_refused(
-    session: Session, micro_batches: int, share: float
-) -> None:
+@pytest.mark.parametrize(("exchanges", "share"), [(1, 0.5), (2, 1.0), (0, 1.0)])
+def test_an_apply_of_half_a_step_is_refused(session: Session, exchanges: int, share: float) -> None:
     session.step(1, activation(), LENGTHS, LABELS, share=share)
-    expected = f"is for {micro_batches} micro-batches, but 1 came, with {share:g} of the loss"
+    expected = f"is for {exchanges} exchanges, but 1 came, with {share:g} of the loss and 0 passes"
     with pytest.raises(ProtocolError, match=expected):
-        session.apply(1, 1e-3, micro_batches=micro_batches)
+        session.apply(1, 1e-3, exchanges=exchanges)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan"), float("inf")])
@@ -148,10 +146,10 @@ def test_an_apply_that_comes_again_changes_nothing(session: Session) -> None:
         session.apply(1, 1e-3)
 
 
-def test_a_step_has_no_more_micro_batches_than_its_replies_have_places(session: Session) -> None:
-    session._micro_batches = MAX_MICRO_BATCHES
-    with pytest.raises(ProtocolError, match="step 1 has more than 1024 micro-batches; choose few"):
-        session.step(1, activation(), LENGTHS, LABELS, micro_batch=MAX_MICRO_BATCHES, share=1e-9)
+def test_a_step_has_no_more_exchanges_than_its_replies_have_places(session: Session) -> None:
+    session._exchanges = MAX_EXCHANGES
+    with pytest.raises(ProtocolError, match="step 1 has more than 2048 exchanges; choose few"):
+        session.step(1, activation(), LENGTHS, LABELS, exchange=MAX_EXCHANGES, share=1e-9)
 
 
 @pytest.mark.parametrize("rate", [-1e-9, float("nan"), float("inf"), 1e308])

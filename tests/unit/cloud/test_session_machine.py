@@ -28,15 +28,28 @@ LENGTHS, LABELS = [3, 1], [0, 1]
 
 SHARES = st.sampled_from([1.0, 0.5, 0.25])
 
+Sent = tuple[str, int, int, float | int | None]
+"""Kind, step and place of an exchange, and what else it says: a share, or its forward's place."""
 
-def asked(step: int, micro_batch: int, share: float) -> tuple[pb.Step, memoryview]:
-    """Return a step whose numbers hang on its number alone, as those of an edge that repeats it."""
-    generator = torch.Generator().manual_seed((100 * step + micro_batch) % 2**32)
-    tensor, numbers = tensor_to_parts(torch.randn(4, 4, generator=generator))
-    message = pb.Step(
-        step=step, micro_batch=micro_batch, activation=tensor, lengths=LENGTHS, labels=LABELS
-    )
-    message.share = share
+
+def asked(sent: Sent) -> tuple[Any, memoryview]:
+    """Return a request whose numbers hang on its place alone, as those of one that is repeated."""
+    kind, step, exchange, more = sent
+    generator = torch.Generator().manual_seed((100 * step + exchange) % 2**32)
+    width = 2 if kind == "backward" else 4
+    rows = torch.randn(len(LENGTHS) if kind == "backward" else 4, width, generator=generator)
+    tensor, numbers = tensor_to_parts(rows)
+    message: Any
+    match kind:
+        case "step":
+            message = pb.Step(activation=tensor, lengths=LENGTHS, labels=LABELS)
+            message.share = more
+        case "forward":
+            message = pb.Forward(activation=tensor, lengths=LENGTHS)
+        case _:
+            message = pb.Backward(gradient=tensor)
+            message.forward = more
+    message.step, message.exchange = step, exchange
     return message, numbers
 
 
@@ -51,56 +64,94 @@ class Requests(RuleBasedStateMachine):
         self.session, self.twin = self.pair
         for session in self.pair:
             session.restore(self.fresh)
-        self.applied, self.shares, self.replies = 0, list[float](), list[bytes]()
+        self.applied = 0
+        self.sent, self.replies = list[Sent](), list[bytes]()
         self.kept: tuple[Snapshot, Any] | None = None
 
-    def send(self, session: Session, step: int, micro_batch: int, share: float) -> bytes:
-        message, numbers = asked(step, micro_batch, share)
-        response, data = answers.step(session, message, numbers, 0.0)
-        response.step_result.ClearField("cloud_time")
+    @property
+    def shares(self) -> list[float]:
+        return [more for kind, _, _, more in self.sent if kind == "step" and more is not None]
+
+    @property
+    def waiting(self) -> list[int]:
+        """Places of the passes whose backward has not come."""
+        used = [more for kind, _, _, more in self.sent if kind == "backward"]
+        return [place for kind, _, place, _ in self.sent if kind == "forward" and place not in used]
+
+    def send(self, session: Session, sent: Sent) -> bytes:
+        message, numbers = asked(sent)
+        response, data = answers.WORK[sent[0]](session, message, numbers, 0.0)
+        answers.time_of(response).Clear()
         return response.SerializeToString() + bytes(data)
+
+    def take(self, kind: str, more: float | int | None = None) -> None:
+        """Send both what comes next."""
+        sent = kind, self.applied + 1, len(self.sent), more
+        reply = self.send(self.session, sent)
+        assert reply == self.send(self.twin, sent)
+        self.sent.append(sent)
+        self.replies.append(reply)
 
     @rule(share=SHARES)
     def next_micro_batch(self, share: float) -> None:
-        place = self.applied + 1, len(self.shares), share
-        reply = self.send(self.session, *place)
-        assert reply == self.send(self.twin, *place)
-        self.shares.append(share)
-        self.replies.append(reply)
+        self.take("step", share)
+
+    @rule()
+    def next_forward(self) -> None:
+        self.take("forward")
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def next_backward(self, data: st.DataObject) -> None:
+        self.take("backward", data.draw(st.sampled_from(self.waiting)))
+
+    @rule(forward=st.integers(0, 9))
+    def backward_of_no_forward(self, forward: int) -> None:
+        if forward in self.waiting:
+            return
+        with pytest.raises(ProtocolError, match=f"backward names exchange {forward} of step"):
+            self.send(self.session, ("backward", self.applied + 1, len(self.sent), forward))
 
     @precondition(lambda self: self.replies)
     @rule(data=st.data())
-    def repeated_micro_batch(self, data: st.DataObject) -> None:
+    def repeated_exchange(self, data: st.DataObject) -> None:
         number = data.draw(st.integers(0, len(self.replies) - 1))
-        assert self.send(self.session, self.applied + 1, number, 0.7) == self.replies[number]
+        assert self.send(self.session, self.sent[number]) == self.replies[number]
 
-    @rule(step=st.integers(0, 5) | st.just(2**64 - 1), number=st.integers(0, 5))
-    def micro_batch_out_of_order(self, step: int, number: int) -> None:
-        if step == self.applied + 1 and number <= len(self.shares):
+    @rule(
+        kind=st.sampled_from([*answers.WORK]),
+        step=st.integers(0, 5) | st.just(2**64 - 1),
+        number=st.integers(0, 5),
+    )
+    def exchange_out_of_order(self, kind: str, step: int, number: int) -> None:
+        if step == self.applied + 1 and number <= len(self.sent):
             return
+        more = {"step": 0.5, "forward": None, "backward": 0}[kind]
         with pytest.raises(ProtocolError, match="was expected|before apply"):
-            self.send(self.session, step, number, 0.5)
+            self.send(self.session, (kind, step, number, more))
 
     @rule(share=st.sampled_from([0.0, -1.0, 1.5, float("nan")]))
     def impossible_share(self, share: float) -> None:
         with pytest.raises(ProtocolError, match="has share"):
-            self.send(self.session, self.applied + 1, len(self.shares), share)
+            self.send(self.session, ("step", self.applied + 1, len(self.sent), share))
 
     @rule(rate=st.sampled_from([0.0, 1e-3]), more=st.integers(-1, 1))
     def apply(self, rate: float, more: int) -> None:
-        step, count = self.applied + 1, len(self.shares) + more
-        if not self.shares or more or abs(sum(self.shares) - 1) > 1e-6:
+        step, count = self.applied + 1, len(self.sent) + more
+        backward = any(kind == "backward" for kind, *_ in self.sent)
+        whole = abs(sum(self.shares) - 1) <= 1e-6 if self.shares else backward
+        if more or not whole:
             with pytest.raises(ProtocolError, match="apply"):
-                self.session.apply(step, rate, micro_batches=count)
+                self.session.apply(step, rate, exchanges=count)
             return
         for session in (self.session, self.twin):
-            session.apply(step, rate, micro_batches=count)
-        self.applied, self.shares, self.replies = step, [], []
+            session.apply(step, rate, exchanges=count)
+        self.applied, self.sent, self.replies = step, [], []
 
     @rule(rate=st.floats(0, 1))
     def repeated_apply(self, rate: float) -> None:
         if self.applied:  # whatever has come of the next step
-            self.session.apply(self.applied, rate, micro_batches=7)
+            self.session.apply(self.applied, rate, exchanges=7)
         else:
             with pytest.raises(ProtocolError, match="apply names step"):
                 self.session.apply(self.applied, rate)
@@ -109,12 +160,12 @@ class Requests(RuleBasedStateMachine):
     def impossible_apply(self, step: int, rate: float) -> None:
         if not self.session.has_applied(step):
             with pytest.raises(ProtocolError, match="apply"):
-                self.session.apply(step, rate, micro_batches=len(self.shares))
+                self.session.apply(step, rate, exchanges=len(self.sent))
 
     @rule()
     def evaluate(self) -> None:
         x = torch.ones(4, 4)
-        if self.shares:
+        if self.sent:
             with pytest.raises(ProtocolError, match="evaluate came before apply"):
                 self.session.evaluate(x, LENGTHS)
         else:
@@ -124,7 +175,7 @@ class Requests(RuleBasedStateMachine):
     @rule()
     def numbers_that_are_none(self) -> None:
         tensor, numbers = tensor_to_parts(torch.full((4, 4), float("nan")))
-        message = asked(self.applied + 1, len(self.shares), 0.5)[0]
+        message = asked(("step", self.applied + 1, len(self.sent), 0.5))[0]
         message.activation.CopyFrom(tensor)
         with pytest.raises(ProtocolError, match="activation holds nan"):
             answers.step(self.session, message, numbers, 0.0)
@@ -135,21 +186,21 @@ class Requests(RuleBasedStateMachine):
             Snapshots(Path(place)).write("it", self.session.snapshot())
             found = Snapshots(Path(place)).read("it")
         twin = copy.deepcopy(self.twin.snapshot())
-        self.kept = found, (twin, self.applied, list(self.shares), list(self.replies))
+        self.kept = found, (twin, self.applied, list(self.sent), list(self.replies))
 
     @precondition(lambda self: self.kept is not None)
     @rule()
     def restore(self) -> None:
         assert self.kept is not None
-        found, (twin, self.applied, shares, replies) = self.kept
+        found, (twin, self.applied, sent, replies) = self.kept
         self.session.restore(found)
         self.twin.restore(twin)
-        self.shares, self.replies = list(shares), list(replies)
+        self.sent, self.replies = list(sent), list(replies)
 
     @invariant()
     def the_position_is_that_of_what_was_taken(self) -> None:
         if hasattr(self, "session"):
-            assert self.session.position == Position(self.applied, len(self.shares))
+            assert self.session.position == Position(self.applied, len(self.sent))
 
     @invariant()
     def the_weights_are_those_without_repeats_and_refusals(self) -> None:

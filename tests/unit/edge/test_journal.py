@@ -16,8 +16,8 @@ from sft_edge.journal import Journal
 from sft_edge.retrying import Retry
 
 
-def step(number: int, micro_batch: int = 0) -> pb.TrainRequest:
-    return pb.TrainRequest(step=pb.Step(step=number, micro_batch=micro_batch))
+def step(number: int, exchange: int = 0) -> pb.TrainRequest:
+    return pb.TrainRequest(step=pb.Step(step=number, exchange=exchange))
 
 
 def apply(number: int) -> pb.TrainRequest:
@@ -54,8 +54,8 @@ def test_positions_never_go_back(steps: list[int], data: st.DataObject) -> None:
     """Whatever was answered when: confirmed <= sent, and both only grow."""
     journal, waiting, seen = Journal(), 0, [(Position(), Position())]
     for number, count in enumerate(steps, start=1):
-        for micro_batch in range(count):
-            journal.add(step(number, micro_batch))
+        for exchange in range(count):
+            journal.add(step(number, exchange))
             waiting += 1
             for _ in range(data.draw(st.integers(0, waiting))):
                 journal.answered()

@@ -21,7 +21,9 @@ def step(data: bytes = b"") -> pb.TrainRequest:
 
 def with_data(kind: str, data: bytes) -> pb.TrainRequest | pb.TrainResponse:
     message: pb.TrainRequest | pb.TrainResponse = (
-        pb.TrainRequest() if kind in ("step", "evaluate", "store") else pb.TrainResponse()
+        pb.TrainRequest()
+        if kind in pb.TrainRequest.DESCRIPTOR.fields_by_name
+        else pb.TrainResponse()
     )
     tensor = pb.Tensor(data=data, **TENSOR)
     getattr(getattr(message, kind), SLOTS[kind]).CopyFrom(tensor)

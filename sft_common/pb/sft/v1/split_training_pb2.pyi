@@ -87,7 +87,7 @@ class ExportResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class TrainRequest(_message.Message):
-    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park")
+    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward")
     STEP_FIELD_NUMBER: _ClassVar[int]
     APPLY_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,8 @@ class TrainRequest(_message.Message):
     KEEP_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     PARK_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    BACKWARD_FIELD_NUMBER: _ClassVar[int]
     step: Step
     apply: Apply
     evaluate: Evaluate
@@ -110,10 +112,12 @@ class TrainRequest(_message.Message):
     keep: Keep
     resume: Resume
     park: Park
-    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ...) -> None: ...
+    forward: Forward
+    backward: Backward
+    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ...) -> None: ...
 
 class TrainResponse(_message.Message):
-    __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked")
+    __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked", "forward_result")
     STEP_RESULT_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +126,7 @@ class TrainResponse(_message.Message):
     PIECE_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
     PARKED_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_RESULT_FIELD_NUMBER: _ClassVar[int]
     step_result: StepResult
     evaluation: Evaluation
     opened: Opened
@@ -130,7 +135,8 @@ class TrainResponse(_message.Message):
     piece: Piece
     resumed: Resumed
     parked: Parked
-    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ...) -> None: ...
+    forward_result: ForwardResult
+    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., forward_result: _Optional[_Union[ForwardResult, _Mapping]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("data", "shape", "element_type", "following")
@@ -151,40 +157,76 @@ class Piece(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("step", "activation", "lengths", "labels", "numbers", "micro_batch", "share")
+    __slots__ = ("step", "activation", "lengths", "labels", "numbers", "exchange", "share")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
-    MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     step: int
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
     labels: _containers.RepeatedScalarFieldContainer[int]
     numbers: _containers.RepeatedScalarFieldContainer[float]
-    micro_batch: int
+    exchange: int
     share: float
-    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., micro_batch: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., exchange: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
+
+class Forward(_message.Message):
+    __slots__ = ("step", "activation", "lengths", "exchange")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    activation: Tensor
+    lengths: _containers.RepeatedScalarFieldContainer[int]
+    exchange: int
+    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., exchange: _Optional[int] = ...) -> None: ...
+
+class ForwardResult(_message.Message):
+    __slots__ = ("step", "logits", "cloud_time", "exchange")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOGITS_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    logits: Tensor
+    cloud_time: CloudTime
+    exchange: int
+    def __init__(self, step: _Optional[int] = ..., logits: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_time: _Optional[_Union[CloudTime, _Mapping]] = ..., exchange: _Optional[int] = ...) -> None: ...
+
+class Backward(_message.Message):
+    __slots__ = ("step", "gradient", "exchange", "forward")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    gradient: Tensor
+    exchange: int
+    forward: int
+    def __init__(self, step: _Optional[int] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., exchange: _Optional[int] = ..., forward: _Optional[int] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("step", "loss", "gradient", "cloud_time", "micro_batch", "kept", "notice")
+    __slots__ = ("step", "loss", "gradient", "cloud_time", "exchange", "kept", "notice")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     CLOUD_TIME_FIELD_NUMBER: _ClassVar[int]
-    MICRO_BATCH_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
     step: int
     loss: float
     gradient: Tensor
     cloud_time: CloudTime
-    micro_batch: int
+    exchange: int
     kept: int
     notice: str
-    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_time: _Optional[_Union[CloudTime, _Mapping]] = ..., micro_batch: _Optional[int] = ..., kept: _Optional[int] = ..., notice: _Optional[str] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ..., cloud_time: _Optional[_Union[CloudTime, _Mapping]] = ..., exchange: _Optional[int] = ..., kept: _Optional[int] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class Keep(_message.Message):
     __slots__ = ("step",)
@@ -193,14 +235,14 @@ class Keep(_message.Message):
     def __init__(self, step: _Optional[int] = ...) -> None: ...
 
 class Position(_message.Message):
-    __slots__ = ("applied", "micro_batches", "stored")
+    __slots__ = ("applied", "exchanges", "stored")
     APPLIED_FIELD_NUMBER: _ClassVar[int]
-    MICRO_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGES_FIELD_NUMBER: _ClassVar[int]
     STORED_FIELD_NUMBER: _ClassVar[int]
     applied: int
-    micro_batches: int
+    exchanges: int
     stored: int
-    def __init__(self, applied: _Optional[int] = ..., micro_batches: _Optional[int] = ..., stored: _Optional[int] = ...) -> None: ...
+    def __init__(self, applied: _Optional[int] = ..., exchanges: _Optional[int] = ..., stored: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
     __slots__ = ("session_id", "open", "incarnation", "confirmed", "sent", "snapshots")
@@ -243,24 +285,26 @@ class Parked(_message.Message):
     def __init__(self, kept: _Optional[bool] = ...) -> None: ...
 
 class Apply(_message.Message):
-    __slots__ = ("step", "learning_rate", "micro_batches")
+    __slots__ = ("step", "learning_rate", "exchanges")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
-    MICRO_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGES_FIELD_NUMBER: _ClassVar[int]
     step: int
     learning_rate: float
-    micro_batches: int
-    def __init__(self, step: _Optional[int] = ..., learning_rate: _Optional[float] = ..., micro_batches: _Optional[int] = ...) -> None: ...
+    exchanges: int
+    def __init__(self, step: _Optional[int] = ..., learning_rate: _Optional[float] = ..., exchanges: _Optional[int] = ...) -> None: ...
 
 class Evaluate(_message.Message):
-    __slots__ = ("activation", "lengths", "labels")
+    __slots__ = ("activation", "lengths", "labels", "every_token")
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    EVERY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
     labels: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ...) -> None: ...
+    every_token: bool
+    def __init__(self, activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., every_token: _Optional[bool] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("logits", "cloud_time")
