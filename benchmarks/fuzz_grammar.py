@@ -17,11 +17,13 @@ from google.protobuf.message import Message
 
 from benchmarks.fuzz_spoiling import Spoiler
 from sft_common.config import ENCODINGS, ModelShape, SessionSpec
+from sft_common.model.heads import HEAD_TABLE
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.position import Position
 from sft_common.rpc.spec import spec_to_proto
-from sft_common.wire.codec import encoding_to_proto
+from sft_common.wire.codec import encoding_to_proto, tensor_to_proto
 from sft_common.wire.encodings import ENCODING_TABLE
+from sft_common.wire.framing import tensor_of
 
 ROWS = 32
 
@@ -51,6 +53,8 @@ class Course:
     spec: SessionSpec
     position: Position = Position()
     share_left: float = 1.0
+    waiting: dict[int, list[int]] = dataclasses.field(default_factory=dict)
+    """Passes without a backward: place in the step -> lengths."""
     session_id: str = ""
     incarnation: int = 0
 
@@ -117,6 +121,8 @@ class Grammar:
         at, begun = course.position, course.share_left < 1.0
         if at.stored:
             return pb.TrainRequest(store=self._batch(course, pb.Store(part=0)))
+        if course.waiting or (not at.exchanges and self.draw.random() < 0.2):
+            return self._pass(course)
         if begun and (course.share_left <= 0 or self.draw.random() < 0.01):
             course.position, course.share_left = Position(at.applied + 1), 1.0
             apply = pb.Apply(step=at.applied + 1, learning_rate=1e-3, exchanges=at.exchanges)
@@ -128,6 +134,25 @@ class Grammar:
         course.position = at._replace(exchanges=at.exchanges + 1)
         step = pb.Step(step=at.applied + 1, exchange=at.exchanges, share=share)
         return pb.TrainRequest(step=self._batch(course, step))
+
+    def _pass(self, course: Course) -> pb.TrainRequest:
+        """Return a pass forward or backward; behind the last one the step waits for its apply."""
+        at = course.position
+        place: dict[str, Any] = {"step": at.applied + 1, "exchange": at.exchanges}
+        course.position = at._replace(exchanges=at.exchanges + 1)
+        if not course.waiting or self.draw.random() < 0.3:
+            batch = self._batch(course, pb.Step())
+            course.waiting[at.exchanges] = list(batch.lengths)
+            forward = pb.Forward(activation=batch.activation, lengths=batch.lengths, **place)
+            return pb.TrainRequest(forward=forward)
+        forward_place = self.draw.choice([*course.waiting])
+        lengths = course.waiting.pop(forward_place)
+        shape = HEAD_TABLE[course.spec.head].rows_shape(lengths, course.spec.num_labels)
+        gradient = tensor_to_proto(torch.full(shape, self.draw.uniform(-1, 1)))
+        backward = pb.Backward(gradient=gradient, forward=forward_place, **place)
+        if not course.waiting:
+            course.share_left = 0.0
+        return pb.TrainRequest(backward=backward)
 
     def _beside(self, course: Course, chance: float) -> pb.TrainRequest:
         """Return what may come between steps."""
@@ -204,8 +229,7 @@ class Grammar:
 
     def in_pieces(self, request: pb.TrainRequest) -> tuple[list[bytes], bool]:
         """Return a request whose tensor comes behind it, cut anywhere, and whether rightly."""
-        name = request.WhichOneof("request")
-        tensor = getattr(request, str(name)).activation
+        tensor = tensor_of(request)
         data, tensor.data = tensor.data, b""
         tensor.following = len(data)
         cuts = sorted(self.draw.randrange(len(data) + 1) for _ in range(self.draw.randint(0, 3)))

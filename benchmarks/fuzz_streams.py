@@ -18,6 +18,7 @@ from benchmarks.fuzz_grammar import Course, Grammar, Names
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.position import Position
 from sft_common.rpc.options import SERVICE
+from sft_common.wire.framing import SLOTS
 
 WINDOW = 12
 """Requests that are sent ahead of their answers."""
@@ -149,7 +150,7 @@ class HostileEdge:
         if chance < WRONG:
             return [self._grammar.spoiled(request)], False
         kind = request.WhichOneof("request")
-        if chance < 3 * WRONG and kind in ("step", "evaluate", "store"):
+        if chance < 3 * WRONG and kind in SLOTS:
             return self._grammar.in_pieces(request)
         raw = request.SerializeToString()
         again = chance > 1 - AGAIN and kind in ("step", "apply")
@@ -194,6 +195,7 @@ class HostileEdge:
             at = response.resumed.position
             if at.exchanges != course.position.exchanges:
                 course.share_left = 0.0 if at.exchanges else 1.0
+                course.waiting.clear()
             course.position = Position(at.applied, at.exchanges, min(at.stored, 1))
         elif kind in ("closed", "running", "parked"):
             self._course = None

@@ -238,6 +238,7 @@ def test_what_does_not_go_together_is_refused(
     for words, message in (
         (["train", "--detach", *live], "--detach goes with --edge frozen"),
         (["train", "--detach", "--unsplit", *arguments], "--unsplit trains here afterwards"),
+        (["train", "--labels", "edge", *arguments], "--labels edge is for a trained edge"),
         (["fetch", "--run", tmp_path / "no"], "there is no run"),
     ):
         done = edge_here(*words, *(["--runs-dir", tmp_path] if words[0] == "train" else []))

@@ -107,6 +107,34 @@ def test_a_stopped_edge_says_how_to_go_on(scene: Scene, number: signal.Signals) 
     scene.check_same_end(name)
 
 
+def test_labels_kept_here_change_nothing_of_this(scene: Scene) -> None:
+    """A link that breaks, a cloud that is stopped and killed, an edge that is killed.
+
+    Most of it meets passes whose backward has not come; the twin sent its labels.
+    """
+    draw, name, kept = random.Random(4), "kept", ("--labels", "edge", "--micro-batches", 4)
+    twin = scene.train("four", "--micro-batches", 4)
+    assert twin.wait() == 0, scene.said("four")
+    with counting_relay(lambda: scene.cloud.port) as relay:
+        edge = scene.train(name, *kept, server=relay.server)
+        scene.wait_for_step(name, 1)
+        for _ in range(10):
+            time.sleep(draw.uniform(0.02, 0.2))
+            relay.cut()
+        for stop in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+            scene.wait_for_step(name, scene.steps(name)[-1]["step"] + 2)
+            time.sleep(draw.uniform(0, 0.2))
+            scene.cloud.program.send(stop)
+            scene.cloud.program.wait()
+            scene.cloud.start()
+        scene.wait_for_step(name, scene.steps(name)[-1]["step"] + 2)
+        edge.kill()
+        assert scene.resume(name).wait() == 0, scene.said(name)
+    said = scene.said(name)
+    assert said.count("the cloud is back") > 3 and said.count("has gone back to step") == 1, said
+    scene.check_same_end(name, "four")
+
+
 def test_twenty_kills_at_random_moments(scene: Scene) -> None:
     """Edge, cloud or both: most while they train and write snapshots, some while they come back."""
     draw, name, long = random.Random(11), "twenty", ("--max-steps", LONG)

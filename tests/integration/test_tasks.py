@@ -18,12 +18,14 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from sft_edge.cli import main
+from sft_edge.stream import Stream
 from sft_edge.tasks.kinds import KINDS
 from sft_edge.tasks.table import TASKS
 from tests.models import SIZES, WORDS, save_tiny_model
@@ -310,6 +312,63 @@ def test_images_as_paths_in_csv(
     assert metrics["labels"] == [f"d{n}" for n in range(10)]
     assert metrics["metric"]["value"] > 0.6
     assert metrics["bytes"]["reduction"] == pytest.approx(32 / 16, rel=0.05)
+
+
+# Labels that stay here
+
+
+SENT = {
+    "cloud": {"open", "step", "apply", "evaluate", "close"},
+    "edge": {"open", "forward", "backward", "apply", "evaluate", "close"},
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "family"),
+    [
+        *((task, "bert") for task in ("sst2", "stsb", "squad", "token-classification")),
+        ("causal-lm", "gpt2"),
+        ("image-classification", "vit"),
+    ],
+)
+def test_where_the_loss_is_computed_changes_no_bit_and_labels_do_not_travel(
+    edge: Run,
+    model: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    family: str,
+) -> None:
+    """With dropout, micro-batches of unlike weight and rounded gradients."""
+    line = (
+        *("--task", task, "--model", model(family, task), "--batch-size", 7, "--epochs", 2),
+        *("--data", written(tmp_path / "d", task), "--rank", 4, "--max-length", 24),
+        *("--micro-batches", 3, "--dropout", 0.1, "--log-every", 1, "--snapshot-every", 0),
+    )
+    send = Stream.send
+    told, halves = {}, {}
+    for labels in ("cloud", "edge"):
+        sent = []
+
+        def note(
+            stream: Stream, request: Any, *more: Any, sent: list[Any] = sent, **named: Any
+        ) -> float:
+            sent.append(request)
+            return send(stream, request, *more, **named)
+
+        monkeypatch.setattr(Stream, "send", note)
+        metrics = edge(*line, "--labels", labels, name=labels)
+        assert metrics["labels_on"] == labels
+        assert {request.WhichOneof("request") for request in sent} == SENT[labels]
+        named = [getattr(request, request.WhichOneof("request")) for request in sent]
+        given = [any(getattr(each, name, ()) for name in ("labels", "numbers")) for each in named]
+        assert any(given) == (labels == "cloud")
+        lines = history(tmp_path, labels)
+        told[labels] = [(entry["kind"], entry["step"], entry["loss"]) for entry in lines]
+        halves[labels] = load_file(tmp_path / labels / "edge.safetensors")
+    assert told["edge"] == told["cloud"]
+    for name, tensor in halves["cloud"].items():
+        assert torch.equal(halves["edge"][name], tensor), name
 
 
 # Families and cuts

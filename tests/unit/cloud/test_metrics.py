@@ -78,15 +78,16 @@ def test_micro_batches_are_counted_with_where_their_time_went(host: Host) -> Non
     spent = SimpleNamespace(total=1.0, queue=0.25, compute=0.5)
     host.metrics.answered(spent)
     host.metrics.answered(spent, repeated=True)
+    host.metrics.answered(SimpleNamespace(total=0.0, queue=0.0, compute=0.0), "forward")
     found = samples(host)
     assert found["sft_micro_batches_total", ()] == 1
     assert found["sft_repeated_answers_total", ()] == 1
     for phase, seconds in (("queue", 0.25), ("compute", 0.5), ("codec", 0.25)):
         assert found["sft_step_seconds_sum", (phase,)] == seconds
-        assert found["sft_step_seconds_count", (phase,)] == 1
-    assert found["sft_step_seconds_bucket", ("+Inf", "queue")] == 1
-    assert found["sft_step_seconds_bucket", ("0.2", "queue")] == 0
-    assert found["sft_step_seconds_bucket", ("0.5", "queue")] == 1
+        assert found["sft_step_seconds_count", (phase,)] == 2
+    assert found["sft_step_seconds_bucket", ("+Inf", "queue")] == 2
+    assert found["sft_step_seconds_bucket", ("0.2", "queue")] == 1
+    assert found["sft_step_seconds_bucket", ("0.5", "queue")] == 2
 
 
 def test_errors_snapshots_and_resumes_are_counted_by_kind(host: Host) -> None:

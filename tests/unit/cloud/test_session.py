@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_cloud.bounds import step_bytes
+from sft_cloud.bounds import memory_of, step_bytes
 from sft_cloud.session import MAX_EXCHANGES, Session
 from sft_common.config import ModelShape, OptimizerSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
@@ -152,6 +152,54 @@ def test_a_step_has_no_more_exchanges_than_its_replies_have_places(session: Sess
         session.step(1, activation(), LENGTHS, LABELS, exchange=MAX_EXCHANGES, share=1e-9)
 
 
+def test_passes_forward_and_backward_in_any_order_are_the_step(tiny_model: Path) -> None:
+    """Two micro-batches whose passes back come the other way round, as autograd runs them."""
+    slow = OptimizerSpec(eps=1.0)
+    split = SplitSpec(split_layer=2, rank=4)
+    whole, parted = (open_session(tiny_model, split, dropout=0.0, optimizer=slow)[0] for _ in "ab")
+    x_T4, lengths, labels = torch.randn(9, 4), [3, 1, 5], [0, 1, 1]
+    loss, gradient = whole.step(1, x_T4, lengths, labels)
+    rows = [
+        parted.forward(1, x_T4[:4], [3, 1]).requires_grad_(),
+        parted.forward(1, x_T4[4:], [5], exchange=1).requires_grad_(),
+    ]
+    mine = torch.nn.functional.cross_entropy(torch.cat(rows), torch.tensor(labels))
+    torch.testing.assert_close(mine, loss, atol=1e-6, rtol=0)
+    mine.backward()
+    back = [
+        parted.backward(1, rows[place].grad, forward=place, exchange=3 - place) for place in (1, 0)
+    ]
+    torch.testing.assert_close(torch.cat(back[::-1]), gradient, atol=1e-6, rtol=1e-5)
+    whole.apply(1, 1.0)
+    parted.apply(1, 1.0, exchanges=4)
+    for name, weight in whole.weights().items():
+        torch.testing.assert_close(parted.weights()[name], weight, atol=1e-6, rtol=0)
+
+
+def test_a_pass_has_one_backward(session: Session) -> None:
+    rows = session.forward(1, activation(), LENGTHS)
+    with pytest.raises(ProtocolError, match="1 exchanges, but 1 came, with 0 of the loss and 0 pa"):
+        session.apply(1, 1e-3)
+    session.backward(1, torch.ones_like(rows), forward=0)
+    with pytest.raises(ProtocolError, match="names exchange 0 of step 1; of .* one: none"):
+        session.backward(1, torch.ones_like(rows), forward=0, exchange=2)
+    session.forward(1, activation(), LENGTHS, exchange=2)  # of which nothing is wanted
+    session.apply(1, 1e-3, exchanges=3)
+    assert session.waiting == {}
+
+
+def test_passes_that_wait_take_no_more_memory_than_a_step(session: Session) -> None:
+    shape = session.bounds._shape
+    room = memory_of(session.spec, shape, 2, max(LENGTHS), logits_per_token=False)
+    session.bounds._memory_bytes = 2 * room
+    for place in range(2):
+        session.forward(1, activation(), LENGTHS, exchange=place)
+    expected = r"2 passes wait for their backward; with one more of 2 examples they take about"
+    with pytest.raises(LimitError, match=expected):
+        session.forward(1, activation(), LENGTHS, exchange=2)
+    assert session.position == Position(0, 2)
+
+
 @pytest.mark.parametrize("rate", [-1e-9, float("nan"), float("inf"), 1e308])
 def test_an_impossible_rate_is_refused(session: Session, rate: float) -> None:
     session.step(1, activation(), LENGTHS, LABELS)
@@ -261,6 +309,8 @@ def test_every_head_steps_and_gives_its_verdict(
     assert session.evaluate(torch.randn(4, 32), LENGTHS).shape == verdict
     with pytest.raises(ProtocolError, match=f"takes no labels with the head {head}"):
         session.evaluate(torch.randn(4, 32), LENGTHS, [0, 1, 0, 1])
+    with pytest.raises(ProtocolError, match="evaluate takes no every_token with the head"):
+        session.evaluate(torch.randn(4, 32), LENGTHS, every_token=True)
 
 
 def test_a_language_model_answers_with_losses_or_with_what_comes_next(
@@ -273,6 +323,10 @@ def test_a_language_model_answers_with_losses_or_with_what_comes_next(
     assert session.evaluate(x, LENGTHS).shape == (2, 64)
     losses = session.evaluate(x, LENGTHS, [1, 2, -100, 3])
     assert losses.shape == (4,) and losses[2] == 0 and (losses[[0, 1, 3]] > 0).all()
+    rows = session.evaluate(x, LENGTHS, every_token=True)
+    torch.testing.assert_close(rows.logsumexp(-1)[0] - rows[0, 1], losses[0])
+    with pytest.raises(ProtocolError, match="asks for losses and for the logits of every token"):
+        session.evaluate(x, LENGTHS, [1, 2, -100, 3], every_token=True)
     loss, _ = session.step(1, x, LENGTHS, [1, 2, -100, 3])
     assert loss > 0
 
