@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +35,7 @@ from sft_cloud.session import Session
 from sft_cloud.transfers import Transfers
 from sft_common.config import ModelIdentity, ModelShape, SessionSpec, SplitSpec
 from sft_common.files import written_aside
+from sft_common.own_optimizer import GroupUpdate
 
 MAX_SESSIONS = 1000
 
@@ -112,7 +113,7 @@ class NullEngine(Engine):
         self._emulated.work(mask_BM.numel())
         return torch.zeros(()), activation_BMW
 
-    def apply(self, learning_rate: float) -> None:
+    def apply(self, learning_rate: float, updates: Sequence[GroupUpdate] = ()) -> None:
         """Update nothing."""
         self._emulated.apply()
 

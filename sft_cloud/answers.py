@@ -17,6 +17,7 @@ from sft_cloud.cache import ActivationCache
 from sft_cloud.hosted import Hosted
 from sft_cloud.session import Reply, Session
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.spec import update_from_proto
 from sft_common.wire.codec import (
     Move,
     check_finite,
@@ -171,7 +172,13 @@ def size_of(message: pb.Step | pb.Forward | pb.Backward | pb.Evaluate, session: 
 
 def apply(session: Session, message: pb.Apply) -> None:
     """Step the optimizer; raises as `Session.apply`."""
-    session.apply(message.step, message.learning_rate, exchanges=message.exchanges)
+    updates = [update_from_proto(group) for group in message.groups]
+    session.apply(message.step, message.learning_rate, exchanges=message.exchanges, updates=updates)
+
+
+def norms(session: Session) -> Answer:
+    """Tell how large the gradients are."""
+    return pb.TrainResponse(norms=pb.Norms(norms=session.norms())), b""
 
 
 def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> Answer:

@@ -186,6 +186,7 @@ class ModelDesign:
             device=builder.device,
             precision=builder.precision,
             bucket=bucket,
+            own_optimizer=spec.own_optimizer,
         )
         bounds = Bounds(
             spec,

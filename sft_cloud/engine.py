@@ -7,7 +7,7 @@ those of the head (sft_common/model/heads.py).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -18,9 +18,11 @@ from torch.nn.functional import pad
 from sft_cloud.transfers import Transfers
 from sft_common.config import OptimizerSpec
 from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_moments
+from sft_common.model.algorithms import built, norm, norms, update
 from sft_common.model.heads import Head
 from sft_common.model.partition import Net2
 from sft_common.model.randomness import exclusive_randomness
+from sft_common.own_optimizer import GroupUpdate, OwnOptimizer
 
 Randomness = tuple[Tensor, Tensor | None]
 """The state of a random generator on the CPU, and of one on a CUDA device, if that is used."""
@@ -53,6 +55,7 @@ class Engine:
         device: where it runs.
         precision: of the matrix products; weights, their update and the loss are float32.
         bucket: net2 sees lengths that are a multiple of it.
+        own_optimizer: how it is trained instead, by a script's optimizer.
     """
 
     def __init__(
@@ -65,11 +68,13 @@ class Engine:
         device: torch.device,
         precision: torch.dtype = torch.float32,
         bucket: int = 1,
+        own_optimizer: OwnOptimizer | None = None,
     ) -> None:
         self.device, self.transfers = device, Transfers(device)
         self._precision, self._bucket = precision, bucket
         self.net2 = net2
-        self._optimizer = adamw(net2, optimizer)
+        self._algorithm = own_optimizer.algorithm if own_optimizer else ""
+        self._optimizer = built(net2, own_optimizer) if own_optimizer else adamw(net2, optimizer)
         self._head = head
         self._forked = [device] if device.type == "cuda" else []
         with exclusive_randomness(*self._forked):
@@ -147,11 +152,31 @@ class Engine:
         assert waiting.activation.grad is not None
         return waiting.activation.grad
 
-    def apply(self, learning_rate: float) -> None:
-        """Step the optimizer with the gradients of every `step` since the last time."""
-        set_learning_rate(self._optimizer, learning_rate)
+    def apply(self, learning_rate: float, updates: Sequence[GroupUpdate] = ()) -> None:
+        """Step the optimizer with the gradients that have added up since the last time.
+
+        Args:
+            learning_rate: of an optimizer of the project's own.
+            updates: of one that a script made: what becomes of each of its groups.
+
+        Raises:
+            ConfigError: an update does not fit.
+        """
+        if self._algorithm:
+            update(self._optimizer, self._algorithm, updates)
+        else:
+            set_learning_rate(self._optimizer, learning_rate)
         self._optimizer.step()
         self._optimizer.zero_grad()
+
+    def norms(self) -> list[float]:
+        """Return the Euclidean norm of the gradients so far, of each group of a script's optimizer.
+
+        With the project's own optimizer it is one, of all gradients.
+        """
+        if self._algorithm:
+            return norms(self._optimizer)
+        return [norm(p.grad for p in self.net2.parameters())]
 
     @torch.no_grad()
     def evaluate(

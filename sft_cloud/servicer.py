@@ -277,6 +277,8 @@ class SplitTrainingServicer:
                     size = answers.size_of(asked, session)
                     self._metrics.evaluations += 1
                     yield await compute(size, answers.evaluate, asked, numbers, arrived)
+                case "ask_norms":
+                    yield await compute(1, answers.norms)
                 case "keep":
                     await self._host.keep(visit, request.keep.step)
                 case "store":

@@ -21,6 +21,7 @@ from sft_cloud.engine import Engine, Pass, Randomness
 from sft_common.config import LARGEST, SessionSpec
 from sft_common.errors import ProtocolError
 from sft_common.model.heads import HEAD_TABLE
+from sft_common.own_optimizer import GroupUpdate
 from sft_common.position import Position
 from sft_common.snapshots import Snapshot
 from sft_common.wire.packing import mask_of, pack, unpack
@@ -217,7 +218,14 @@ class Session:
         self._backwards += 1
         return pack(gradient_BMW, mask_of(lengths, max(lengths)))
 
-    def apply(self, step: int, learning_rate: float, *, exchanges: int = 1) -> None:
+    def apply(
+        self,
+        step: int,
+        learning_rate: float,
+        *,
+        exchanges: int = 1,
+        updates: Sequence[GroupUpdate] = (),
+    ) -> None:
         """Step the optimizer with the gradients of step `step`; done twice, it is done once.
 
         Args:
@@ -225,9 +233,12 @@ class Session:
             learning_rate: of this optimizer step.
             exchanges: how many the step had; passes without a backward are left out of it.
 
+            updates: of each group of a script's optimizer, which has no one rate.
+
         Raises:
             ProtocolError: that step does not wait for it, or not all of it has come, or the rate
                 is out of its range.
+            ConfigError: an update does not fit.
         """
         if self.has_applied(step):
             return
@@ -244,7 +255,7 @@ class Session:
             raise ProtocolError(
                 f"apply of step {step} has learning rate {learning_rate}; 0 to {LARGEST:g} fit"
             )
-        self._engine.apply(learning_rate)
+        self._engine.apply(learning_rate, updates)
         self.applied = step
         self._begin_step()
 
@@ -283,6 +294,10 @@ class Session:
         mask_BM = mask_of(lengths, max(lengths))
         activation_BMW = unpack(activation_TW, lengths)
         return self._engine.evaluate(activation_BMW, mask_BM, known, every_token=every_token)
+
+    def norms(self) -> list[float]:
+        """Return the Euclidean norms of the gradients so far; see `Engine.norms`."""
+        return self._engine.norms()
 
     def weights(self) -> dict[str, Tensor]:
         """Return the parameters of net2 on the CPU, by their stock names."""

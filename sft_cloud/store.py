@@ -25,12 +25,16 @@ from sft_common.config import ModelIdentity, OptimizerSpec, SessionSpec, SplitSp
 from sft_common.errors import ConfigError, MismatchError, SessionLostError, first_line, printable
 from sft_common.files import aside_of, remove_leftovers, written_aside
 from sft_common.model.tensor_file import save_tensors
+from sft_common.own_optimizer import own_optimizer_from_facts
 from sft_common.snapshots import Snapshots
 
 WEIGHTS = "cloud.safetensors"
 RECORD = "session.json"
 SNAPSHOTS = "snapshots"
 PIECE_BYTES = 2**20
+
+MAX_SHOWN = 400
+"""Characters of a field in a message: an optimizer may name every parameter."""
 
 SPEC_FIELDS = tuple(field.name for field in dataclasses.fields(SessionSpec))
 
@@ -274,18 +278,21 @@ def check_same(
         if field == "model":  # a folder may have been moved; its digests say what it is
             kept, asked = ({**model, "name": ""} for model in (kept, asked))
         if kept != asked:
+            there_is, here_is = (f"{facts}"[:MAX_SHOWN] for facts in (kept, asked))
             raise MismatchError(
-                f"session {session_id} has another {field}: {kept} there, {asked} asked"
+                f"session {session_id} has another {field}: {there_is} there, {here_is} asked"
             )
 
 
 def _record(facts: dict[str, Any]) -> Record:
     """Return a record; what an older file leaves out was as it is by default."""
+    own = facts.get("own_optimizer")
     spec = {
         **{name: facts[name] for name in SPEC_FIELDS if name in facts},
         "model": ModelIdentity(**facts["model"]),
         "split": SplitSpec(**facts["split"]),
         "optimizer": OptimizerSpec(**facts["optimizer"]),
+        "own_optimizer": own_optimizer_from_facts(own) if own else None,
     }
     return Record(
         session=facts["session"],

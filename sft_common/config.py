@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sft_common.errors import ConfigError
+from sft_common.own_optimizer import OwnOptimizer
 
 CUTS = ("sft", "sft-output", "svd-residual", "stream", "stream-end", "none")
 """Names of the cuts; docs/numerics.md has the formula of each."""
@@ -208,6 +209,9 @@ class SessionSpec:
 
     optimizer: OptimizerSpec = OptimizerSpec()
     """How net2 is trained."""
+
+    own_optimizer: OwnOptimizer | None = None
+    """How it is trained instead, as a training script says."""
 
     head: str = "sequence-classification"
     """What net2 ends in, one of `HEADS`."""

@@ -32,7 +32,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate
 
 
-def moments_of(optimizer: torch.optim.AdamW, module: nn.Module) -> dict[str, Tensor]:
+def moments_of(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """Return all that an optimizer knows of a module's parameters, as "<parameter>:<what>".
 
     The tensors are its own, not copies. Before the first step there are none.
@@ -41,11 +41,12 @@ def moments_of(optimizer: torch.optim.AdamW, module: nn.Module) -> dict[str, Ten
         f"{name}:{what}": tensor
         for name, parameter in module.named_parameters()
         for what, tensor in optimizer.state.get(parameter, {}).items()
+        if isinstance(tensor, Tensor)  # SGD notes that it has no momentum yet
     }
 
 
 def set_moments(
-    optimizer: torch.optim.AdamW, module: nn.Module, moments: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer, module: nn.Module, moments: Mapping[str, Tensor]
 ) -> None:
     """Give an optimizer what `moments_of` returned; it takes copies."""
     optimizer.state.clear()

@@ -6,12 +6,20 @@ A session may come with a basis, tensors that the spec has no place for: a pair 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
 from sft_common.config import CUTS, ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
+from sft_common.own_optimizer import (
+    MAX_SETTINGS,
+    Group,
+    GroupUpdate,
+    OwnOptimizer,
+    Setting,
+)
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.position import Position, Return
@@ -32,7 +40,7 @@ CloudBasis = tuple[Tensor, Tensor]
 
 def spec_to_proto(spec: SessionSpec) -> pb.Open:
     """Return the message that opens a session."""
-    return pb.Open(
+    message = pb.Open(
         protocol_version=PROTOCOL_VERSION,
         model=pb.Model(
             name=spec.model.name,
@@ -41,12 +49,7 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
             weights_digest=spec.model.weights_digest,
         ),
         split=pb.Split(**dataclasses.asdict(spec.split)),
-        optimizer=pb.Optimizer(
-            beta1=spec.optimizer.beta1,
-            beta2=spec.optimizer.beta2,
-            eps=spec.optimizer.eps,
-            weight_decay=spec.optimizer.weight_decay,
-        ),
+        optimizer=pb.Optimizer(**dataclasses.asdict(spec.optimizer)),
         num_labels=spec.num_labels,
         seed=spec.seed,
         dropout=spec.dropout,
@@ -56,6 +59,9 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
         max_examples=spec.max_examples,
         max_tokens=spec.max_tokens,
     )
+    if spec.own_optimizer is not None:
+        message.own_optimizer.CopyFrom(own_optimizer_to_proto(spec.own_optimizer))
+    return message
 
 
 def spec_from_proto(message: pb.Open) -> SessionSpec:
@@ -84,6 +90,9 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
             rank=split.rank,
             decoder_layers=split.decoder_layers,
         ),
+        own_optimizer=own_optimizer_from_proto(message.own_optimizer)
+        if message.HasField("own_optimizer")
+        else None,
         optimizer=OptimizerSpec(
             beta1=optimizer.beta1,
             beta2=optimizer.beta2,
@@ -99,6 +108,64 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
         max_examples=message.max_examples,
         max_tokens=message.max_tokens,
     )
+
+
+def own_optimizer_to_proto(optimizer: OwnOptimizer) -> pb.OwnOptimizer:
+    """Return the message of an optimizer."""
+    return pb.OwnOptimizer(
+        algorithm=optimizer.algorithm,
+        groups=[
+            pb.ParameterGroup(
+                parameters=group.parameters, settings=_settings_to_proto(group.settings)
+            )
+            for group in optimizer.groups
+        ],
+    )
+
+
+def own_optimizer_from_proto(message: pb.OwnOptimizer) -> OwnOptimizer:
+    """Return the optimizer that a peer's message says.
+
+    Raises:
+        ConfigError: it is none that can train net2.
+    """
+    return OwnOptimizer(
+        algorithm=message.algorithm,
+        groups=tuple(
+            Group(parameters=tuple(group.parameters), settings=_settings_from_proto(group.settings))
+            for group in message.groups
+        ),
+    )
+
+
+def update_to_proto(update: GroupUpdate) -> pb.GroupUpdate:
+    """Return the message of what becomes of a group."""
+    return pb.GroupUpdate(
+        settings=_settings_to_proto(update.settings), scale=update.scale, skipped=update.skipped
+    )
+
+
+def update_from_proto(message: pb.GroupUpdate) -> GroupUpdate:
+    """Return what becomes of a group.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+    return GroupUpdate(
+        settings=_settings_from_proto(message.settings),
+        scale=message.scale,
+        skipped=message.skipped,
+    )
+
+
+def _settings_to_proto(settings: Mapping[str, Setting]) -> list[pb.Setting]:
+    return [pb.Setting(name=name, values=values) for name, values in settings.items()]
+
+
+def _settings_from_proto(messages: Sequence[pb.Setting]) -> dict[str, Setting]:
+    if len(messages) > MAX_SETTINGS:
+        raise ConfigError(f"{len(messages)} settings of a group; at most {MAX_SETTINGS} fit")
+    return {message.name: tuple(message.values) for message in messages}
 
 
 def basis_to_proto(basis: CloudBasis) -> pb.Basis:

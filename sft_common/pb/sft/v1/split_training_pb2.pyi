@@ -87,7 +87,7 @@ class ExportResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class TrainRequest(_message.Message):
-    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward")
+    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward", "ask_norms")
     STEP_FIELD_NUMBER: _ClassVar[int]
     APPLY_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,7 @@ class TrainRequest(_message.Message):
     PARK_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    ASK_NORMS_FIELD_NUMBER: _ClassVar[int]
     step: Step
     apply: Apply
     evaluate: Evaluate
@@ -114,10 +115,11 @@ class TrainRequest(_message.Message):
     park: Park
     forward: Forward
     backward: Backward
-    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ...) -> None: ...
+    ask_norms: AskNorms
+    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., ask_norms: _Optional[_Union[AskNorms, _Mapping]] = ...) -> None: ...
 
 class TrainResponse(_message.Message):
-    __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked", "forward_result")
+    __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked", "forward_result", "norms")
     STEP_RESULT_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +129,7 @@ class TrainResponse(_message.Message):
     RESUMED_FIELD_NUMBER: _ClassVar[int]
     PARKED_FIELD_NUMBER: _ClassVar[int]
     FORWARD_RESULT_FIELD_NUMBER: _ClassVar[int]
+    NORMS_FIELD_NUMBER: _ClassVar[int]
     step_result: StepResult
     evaluation: Evaluation
     opened: Opened
@@ -136,7 +139,8 @@ class TrainResponse(_message.Message):
     resumed: Resumed
     parked: Parked
     forward_result: ForwardResult
-    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., forward_result: _Optional[_Union[ForwardResult, _Mapping]] = ...) -> None: ...
+    norms: Norms
+    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., forward_result: _Optional[_Union[ForwardResult, _Mapping]] = ..., norms: _Optional[_Union[Norms, _Mapping]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("data", "shape", "element_type", "following")
@@ -285,14 +289,36 @@ class Parked(_message.Message):
     def __init__(self, kept: _Optional[bool] = ...) -> None: ...
 
 class Apply(_message.Message):
-    __slots__ = ("step", "learning_rate", "exchanges")
+    __slots__ = ("step", "learning_rate", "exchanges", "groups")
     STEP_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     EXCHANGES_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     step: int
     learning_rate: float
     exchanges: int
-    def __init__(self, step: _Optional[int] = ..., learning_rate: _Optional[float] = ..., exchanges: _Optional[int] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[GroupUpdate]
+    def __init__(self, step: _Optional[int] = ..., learning_rate: _Optional[float] = ..., exchanges: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupUpdate, _Mapping]]] = ...) -> None: ...
+
+class GroupUpdate(_message.Message):
+    __slots__ = ("settings", "scale", "skipped")
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    settings: _containers.RepeatedCompositeFieldContainer[Setting]
+    scale: float
+    skipped: bool
+    def __init__(self, settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., scale: _Optional[float] = ..., skipped: _Optional[bool] = ...) -> None: ...
+
+class AskNorms(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Norms(_message.Message):
+    __slots__ = ("norms",)
+    NORMS_FIELD_NUMBER: _ClassVar[int]
+    norms: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, norms: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Evaluate(_message.Message):
     __slots__ = ("activation", "lengths", "labels", "every_token")
@@ -361,7 +387,7 @@ class Running(_message.Message):
     def __init__(self, total_steps: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session", "encoding", "gradient_encoding", "replaces", "incarnation", "max_examples", "max_tokens")
+    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session", "encoding", "gradient_encoding", "replaces", "incarnation", "max_examples", "max_tokens", "own_optimizer")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
@@ -378,6 +404,7 @@ class Open(_message.Message):
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MAX_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OWN_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model: Model
     split: Split
@@ -394,7 +421,8 @@ class Open(_message.Message):
     incarnation: int
     max_examples: int
     max_tokens: int
-    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ..., replaces: _Optional[str] = ..., incarnation: _Optional[int] = ..., max_examples: _Optional[int] = ..., max_tokens: _Optional[int] = ...) -> None: ...
+    own_optimizer: OwnOptimizer
+    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ..., replaces: _Optional[str] = ..., incarnation: _Optional[int] = ..., max_examples: _Optional[int] = ..., max_tokens: _Optional[int] = ..., own_optimizer: _Optional[_Union[OwnOptimizer, _Mapping]] = ...) -> None: ...
 
 class Basis(_message.Message):
     __slots__ = ("mean", "decoder")
@@ -439,6 +467,30 @@ class Optimizer(_message.Message):
     eps: float
     weight_decay: float
     def __init__(self, beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., eps: _Optional[float] = ..., weight_decay: _Optional[float] = ...) -> None: ...
+
+class OwnOptimizer(_message.Message):
+    __slots__ = ("algorithm", "groups")
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    algorithm: str
+    groups: _containers.RepeatedCompositeFieldContainer[ParameterGroup]
+    def __init__(self, algorithm: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[ParameterGroup, _Mapping]]] = ...) -> None: ...
+
+class ParameterGroup(_message.Message):
+    __slots__ = ("parameters", "settings")
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    parameters: _containers.RepeatedScalarFieldContainer[str]
+    settings: _containers.RepeatedCompositeFieldContainer[Setting]
+    def __init__(self, parameters: _Optional[_Iterable[str]] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ...) -> None: ...
+
+class Setting(_message.Message):
+    __slots__ = ("name", "values")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("protocol_version", "session_id", "edge_factor", "max_message_bytes", "device", "snapshots")
