@@ -146,7 +146,12 @@ class NullDesign:
         self._spec = spec
 
     def build(
-        self, session_id: str, basis: Basis | None, trained: Mapping[str, Tensor] | None
+        self,
+        session_id: str,
+        basis: Basis | None,
+        trained: Mapping[str, Tensor] | None,
+        *,
+        edge_has: bool = False,
     ) -> tuple[Session, Tensor | None]:
         """Return the session."""
         spec = self._spec

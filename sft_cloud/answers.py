@@ -16,6 +16,7 @@ from torch import Tensor
 from sft_cloud.cache import ActivationCache
 from sft_cloud.hosted import Hosted
 from sft_cloud.session import Reply, Session
+from sft_common.errors import ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.spec import update_from_proto
 from sft_common.wire.codec import (
@@ -174,6 +175,17 @@ def apply(session: Session, message: pb.Apply) -> None:
     """Step the optimizer; raises as `Session.apply`."""
     updates = [update_from_proto(group) for group in message.groups]
     session.apply(message.step, message.learning_rate, exchanges=message.exchanges, updates=updates)
+
+
+def weights(session: Session, message: pb.Weights, numbers: Numbers) -> None:
+    """Take rows of a parameter; raises as `Session.rows_of` and `Session.take_weights`."""
+    shape = session.rows_of(message.name)
+    count = message.rows.shape[0] if message.rows.shape else 0
+    if not 0 < count <= shape[0]:
+        raise ProtocolError(f"{count} rows of {message.name} came, which has {shape[0]}")
+    rows = tensor_from_parts(message.rows, numbers, (count, *shape[1:]), "rows of weights")
+    check_finite(rows, "rows of weights")
+    session.take_weights(message.name, message.first, rows)
 
 
 def norms(session: Session) -> Answer:

@@ -16,7 +16,7 @@ from sft_cloud.compiling import compile_blocks
 from sft_cloud.engine import Engine
 from sft_cloud.session import Session
 from sft_common.config import SessionSpec
-from sft_common.errors import LimitError
+from sft_common.errors import LimitError, MismatchError
 from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
@@ -39,7 +39,12 @@ class Design(Protocol):
         """What it will take of the device."""
 
     def build(
-        self, session_id: str, basis: Basis | None, trained: Mapping[str, Tensor] | None
+        self,
+        session_id: str,
+        basis: Basis | None,
+        trained: Mapping[str, Tensor] | None,
+        *,
+        edge_has: bool = False,
     ) -> tuple[Session, Tensor | None]:
         """Return the session, with the factor u for the edge if the cut has one.
 
@@ -47,6 +52,7 @@ class Design(Protocol):
             session_id: its name.
             basis: of its cut.
             trained: the weights of net2 to start from; None: the pre-trained ones.
+            edge_has: whether the edge has all of net2 and sends what is not known here.
 
         Raises:
             ModelError, ProtocolError: the model lacks a tensor, or the basis does not fit.
@@ -168,12 +174,27 @@ class ModelDesign:
         )
 
     def build(
-        self, session_id: str, basis: Basis | None, trained: Mapping[str, Tensor] | None
+        self,
+        session_id: str,
+        basis: Basis | None,
+        trained: Mapping[str, Tensor] | None,
+        *,
+        edge_has: bool = False,
     ) -> tuple[Session, Tensor | None]:
         """Return the session, and the factor u for the edge; see `Design`."""
         builder, spec = self._builder, self._spec
+        if not (edge_has or trained or spec.model.weights_digest):
+            raise MismatchError(
+                f"the edge does not say which weights of {spec.model.name} it means: it gives "
+                "neither their digest nor its own parameters of net2"
+            )
         net2, u_NR = self._pretrained.net2(
-            spec.split, seed=spec.seed, device=builder.device, basis=basis, trained=trained
+            spec.split,
+            seed=spec.seed,
+            device=builder.device,
+            basis=basis,
+            trained=trained,
+            edge_has=edge_has,
         )
         bucket = 1
         if builder.compiled:

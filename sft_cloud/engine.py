@@ -200,6 +200,10 @@ class Engine:
         """Return the parameters of net2 on the CPU, by their stock names."""
         return {name: p.detach().cpu() for name, p in self.net2.skeleton.named_parameters()}
 
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Return the parameters of net2 themselves, by their stock names."""
+        return dict(self.net2.skeleton.named_parameters())
+
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return all that makes the next steps what they will be, by group and stock name.
 

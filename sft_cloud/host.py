@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -68,6 +69,8 @@ class Opening:
     trained_session: str = ""
     replaces: str = ""
     incarnation: int = 0
+    known: Mapping[str, bytes] = field(default_factory=dict)
+    """Digests of all that the edge has of net2; empty: it has nothing of it."""
 
 
 class Host:
@@ -356,7 +359,11 @@ class Host:
         trained = None
         if name := opening.trained_session:
             trained = self.results.load(name, record.owner, record.spec)
-        return design.build(record.session, opening.basis, trained)
+        edge_has = bool(opening.known)
+        session, u_NR = design.build(record.session, opening.basis, trained, edge_has=edge_has)
+        if edge_has:
+            session.await_weights(opening.known)
+        return session, u_NR
 
     def _check_open(self) -> None:
         if self._stopping:

@@ -198,6 +198,7 @@ class SplitTrainingServicer:
             trained_session=message.trained_session,
             replaces=message.replaces,
             incarnation=message.incarnation,
+            known={each.name: each.digest for each in message.known},
         )
         visit, u_NR = await self._host.open(opening, owner, arrivals.stop)
         opened = pb.Opened(
@@ -207,6 +208,7 @@ class SplitTrainingServicer:
             max_message_bytes=self.max_message_bytes,
             device=self._device_name,
             snapshots=self._host.keeps_snapshots,
+            wanted=visit.session.wanted,
         )
         return visit, pb.TrainResponse(opened=opened)
 
@@ -277,6 +279,8 @@ class SplitTrainingServicer:
                     size = answers.size_of(asked, session)
                     self._metrics.evaluations += 1
                     yield await compute(size, answers.evaluate, asked, numbers, arrived)
+                case "weights":
+                    await compute(1, answers.weights, request.weights, numbers)
                 case "ask_norms":
                     yield await compute(1, answers.norms)
                 case "keep":

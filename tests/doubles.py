@@ -157,7 +157,9 @@ class ReadyMade:
     def __call__(self, spec: SessionSpec) -> ReadyMade:
         return self
 
-    def build(self, session_id: str, basis: object, trained: object) -> tuple[Session, None]:
+    def build(
+        self, session_id: str, basis: object, trained: object, *, edge_has: bool = False
+    ) -> tuple[Session, None]:
         session = self._make()
         session.session_id = session_id
         return session, None

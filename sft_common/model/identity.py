@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import PretrainedConfig
 
 from sft_common.config import ModelIdentity
@@ -90,6 +92,12 @@ def _telling_names(stock: Any, family: Family, checkpoint: Checkpoint) -> Iterab
         outer = name.startswith(backbone) and not name.startswith((*inner, *top))
         if outer and checkpoint.find(name) is not None:
             yield name
+
+
+def digest_of(tensor: Tensor) -> bytes:
+    """Return the SHA-256 over the numbers of a tensor, as float32 in row-major order."""
+    numbers = tensor.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.sha256(numbers.flatten().numpy().data).digest()
 
 
 def check_same(edge: ModelIdentity, cloud: ModelIdentity) -> None:

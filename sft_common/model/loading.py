@@ -81,7 +81,8 @@ class Pretrained:
         """Refuse an edge that holds another model than this one.
 
         Where both sides have the model from the hub, its commit says which weights are meant, and
-        no tensor is read; else the digests of the weights are compared.
+        no tensor is read; else the digests of the weights are compared. An edge that gives none
+        sends what differs.
 
         Args:
             edge: what the edge holds.
@@ -90,7 +91,7 @@ class Pretrained:
         Raises:
             MismatchError: shows both digests.
         """
-        if revision and revision == edge.revision:
+        if not edge.weights_digest or (revision and revision == edge.revision):
             digest = edge.weights_digest
         else:
             digest = weights_digest(self._stock, self.family, self.checkpoint)
@@ -161,6 +162,7 @@ class Pretrained:
         device: torch.device,
         basis: tuple[Tensor, Tensor] | None = None,
         trained: Mapping[str, Tensor] | None = None,
+        edge_has: bool = False,
     ) -> tuple[Net2, Tensor | None]:
         """Return net2 with its numbers, and the factor u (in, R) that the edge needs, if any.
 
@@ -170,6 +172,8 @@ class Pretrained:
             device: where the numbers go.
             basis: mu (N,) and D (R, N), for the cuts that have a basis.
             trained: what a session left, by stock name; None for the pre-trained numbers.
+            edge_has: whether the edge has all of net2: it will send the numbers of the cut, which
+                are zeros until then.
 
         Raises:
             ConfigError: the cut does not fit the model, or the model was prepared for another one.
@@ -178,12 +182,15 @@ class Pretrained:
         """
         self._check_prepared(split)
         net2 = cloud_half(self.config, split, self.head)
-        ready = trained is not None or self.prepared is not None
+        ready = trained is not None or self.prepared is not None or edge_has
         if (basis is not None) != (split.cut in BASIS_CUTS and not ready):
             raise ProtocolError(
                 f"cut {split.cut} of this model {'takes no' if basis else 'needs a'} basis"
             )
         u, handed = (None, dict(trained or {})) if ready else self._code(net2, split, basis, seed)
+        if edge_has and self.prepared is None:
+            code = net2.skeleton.get_submodule(f"{net2.block_name}.cut").named_parameters()
+            handed |= {f"{net2.block_name}.cut.{name}": torch.zeros(p.shape) for name, p in code}
         fill(net2.skeleton, self.checkpoint, handed, seed=seed, device=device)
         self._freeze_shared(net2.skeleton)
         return net2, u

@@ -28,6 +28,7 @@ SLOTS = {
     "backward": "gradient",
     "evaluate": "activation",
     "store": "activation",
+    "weights": "rows",
     "step_result": "gradient",
     "forward_result": "logits",
     "evaluation": "logits",

@@ -99,7 +99,9 @@ def test_norms_are_those_of_each_group() -> None:
     assert norms(optimizer) == [0, 0]
     backward(module, 0)
     first = torch.cat([module[n].weight.grad.flatten() for n in (0, 1)])  # type: ignore[index]
-    assert norms(optimizer) == pytest.approx([first.norm().item(), module[0].bias.grad.norm().item()])  # type: ignore[index]
+    assert norms(optimizer) == pytest.approx(
+        [first.norm().item(), module[0].bias.grad.norm().item()]
+    )  # type: ignore[index]
 
 
 names = st.text(max_size=20)

@@ -87,7 +87,7 @@ class ExportResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class TrainRequest(_message.Message):
-    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward", "ask_norms")
+    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward", "ask_norms", "weights")
     STEP_FIELD_NUMBER: _ClassVar[int]
     APPLY_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class TrainRequest(_message.Message):
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
     ASK_NORMS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     step: Step
     apply: Apply
     evaluate: Evaluate
@@ -116,7 +117,8 @@ class TrainRequest(_message.Message):
     forward: Forward
     backward: Backward
     ask_norms: AskNorms
-    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., ask_norms: _Optional[_Union[AskNorms, _Mapping]] = ...) -> None: ...
+    weights: Weights
+    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., ask_norms: _Optional[_Union[AskNorms, _Mapping]] = ..., weights: _Optional[_Union[Weights, _Mapping]] = ...) -> None: ...
 
 class TrainResponse(_message.Message):
     __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked", "forward_result", "norms")
@@ -310,6 +312,24 @@ class GroupUpdate(_message.Message):
     skipped: bool
     def __init__(self, settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., scale: _Optional[float] = ..., skipped: _Optional[bool] = ...) -> None: ...
 
+class Weights(_message.Message):
+    __slots__ = ("name", "rows", "first")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    rows: Tensor
+    first: int
+    def __init__(self, name: _Optional[str] = ..., rows: _Optional[_Union[Tensor, _Mapping]] = ..., first: _Optional[int] = ...) -> None: ...
+
+class Known(_message.Message):
+    __slots__ = ("name", "digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    digest: bytes
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
 class AskNorms(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -387,7 +407,7 @@ class Running(_message.Message):
     def __init__(self, total_steps: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session", "encoding", "gradient_encoding", "replaces", "incarnation", "max_examples", "max_tokens", "own_optimizer")
+    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session", "encoding", "gradient_encoding", "replaces", "incarnation", "max_examples", "max_tokens", "own_optimizer", "known")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
@@ -405,6 +425,7 @@ class Open(_message.Message):
     MAX_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OWN_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model: Model
     split: Split
@@ -422,7 +443,8 @@ class Open(_message.Message):
     max_examples: int
     max_tokens: int
     own_optimizer: OwnOptimizer
-    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ..., replaces: _Optional[str] = ..., incarnation: _Optional[int] = ..., max_examples: _Optional[int] = ..., max_tokens: _Optional[int] = ..., own_optimizer: _Optional[_Union[OwnOptimizer, _Mapping]] = ...) -> None: ...
+    known: _containers.RepeatedCompositeFieldContainer[Known]
+    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ..., replaces: _Optional[str] = ..., incarnation: _Optional[int] = ..., max_examples: _Optional[int] = ..., max_tokens: _Optional[int] = ..., own_optimizer: _Optional[_Union[OwnOptimizer, _Mapping]] = ..., known: _Optional[_Iterable[_Union[Known, _Mapping]]] = ...) -> None: ...
 
 class Basis(_message.Message):
     __slots__ = ("mean", "decoder")
@@ -493,20 +515,22 @@ class Setting(_message.Message):
     def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("protocol_version", "session_id", "edge_factor", "max_message_bytes", "device", "snapshots")
+    __slots__ = ("protocol_version", "session_id", "edge_factor", "max_message_bytes", "device", "snapshots", "wanted")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EDGE_FACTOR_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     session_id: str
     edge_factor: Tensor
     max_message_bytes: int
     device: str
     snapshots: bool
-    def __init__(self, protocol_version: _Optional[int] = ..., session_id: _Optional[str] = ..., edge_factor: _Optional[_Union[Tensor, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., device: _Optional[str] = ..., snapshots: _Optional[bool] = ...) -> None: ...
+    wanted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol_version: _Optional[int] = ..., session_id: _Optional[str] = ..., edge_factor: _Optional[_Union[Tensor, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., device: _Optional[str] = ..., snapshots: _Optional[bool] = ..., wanted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ()
