@@ -77,7 +77,11 @@ def forward(session: Session, message: pb.Forward, numbers: Numbers, arrived: fl
     session.bounds.check_rows(message.lengths, session.reply_bytes)
     with watch.computing():
         rows = session.forward(
-            message.step, activation_TW, message.lengths, exchange=message.exchange
+            message.step,
+            activation_TW,
+            message.lengths,
+            exchange=message.exchange,
+            training=not message.evaluation,
         )
     logits, data = tensor_to_parts(rows, fetch=watch.fetching(session))
     result = pb.ForwardResult(step=message.step, logits=logits, exchange=message.exchange)

@@ -74,7 +74,9 @@ class Engine:
         self._precision, self._bucket = precision, bucket
         self.net2 = net2
         self._algorithm = own_optimizer.algorithm if own_optimizer else ""
-        self._optimizer = built(net2, own_optimizer) if own_optimizer else adamw(net2, optimizer)
+        self._optimizer = (
+            built(net2.skeleton, own_optimizer) if own_optimizer else adamw(net2, optimizer)
+        )
         self._head = head
         self._forked = [device] if device.type == "cuda" else []
         with exclusive_randomness(*self._forked):
@@ -120,18 +122,24 @@ class Engine:
 
     @torch.enable_grad()
     def forward(
-        self, activation_BMW: Tensor, mask_BM: Tensor, began: Randomness | None = None
+        self,
+        activation_BMW: Tensor,
+        mask_BM: Tensor,
+        began: Randomness | None = None,
+        *,
+        training: bool = True,
     ) -> Pass:
-        """Run forward in training mode, without waiting for the device; `backward` goes on.
+        """Run forward, without waiting for the device; `backward` goes on.
 
         Args:
             activation_BMW: as of `step`.
             mask_BM: as of `step`.
             began: where the randomness of a pass stood that is run once more; that of the engine
                 stays where it is.
+            training: whether in training mode.
         """
         activation = self.transfers.up(activation_BMW).requires_grad_()
-        self.net2.train()
+        self.net2.train(training)
         now = began or self._random_state
         with self._own_randomness(began):
             padded_BMW, mask_BM = self._padded(activation, self.transfers.up(mask_BM))

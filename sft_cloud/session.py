@@ -42,6 +42,7 @@ class _Waiting(NamedTuple):
 
     activation_TW: Tensor
     lengths: tuple[int, ...]
+    training: bool
     passed: Pass
 
 
@@ -156,7 +157,13 @@ class Session:
         return loss, pack(gradient_BMW, mask_BM)
 
     def forward(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], *, exchange: int = 0
+        self,
+        step: int,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        *,
+        exchange: int = 0,
+        training: bool = True,
     ) -> Tensor:
         """Run forward of training step `step`, or of a micro-batch of it, for labels elsewhere.
 
@@ -165,6 +172,7 @@ class Session:
             activation_TW: as of `step`.
             lengths: as of `step`.
             exchange: its place in the step, from 0.
+            training: whether in training mode.
 
         Returns:
             The logits without padding, (B, C) or (T, C), on the device.
@@ -175,7 +183,7 @@ class Session:
         """
         self._expect_step(step, exchange)
         self.bounds.check_waiting([*self.waiting.values()], lengths)
-        waiting = self._passed(activation_TW, tuple(lengths))
+        waiting = self._passed(activation_TW, tuple(lengths), training)
         self._waiting[exchange] = waiting
         self._exchanges += 1
         return waiting.passed.rows.detach()
@@ -216,7 +224,7 @@ class Session:
         """
         self._expect_step(step, exchange)
         self.lengths_of(forward)
-        _, lengths, passed = self._waiting.pop(forward)
+        _, lengths, _, passed = self._waiting.pop(forward)
         gradient_BMW = self._engine.backward(passed, gradient)
         self._exchanges += 1
         self._backwards += 1
@@ -369,7 +377,10 @@ class Session:
             "exchanges": self._exchanges,
             "shares": self._shares,
             "backwards": self._backwards,
-            "waiting": self.waiting,
+            "waiting": {
+                place: {"lengths": waiting.lengths, "training": waiting.training}
+                for place, waiting in self._waiting.items()
+            },
             "awaited": self._awaited,
         }
         replies = {
@@ -380,7 +391,7 @@ class Session:
         }
         waiting = {
             f"{number}:{what}": tensor
-            for number, (activation_TW, _, passed) in self._waiting.items()
+            for number, (activation_TW, _, _, passed) in self._waiting.items()
             for what, tensor in zip(
                 ("activation", "cpu", "cuda"), (activation_TW, *passed.began), strict=True
             )
@@ -418,10 +429,11 @@ class Session:
         self._waiting = {
             int(n): self._passed(
                 waiting[f"{n}:activation"].clone(),
-                tuple(lengths),
+                tuple(known["lengths"]),
+                bool(known["training"]),
                 (waiting[f"{n}:cpu"], waiting.get(f"{n}:cuda")),
             )
-            for n, lengths in facts["waiting"].items()
+            for n, known in facts["waiting"].items()
         }
 
     def _begin_step(self) -> None:
@@ -431,11 +443,15 @@ class Session:
         self._waiting.clear()
 
     def _passed(
-        self, activation_TW: Tensor, lengths: tuple[int, ...], began: Randomness | None = None
+        self,
+        activation_TW: Tensor,
+        lengths: tuple[int, ...],
+        training: bool,
+        began: Randomness | None = None,
     ) -> _Waiting:
-        mask_BM = mask_of(lengths, max(lengths))
-        passed = self._engine.forward(unpack(activation_TW, lengths), mask_BM, began)
-        return _Waiting(activation_TW, lengths, passed)
+        mask_BM, activation_BMW = mask_of(lengths, max(lengths)), unpack(activation_TW, lengths)
+        passed = self._engine.forward(activation_BMW, mask_BM, began, training=training)
+        return _Waiting(activation_TW, lengths, training, passed)
 
     def _check_complete(self) -> None:
         """Refuse to compute with a net2 of which parts are still to come."""

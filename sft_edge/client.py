@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from sft_common.config import FACTOR_CUTS, ModelShape, SessionSpec
 from sft_common.errors import ProtocolError, RetryLaterError, UnreachableError, printable
 from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.identity import digest_of
+from sft_common.own_optimizer import GroupUpdate
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.rpc.access import Access
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
-from sft_common.rpc.spec import CloudBasis, basis_to_proto, plan_to_proto, spec_to_proto
+from sft_common.rpc.spec import (
+    CloudBasis,
+    basis_to_proto,
+    plan_to_proto,
+    spec_to_proto,
+    update_to_proto,
+)
 from sft_common.wire.codec import tensor_from_parts, tensor_from_proto, tensor_to_parts
 from sft_common.wire.framing import Numbers
+from sft_common.wire.pieces import PIECE_BYTES
 from sft_edge.lasting import MAX_SAID, LastingStream
 from sft_edge.remote import Closing, Rewound
 from sft_edge.retrying import ONCE, Retry
@@ -61,6 +71,7 @@ class GrpcSession:
         replaces: a session that this one takes the place of; empty: none.
         takes_up: a session to take up again, in place of a new one; `rewound_to` then says where.
         snapshots: tells the steps behind which the edge has snapshots.
+        net2: every parameter of it, if the edge has them; what the cloud has otherwise is sent.
 
     Raises:
         UnreachableError: nobody answers there.
@@ -84,6 +95,7 @@ class GrpcSession:
         replaces: str = "",
         takes_up: str = "",
         snapshots: Callable[[], Sequence[int]] = tuple,
+        net2: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.traffic, self.kept, self.rewound_to = Traffic(), 0, 0
         self.edge_factor: Tensor | None = None
@@ -101,8 +113,8 @@ class GrpcSession:
             if takes_up:
                 self.rewound_to = self.stream.take_up(takes_up)
             else:
-                ready = prepared or bool(trained_session)
-                self._open(shape, basis, trained_session, replaces, ready=ready)
+                ready = prepared or bool(trained_session) or net2 is not None
+                self._open(shape, basis, trained_session, replaces, ready=ready, net2=net2 or {})
         except BaseException as error:
             self.abandon()
             if type(error) is UnreachableError:  # it was there a moment ago
@@ -123,8 +135,10 @@ class GrpcSession:
         replaces: str,
         *,
         ready: bool,
+        net2: Mapping[str, Tensor],
     ) -> None:
         request = spec_to_proto(self._spec)
+        request.known.extend(pb.Known(name=n, digest=digest_of(t)) for n, t in net2.items())
         request.trained_session, request.replaces = trained_session, replaces
         if basis is not None:
             request.basis.CopyFrom(basis_to_proto(basis()))
@@ -132,6 +146,19 @@ class GrpcSession:
         if self._spec.split.cut in FACTOR_CUTS and not ready:
             expected = (self._spec.split.coded_width(shape), self._spec.split.rank)
             self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
+        for name in opened.wanted:
+            self._send_weights(name, net2)
+
+    def _send_weights(self, name: str, net2: Mapping[str, Tensor]) -> None:
+        """Send a parameter in parts of about a megabyte."""
+        if name not in net2:
+            raise ProtocolError(f"the cloud asks for weights of {printable(name[:200])!r}")
+        weight = net2[name].detach().to("cpu", torch.float32)
+        count = max(1, len(weight) * PIECE_BYTES // (4 * weight.numel()))
+        for first in range(0, len(weight), count):
+            rows, numbers = tensor_to_parts(weight[first : first + count].contiguous())
+            message = pb.Weights(name=name, rows=rows, first=first)
+            self._send(pb.TrainRequest(weights=message), numbers)
 
     def begin_step(
         self,
@@ -168,12 +195,24 @@ class GrpcSession:
         return reply.message.step_result.loss, self._gradient(asked, reply)
 
     def begin_forward(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], *, exchange: int = 0
+        self,
+        step: int,
+        activation_TW: Tensor,
+        lengths: Sequence[int],
+        *,
+        exchange: int = 0,
+        training: bool = True,
     ) -> None:
         """Ask for the logits of a micro-batch; raises like `begin_step`."""
         begin = time.perf_counter()
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
-        message = pb.Forward(step=step, activation=activation, lengths=lengths, exchange=exchange)
+        message = pb.Forward(
+            step=step,
+            activation=activation,
+            lengths=lengths,
+            exchange=exchange,
+            evaluation=not training,
+        )
         head = HEAD_TABLE[self._spec.head]
         shape = head.rows_shape(lengths, self._spec.num_labels)
         asked = _Asked((step, exchange), shape, "forward_result")
@@ -204,10 +243,31 @@ class GrpcSession:
         """Return whether the next reply, or the stream's end, is here already."""
         return self.stream.answered
 
-    def apply(self, step: int, learning_rate: float, *, exchanges: int = 1) -> None:
-        """Have the cloud step its optimizer; an error shows with the next reply."""
-        message = pb.Apply(step=step, learning_rate=learning_rate, exchanges=exchanges)
+    def apply(
+        self,
+        step: int,
+        learning_rate: float = 0.0,
+        *,
+        exchanges: int = 1,
+        updates: Sequence[GroupUpdate] = (),
+    ) -> None:
+        """Have the cloud step its optimizer; an error shows with the next reply.
+
+        Args:
+            step: its number.
+            learning_rate: of the project's own optimizer.
+            exchanges: how many the step had.
+            updates: of each group of a script's optimizer.
+        """
+        groups = [update_to_proto(update) for update in updates]
+        message = pb.Apply(
+            step=step, learning_rate=learning_rate, exchanges=exchanges, groups=groups
+        )
         self._send(pb.TrainRequest(apply=message))
+
+    def norms(self) -> list[float]:
+        """Return the Euclidean norm of net2's gradients, of each group of a script's optimizer."""
+        return list(self._ask(pb.TrainRequest(ask_norms=pb.AskNorms()), "norms").norms.norms)
 
     def keep(self, step: int) -> None:
         """Have the cloud write a snapshot behind the last step; an error shows as with `apply`."""

@@ -190,9 +190,18 @@ def edge_half(config: PretrainedConfig, split: SplitSpec, head: str) -> Net1:
         ConfigError: the cut does not fit the model.
         ModelError: the family is not supported, or has no such head.
     """
-    family, shape = family_of(config), shape_of(config)
+    return edge_half_of(meta_model(config, head), split)
+
+
+def edge_half_of(skeleton: Any, split: SplitSpec) -> Net1:
+    """Make net1 out of a model with a head, in place; the edge's share of the cut is on meta.
+
+    Raises:
+        ConfigError: the cut does not fit the model.
+        ModelError: the family is not supported.
+    """
+    family, shape = family_of(skeleton.config), shape_of(skeleton.config)
     split.check(shape)
-    skeleton = meta_model(config, head)
     backbone = skeleton.get_submodule(skeleton.base_model_prefix)
     blocks, cut, at = blocks_of(backbone, family), CUT_TABLE[split.cut], split.split_layer - 1
     with torch.device("meta"):

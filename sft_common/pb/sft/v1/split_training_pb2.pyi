@@ -181,16 +181,18 @@ class Step(_message.Message):
     def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., exchange: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("step", "activation", "lengths", "exchange")
+    __slots__ = ("step", "activation", "lengths", "exchange", "evaluation")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
     step: int
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
     exchange: int
-    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., exchange: _Optional[int] = ...) -> None: ...
+    evaluation: bool
+    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., exchange: _Optional[int] = ..., evaluation: _Optional[bool] = ...) -> None: ...
 
 class ForwardResult(_message.Message):
     __slots__ = ("step", "logits", "cloud_time", "exchange")

@@ -1,0 +1,355 @@
+"""The edge's half of a script with an SFTOptimizer: opens the session, counts steps, tells updates.
+
+It knows optimizers and sessions; what the model's forward becomes is in wrapped.py.
+
+Legend: B batch, T real tokens, W width on the wire, C classes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig
+
+from sft_common.config import BASIS_CUTS, ModelIdentity, SessionSpec, SplitSpec
+from sft_common.errors import ConfigError, SessionLostError, TrainingError
+from sft_common.model.algorithms import described, settings_of
+from sft_common.model.cuts import CUT_TABLE, factor
+from sft_common.model.families import family_of, shape_of
+from sft_common.model.filling import copy_into
+from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.identity import config_digest
+from sft_common.model.partition import Net1, cloud_half, edge_half_of
+from sft_common.model.sources import find_model
+from sft_common.own_optimizer import GroupUpdate, Setting
+from sft_common.rpc.access import Access
+from sft_common.wire.codec import is_finite
+from sft_edge.client import GrpcSession
+from sft_edge.defaults import USUAL
+from sft_edge.job import name_for
+from sft_edge.login import VARIABLE
+from sft_edge.remote import Rewound
+from sft_edge.retrying import Retry
+from sft_edge.standin import StandIn
+from sft_edge.wrapped import give_up, head_of
+
+T = TypeVar("T")
+
+USUAL_RETRY = Retry()
+"""An hour, as the command line's."""
+
+
+class EdgeHalf:
+    """Net1 with the script's optimizer, and a session in which the cloud does the same with net2.
+
+    Args:
+        optimizer: over the model's parameters, not stepped yet; gives up those of net2, for which
+            one number of each group stands in.
+        model: a stock transformers model with a head; gives up net2.
+        server: the cloud's "host:port".
+        split_layer: the block to cut, 1 is the lowest.
+        rank: R.
+        cut: "none" or one with factors ("sft", "sft-output", "svd-residual").
+        encoding: how activations travel, one of `ENCODINGS`; None: as usual with the cut.
+        gradient_encoding: how their gradients travel; None: as `encoding`.
+        seed: of dropout on the cloud.
+        access: how to reach the cloud; None: at `server`, with the token of the environment.
+        retry: how long to try again when the connection is lost.
+
+    Raises:
+        ConfigError: model, optimizer or cut do not fit.
+        SftError: the cloud is not to be reached, or refuses.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        model: Any,
+        server: str,
+        split_layer: int,
+        rank: int,
+        cut: str = "sft",
+        encoding: str | None = None,
+        gradient_encoding: str | None = None,
+        seed: int = 0,
+        access: Access | None = None,
+        retry: Retry = USUAL_RETRY,
+    ) -> None:
+        if optimizer.state:
+            raise ConfigError("the optimizer has stepped already; wrap it before its first step")
+        if cut in BASIS_CUTS:
+            raise ConfigError(
+                f"cut {cut} needs a basis, which a script has no way to find yet; choose one of: "
+                "sft, sft-output, svd-residual, none"
+            )
+        self._model, self._wrapped = model, optimizer
+        split = SplitSpec(cut=cut, split_layer=split_layer, rank=rank)
+        head, config = head_of(model), model.config
+        shape = shape_of(config)
+        split.check(shape)
+        code = _Code(model, split, head)
+        names = code.groups_of(optimizer)
+        own = described(optimizer, names)
+        self._algorithm = own.algorithm
+        self._told: list[dict[str, Setting]] = [dict(group.settings) for group in own.groups]
+        encoding = encoding or USUAL[cut].encoding
+        spec = SessionSpec(
+            model=_identity(model, server),
+            split=split,
+            own_optimizer=own,
+            head=head,
+            num_labels=_classes(config, head),
+            seed=seed,
+            dropout=_dropout(config),
+            encoding=encoding,
+            gradient_encoding=gradient_encoding or encoding,
+        )
+        access = access or Access(server=server, token=os.environ.get(VARIABLE, ""))
+        self._session = GrpcSession(access, spec, shape, retry=retry, net2=code.net2)
+        atexit.register(self.close)
+        self._step, self._exchanges, self._closed = 1, 0, False
+        self._norms: list[float] | None = None
+        self._every_token = HEAD_TABLE[head].next_token
+        self._anchor = torch.zeros((), requires_grad=True)
+        net1, self._stand_ins = code.surrender(optimizer)
+        give_up(model, net1, head, self._ask, spared=CUT_TABLE[cut].narrow)
+
+    def step(self) -> None:
+        """Step both halves; without a backward pass since the last step neither changes."""
+        updates = [self._update(number) for number in range(len(self._stand_ins))]
+        if any(not update.skipped for update in updates):
+            self._guarded(
+                self._session.apply, self._step, exchanges=self._exchanges, updates=updates
+            )
+            self._step, self._exchanges = self._step + 1, 0
+        for stand_in in self._stand_ins:
+            stand_in.grad = None
+        self._wrapped.step()
+
+    def close(self) -> None:
+        """End the session: the cloud keeps its half; safe to repeat."""
+        atexit.unregister(self.close)
+        if not self._closed:
+            self._closed = True
+            self._guarded(self._session.close)
+
+    def forward(self, activation_TW: Tensor, lengths: list[int]) -> tuple[Tensor, int, int]:
+        """Return logits that wait for a gradient, their step and their place in it."""
+        place = self._next_exchange()
+        self._guarded(
+            self._session.begin_forward,
+            self._step,
+            activation_TW,
+            lengths,
+            exchange=place,
+            training=self._model.training,
+        )
+        return self._guarded(self._session.end_forward), self._step, place
+
+    def backward(self, gradient: Tensor, step: int, forward: int, tokens: int) -> Tensor:
+        """Return the gradient of the activation, (T, W).
+
+        Raises:
+            ConfigError: the optimizer has stepped since the forward pass.
+            TrainingError: the gradient is no number.
+        """
+        if step != self._step:
+            raise ConfigError(
+                f"backward came for a forward pass of step {step}, but step {self._step} is under "
+                "way: the cloud has dropped what it computed then; call backward before step"
+            )
+        if not is_finite(gradient):
+            raise TrainingError("the gradient of the logits holds a number that is not finite")
+        self._guarded(
+            self._session.begin_backward,
+            step,
+            gradient.contiguous().cpu(),
+            forward=forward,
+            tokens=tokens,
+            exchange=self._next_exchange(),
+        )
+        gradient_TW = self._guarded(self._session.end_backward)
+        self._norms = None
+        for number, stand_in in enumerate(self._stand_ins):
+            stand_in.backward_came(partial(self._norm, number))
+        return gradient_TW
+
+    def _next_exchange(self) -> int:
+        place, self._exchanges = self._exchanges, self._exchanges + 1
+        return place
+
+    def _norm(self, number: int) -> float:
+        """Return the norm of the cloud's gradients of a group; asks once after each backward."""
+        if self._norms is None:
+            self._norms = self._guarded(self._session.norms)
+        return self._norms[number]
+
+    def _update(self, number: int) -> GroupUpdate:
+        """Return what becomes of a group in this step, and note that it was told."""
+        factor_of = self._stand_ins[number].factor
+        if factor_of is None:
+            return GroupUpdate(settings={}, skipped=True)
+        now = settings_of(self._algorithm, self._wrapped.param_groups[number])
+        told = self._told[number]
+        changed = {name: values for name, values in now.items() if told[name] != values}
+        self._told[number] = now
+        return GroupUpdate(settings=changed, scale=factor_of)
+
+    def _ask(self, activation_TW: Tensor, lengths: list[int]) -> Tensor:
+        if torch.is_grad_enabled():
+            apply: Any = _RemoteLogits.apply
+            rows: Tensor = apply(activation_TW, self._anchor, self, lengths)
+            return rows
+        ask = self._session.begin_evaluation
+        self._guarded(ask, activation_TW, lengths, every_token=self._every_token)
+        return self._guarded(self._session.end_evaluation)
+
+    def _guarded(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Do something with the session.
+
+        Raises:
+            SessionLostError: the cloud has gone back, where a script cannot follow.
+        """
+        try:
+            return work(*args, **kwargs)
+        except Rewound as rewound:
+            self._closed = True
+            raise SessionLostError(
+                f"the cloud has gone back to step {rewound.step}, and this script has come to "
+                f"step {self._step}; start it again from a checkpoint of its own"
+            ) from rewound
+
+
+class _RemoteLogits(torch.autograd.Function):
+    """The logits of net2; its backward is net2's.
+
+    The anchor needs a gradient, so that net2 gets its own though nothing of net1 trains.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, activation_TW: Tensor, anchor: Tensor, half: EdgeHalf, lengths: list[int]
+    ) -> Tensor:
+        rows, ctx.step, ctx.place = half.forward(activation_TW.float().cpu(), lengths)
+        ctx.half, ctx.tokens, ctx.like = half, len(activation_TW), activation_TW
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient_TW = ctx.half.backward(gradients[0], ctx.step, ctx.place, ctx.tokens)
+        return gradient_TW.to(ctx.like), None, None, None
+
+
+class _Code:
+    """What becomes of a script's model where it is cut.
+
+    Args:
+        model: still whole.
+        split: where and how.
+        head: what it ends in.
+    """
+
+    def __init__(self, model: Any, split: SplitSpec, head: str) -> None:
+        self._model, self._split = model, split
+        family = family_of(model.config)
+        half = cloud_half(model.config, split, head)
+        self._at = f"{half.block_name}.cut"
+        paths = CUT_TABLE[split.cut].factored(family.block)
+        self._factored = [f"{half.block_name}.{path}.weight" for path in paths]
+        factors = {}
+        if paths:
+            weights = [family.block.matrix(model.get_parameter(name)) for name in self._factored]
+            self._u, sigma, v = factor(torch.cat(weights, dim=1), split.rank)
+            factors = {f"{self._at}.sigma": sigma, f"{self._at}.v": v}
+        names = [name for name, _ in half.skeleton.named_parameters()]
+        self.net2 = {n: factors[n] if n in factors else model.get_parameter(n) for n in names}
+        """Every parameter of net2, by stock name."""
+
+    def groups_of(self, optimizer: torch.optim.Optimizer) -> list[tuple[str, ...]]:
+        """Return the names of net2's parameters that belong to each group of an optimizer.
+
+        Factors belong where the weight was that they stand for.
+        """
+        group_of = {id(p): n for n, g in enumerate(optimizer.param_groups) for p in g["params"]}
+        names: list[list[str]] = [[] for _ in optimizer.param_groups]
+        for name in self.net2:
+            stock = self._factored[0] if name.startswith(self._at) else name
+            weight = self._model.get_parameter(stock)
+            if weight.requires_grad and id(weight) in group_of:
+                names[group_of[id(weight)]].append(name)
+        return [tuple(each) for each in names]
+
+    def surrender(self, optimizer: torch.optim.Optimizer) -> tuple[Net1, list[StandIn]]:
+        """Cut the model in place, and leave its optimizer what stays here.
+
+        Returns:
+            Net1, and what stands in for the rest, one for each group.
+        """
+        group_of = {id(p): g for g in optimizer.param_groups for p in g["params"]}
+        factored = self._model.get_parameter(self._factored[0]) if self._factored else None
+        net1 = edge_half_of(self._model, self._split)
+        if factored is not None:
+            net1.block.cut.to_empty(device=factored.device)
+            u = net1.block.cut.get_parameter("u")
+            copy_into(u, self._u, "u")
+            u.requires_grad_(factored.requires_grad)
+            if (group := group_of.get(id(factored))) is not None:
+                group["params"].append(u)
+        mine = {id(parameter) for parameter in net1.parameters()}
+        stand_ins = []
+        for number, group in enumerate(optimizer.param_groups):
+            stand_in = StandIn()
+            self._model.register_parameter(f"net2_group_{number}", stand_in)
+            group["params"] = [*(p for p in group["params"] if id(p) in mine), stand_in]
+            stand_ins.append(stand_in)
+        return net1, stand_ins
+
+
+def _identity(model: Any, server: str) -> ModelIdentity:
+    """Return what to call a model towards the cloud; which weights are meant, digests will say."""
+    name = model.config.name_or_path
+    if not name:
+        raise ConfigError("the model does not say where it came from; load it with from_pretrained")
+    source = find_model(name)
+    return ModelIdentity(
+        name=name_for(server, source),
+        revision=source.revision,
+        config_digest=config_digest(model.config),
+    )
+
+
+def _classes(config: Any, head: str) -> int:
+    if HEAD_TABLE[head].next_token:
+        return int(config.vocab_size)
+    return 2 if HEAD_TABLE[head].labels == "span" else int(config.num_labels)
+
+
+def _dropout(config: Any) -> float | None:
+    """Return the dropout of net2 if it is another than the model's own.
+
+    Raises:
+        ConfigError: the script has changed some dropouts and not others.
+    """
+    own = AutoConfig.from_pretrained(config.name_or_path)
+    now, before = (_dropouts(each) for each in (config, own))
+    if now == before:
+        return None
+    rates = {rate for rate in now.values() if rate is not None}
+    if len(rates) != 1:
+        raise ConfigError(
+            f"the model's dropouts are {now}, in its folder {before}; only all of them together "
+            "can be changed for net2"
+        )
+    return float(rates.pop())
+
+
+def _dropouts(config: Any) -> dict[str, float | None]:
+    known = vars(config).items()
+    return {n: v for n, v in known if "drop" in n and (v is None or isinstance(v, int | float))}

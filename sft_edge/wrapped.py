@@ -1,0 +1,178 @@
+"""A script's model that gives up what is above the cut: its forward asks elsewhere for the logits.
+
+It knows stock models and heads; it knows no session.
+
+Legend: B batch, M padded length, T real tokens, W width on the wire, C classes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import modeling_outputs as outputs
+
+from sft_common.config import HEADS
+from sft_common.errors import ConfigError, DataError
+from sft_common.model.heads import HEAD_TABLE, IGNORED, Head
+from sft_common.model.partition import Net1
+from sft_common.wire.packing import pack
+
+Ask = Callable[[Tensor, list[int]], Tensor]
+"""(activation (T, W), lengths of B examples) -> logits without padding, (B, C) or (T, C)."""
+
+INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "pixel_values"})
+"""What a model is called with beside its labels."""
+
+LABELS = frozenset({"labels", "start_positions", "end_positions"})
+
+OUTPUTS: Mapping[str, Any] = {
+    "sequence-classification": outputs.SequenceClassifierOutput,
+    "regression": outputs.SequenceClassifierOutput,
+    "token-classification": outputs.TokenClassifierOutput,
+    "question-answering": outputs.QuestionAnsweringModelOutput,
+    "causal-lm": outputs.CausalLMOutput,
+    "image-classification": outputs.ImageClassifierOutput,
+}
+"""Head -> what a stock model with it returns."""
+
+
+def head_of(model: nn.Module) -> str:
+    """Return which of `HEADS` a stock model ends in.
+
+    Raises:
+        ConfigError: none of them.
+    """
+    config: Any = getattr(model, "config", None)
+    for name in HEADS:
+        classes = getattr(transformers, HEAD_TABLE[name].auto_class)._model_mapping
+        known = type(config) in classes and classes[type(config)]
+        if name != "regression" and known and isinstance(model, known):
+            regression = name == "sequence-classification" and config.num_labels == 1
+            return "regression" if regression else name
+    raise ConfigError(
+        f"a {type(model).__name__} cannot be split; it must be a transformers model that ends in "
+        f"one of: {', '.join(HEADS)}"
+    )
+
+
+def give_up(model: nn.Module, net1: Net1, head: str, ask: Ask, *, spared: bool) -> None:
+    """Have a model's forward compute net1 here and ask for the rest.
+
+    Args:
+        model: what `net1` was made of, in place.
+        net1: with its numbers.
+        head: what the model ended in.
+        ask: gets the logits.
+        spared: whether net1 has no dropout even in training mode (docs/decisions/0008).
+    """
+    stock = model.forward
+    signature = inspect.signature(stock)
+    backbone = net1.skeleton.get_submodule(net1.skeleton.base_model_prefix)
+
+    @functools.wraps(stock)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        given = _given(signature, args, kwargs)
+        inputs = {name: value for name, value in given.items() if name in INPUTS}
+        backbone.train(model.training and not spared)
+        activation_BMW = net1(inputs)
+        mask_BM = _mask(inputs, activation_BMW)
+        lengths = mask_BM.sum(dim=1).tolist()
+        rows = ask(pack(activation_BMW, mask_BM), lengths).to(activation_BMW.device)
+        logits = _padded(rows, mask_BM) if HEAD_TABLE[head].per_token else rows
+        loss = _loss(head, model, logits, given, mask_BM)
+        return _output(head, loss, logits, as_tuple=given.get("return_dict") is False)
+
+    model.forward = forward
+
+
+def _given(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a model was called with.
+
+    Raises:
+        ConfigError: something that cannot be done where half of the model is elsewhere.
+    """
+    given = dict(signature.bind(*args, **kwargs).arguments)
+    for name in [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]:
+        given |= given.pop(name, {})
+    known = {name for name, value in given.items() if value is not None and value is not False}
+    if beyond := known - INPUTS - LABELS - {"return_dict", "use_cache"}:
+        raise ConfigError(
+            f"a split model takes no {min(beyond)}: half of it is on the cloud; it takes "
+            f"{', '.join(sorted(INPUTS | LABELS))}"
+        )
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _mask(inputs: Mapping[str, Tensor], activation_BMW: Tensor) -> Tensor:
+    """Return which tokens are real, (B, M)."""
+    mask = inputs.get("attention_mask")
+    if mask is None:
+        return torch.ones(activation_BMW.shape[:2], dtype=torch.bool, device=activation_BMW.device)
+    if mask.ndim != 2:
+        raise ConfigError(
+            f"attention_mask has {mask.ndim} dimensions; a split model takes (batch, tokens)"
+        )
+    if not bool(mask.any(dim=1).all()):
+        raise DataError("an example of the batch has no token: its attention_mask is all 0")
+    return mask.bool()
+
+
+def _padded(rows_TC: Tensor, mask_BM: Tensor) -> Tensor:
+    """Return logits with padding, which is 0, (B, M, C)."""
+    places = mask_BM.flatten().nonzero().squeeze(1)
+    logits = rows_TC.new_zeros(mask_BM.numel(), rows_TC.shape[1])
+    return logits.index_copy(0, places, rows_TC).reshape(*mask_BM.shape, -1)
+
+
+def _loss(
+    name: str, model: Any, logits: Tensor, given: Mapping[str, Any], mask_BM: Tensor
+) -> Tensor | None:
+    """Return the loss that the stock model gives with its labels; None without.
+
+    Raises:
+        ConfigError: a loss that is not offered; a criterion of one's own is always possible.
+    """
+    head = HEAD_TABLE[name]
+    labels = _labels(head, given)
+    if labels is None:
+        return None
+    if getattr(model.config, "problem_type", None) == "multi_label_classification":
+        raise ConfigError(
+            "a split model computes no loss for problem_type multi_label_classification; call it "
+            "without labels, and a criterion with its logits"
+        )
+    if head.labels == "tokens":
+        flat = labels[mask_BM]
+    else:
+        flat = labels.flatten().to(logits.dtype if head.labels == "number" else torch.int64)
+    return head.loss(logits, flat.to(logits.device), mask_BM)
+
+
+def _labels(head: Head, given: Mapping[str, Any]) -> Tensor | None:
+    """Return labels as they belong to the logits: (B,), (B, 2) or (B, M)."""
+    if head.labels == "span":
+        first, last = given.get("start_positions"), given.get("end_positions")
+        return None if first is None or last is None else torch.stack([first, last], dim=1)
+    labels: Tensor | None = given.get("labels")
+    if labels is None or not head.next_token:
+        return labels
+    following = labels.new_full(labels.shape, IGNORED)
+    following[:, :-1] = labels[:, 1:]
+    return following
+
+
+def _output(name: str, loss: Tensor | None, logits: Tensor, *, as_tuple: bool) -> Any:
+    parts = {"loss": loss, "logits": logits}
+    if name == "question-answering":
+        first, last = logits.unbind(dim=-1)
+        parts = {"loss": loss, "start_logits": first, "end_logits": last}
+    output = OUTPUTS[name](**parts)
+    return output.to_tuple() if as_tuple else output
