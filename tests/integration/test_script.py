@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
@@ -152,3 +155,25 @@ def test_what_cannot_be_done_elsewhere_is_refused(cloud: Cloud, tiny_model: Path
     with pytest.raises(ConfigError, match="pass of step 1, but step 2 is under way"):
         late.sum().backward()
     optimizer.close()
+
+
+def test_a_script_of_its_own_learns_with_the_papers_cut_and_ends_its_session(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Two processes; factors that the edge computed, a head of its own, dropout on."""
+    sessions = tmp_path / "sessions"
+    with running_cloud(tmp_path / "cloud", "--save-dir", sessions) as cloud:
+        script = Path(__file__).with_name("smallest_script.py")
+        done = subprocess.run(
+            [sys.executable, str(script), str(tiny_model), cloud.server],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    accuracy = float(done.stdout.split("accuracy ")[1])
+    assert accuracy > 0.8, done.stdout
+    (half,) = sessions.glob("*/cloud.safetensors")
+    names = set(load_file(half))
+    assert {"bert.encoder.layer.1.cut.sigma", "classifier.weight"} <= names
+    assert not any("embeddings" in name for name in names)
