@@ -60,6 +60,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
             list(labels),
             exchange=message.exchange,
             share=message.share,
+            apart=message.apart,
         )
     return _gradient_answer(session, message, watch, gradient_TW, loss)
 
@@ -190,6 +191,11 @@ def weights(session: Session, message: pb.Weights, numbers: Numbers) -> None:
     rows = tensor_from_parts(message.rows, numbers, (count, *shape[1:]), "rows of weights")
     check_finite(rows, "rows of weights")
     session.take_weights(message.name, message.first, rows)
+
+
+def factor(session: Session, message: pb.Factor) -> None:
+    """Count what was kept apart; raises as `Session.take_factor`."""
+    session.take_factor(message.step, message.exchange, message.factor)
 
 
 def norms(session: Session) -> Answer:

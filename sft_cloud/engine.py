@@ -78,6 +78,7 @@ class Engine:
             built(net2.skeleton, own_optimizer) if own_optimizer else adamw(net2, optimizer)
         )
         self._head = head
+        self._apart: dict[int, dict[str, Tensor]] = {}
         self._forked = [device] if device.type == "cuda" else []
         with exclusive_randomness(*self._forked):
             # Not the edge's own seed: both halves would drop the same positions.
@@ -91,6 +92,40 @@ class Engine:
             weight.numel() * weight.element_size() * (4 if weight.requires_grad else 1)
             for weight in self.net2.parameters()
         )
+
+    def step_apart(
+        self, key: int, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Run `step`, but keep the gradients of net2 apart under a key until `join` or `apply`."""
+        parameters = self.parameters()
+        joined = {name: parameter.grad for name, parameter in parameters.items()}
+        self._set_gradients({})
+        found = self.step(activation_BMW, mask_BM, labels)
+        self._apart[key] = self._gradients()
+        self._set_gradients(joined)
+        return found
+
+    @torch.no_grad()
+    def join(self, key: int, factor: float) -> None:
+        """Add gradients that were kept apart, times a factor, to the others."""
+        parameters = self.parameters()
+        for name, gradient in self._apart.pop(key).items():
+            if (joined := parameters[name].grad) is None:
+                parameters[name].grad = gradient.mul_(factor) if factor != 1 else gradient
+            else:
+                joined.add_(gradient, alpha=factor)
+
+    @property
+    def apart(self) -> list[int]:
+        """Keys of the gradients that are kept apart."""
+        return [*self._apart]
+
+    def _gradients(self) -> dict[str, Tensor]:
+        return {n: p.grad for n, p in self.parameters().items() if p.grad is not None}
+
+    def _set_gradients(self, gradients: Mapping[str, Tensor | None]) -> None:
+        for name, parameter in self.parameters().items():
+            parameter.grad = gradients.get(name)
 
     @torch.enable_grad()
     def step(
@@ -176,6 +211,7 @@ class Engine:
             set_learning_rate(self._optimizer, learning_rate)
         self._optimizer.step()
         self._optimizer.zero_grad()
+        self._apart.clear()
 
     def norms(self) -> list[float]:
         """Return the Euclidean norm of the gradients so far, of each group of a script's optimizer.
@@ -218,14 +254,17 @@ class Engine:
         The tensors are the engine's own, not copies: those of weights and moments change with the
         next `apply`, gradients with the next `step`.
         """
-        gradients = {
-            name: p.grad for name, p in self.net2.skeleton.named_parameters() if p.grad is not None
+        apart = {
+            f"{key}:{name}": gradient
+            for key, gradients in self._apart.items()
+            for name, gradient in gradients.items()
         }
         cpu, cuda = self._random_state
         return {
             "weights": dict(self.net2.skeleton.named_parameters()),
             "moments": moments_of(self._optimizer, self.net2.skeleton),
-            "gradients": gradients,
+            "gradients": self._gradients(),
+            "apart": apart,
             "randomness": {"cpu": cpu} if cuda is None else {"cpu": cpu, "cuda": cuda},
         }
 
@@ -237,6 +276,12 @@ class Engine:
             parameter.copy_(state["weights"][name])
             gradient = gradients.get(name)
             parameter.grad = None if gradient is None else gradient.to(parameter, copy=True)
+        self._apart.clear()
+        parameters = self.parameters()
+        for name, tensor in state.get("apart", {}).items():
+            key, _, stock = name.partition(":")
+            there = tensor.to(parameters[stock], copy=True)
+            self._apart.setdefault(int(key), {})[stock] = there
         set_moments(self._optimizer, self.net2.skeleton, state.get("moments", {}))
         cuda = randomness.get("cuda", self._random_state[1]) if self._forked else None
         self._random_state = randomness["cpu"].clone(), cuda

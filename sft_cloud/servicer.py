@@ -281,6 +281,8 @@ class SplitTrainingServicer:
                     yield await compute(size, answers.evaluate, asked, numbers, arrived)
                 case "weights":
                     await compute(1, answers.weights, request.weights, numbers)
+                case "factor":
+                    await compute(1, answers.factor, request.factor)
                 case "ask_norms":
                     yield await compute(1, answers.norms)
                 case "keep":

@@ -9,6 +9,7 @@ those of the head (sft_common/model/heads.py).
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from torch import Tensor
 from sft_cloud.bounds import Bounds, Labels
 from sft_cloud.engine import Engine, Pass, Randomness
 from sft_common.config import LARGEST, SessionSpec
-from sft_common.errors import MismatchError, ProtocolError
+from sft_common.errors import LimitError, MismatchError, ProtocolError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.identity import digest_of
 from sft_common.own_optimizer import GroupUpdate
@@ -32,6 +33,9 @@ Reply = tuple[bytes, bytes | memoryview]
 
 MAX_EXCHANGES = 2048
 """Of a step, two for a micro-batch; their replies are all kept until it is applied."""
+
+MAX_APART = 2
+"""Losses of a step that may wait for their backward at once, each with gradients of its own."""
 
 SHARE_ERROR = 1e-6
 """How far from 1 the shares of a step may add up, each of them rounded."""
@@ -72,6 +76,7 @@ class Session:
         self.applied = 0
         self._replies: list[Reply] = []
         self._waiting: dict[int, _Waiting] = {}
+        self._joined = set[int]()
         self._begin_step()
         self._awaited: dict[str, int] = {}
         """Parameters that the edge is to send first, with the number of rows that have come."""
@@ -127,6 +132,7 @@ class Session:
         *,
         exchange: int = 0,
         share: float = 1.0,
+        apart: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Run forward and backward of training step `step`, or of a micro-batch of it.
 
@@ -137,6 +143,7 @@ class Session:
             labels: what is to be learned.
             exchange: its place in the step, from 0.
             share: its share of what the loss of the step is the mean of.
+            apart: whether the gradients of net2 wait for `take_factor`; the share is 1 then.
 
         Returns:
             The mean loss times the share, a scalar, and its gradient with respect to the
@@ -148,13 +155,41 @@ class Session:
         self._expect_step(step, exchange)
         if not 0 < share <= 1:
             raise ProtocolError(f"micro-batch {exchange} has share {share}; over 0 up to 1 fit")
+        if apart and share != 1:
+            raise ProtocolError(
+                f"micro-batch {exchange} is kept apart and has share {share}, not 1"
+            )
+        if apart and len(self._engine.apart) >= MAX_APART:
+            raise LimitError(
+                f"{MAX_APART} losses of step {step} wait for their backward already; call backward "
+                "for each before the next, or torch.no_grad() where none will come"
+            )
         labels_flat = self.bounds.checked_labels(labels, lengths)
         mask_BM = mask_of(lengths, max(lengths))
-        activation_BMW = unpack(activation_TW, lengths)
-        loss, gradient_BMW = self._engine.step(activation_BMW, mask_BM, labels_flat, share)
+        batch = unpack(activation_TW, lengths), mask_BM, labels_flat
+        if apart:
+            loss, gradient_BMW = self._engine.step_apart(exchange, *batch)
+        else:
+            loss, gradient_BMW = self._engine.step(*batch, share)
+            self._shares += share
         self._exchanges += 1
-        self._shares += share
         return loss, pack(gradient_BMW, mask_BM)
+
+    def take_factor(self, step: int, exchange: int, factor: float) -> None:
+        """Count gradients that were kept apart, times a factor; done twice, it is done once.
+
+        Raises:
+            ProtocolError: that exchange has not been, or the factor is no finite number.
+        """
+        if step <= self.applied or exchange in self._joined:
+            return
+        if step != self.applied + 1 or exchange not in self._engine.apart:
+            raise ProtocolError(f"factor names exchange {exchange} of step {step}; none such waits")
+        if not math.isfinite(factor):
+            raise ProtocolError(f"factor of exchange {exchange} of step {step} is {factor}")
+        self._engine.join(exchange, factor)
+        self._joined.add(exchange)
+        self._backwards += 1
 
     def forward(
         self,
@@ -382,6 +417,7 @@ class Session:
                 for place, waiting in self._waiting.items()
             },
             "awaited": self._awaited,
+            "joined": sorted(self._joined),
         }
         replies = {
             f"{number}:{part}": torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -420,6 +456,7 @@ class Session:
         self.applied = int(facts["applied"])
         self._exchanges, self._shares = int(facts["exchanges"]), float(facts["shares"])
         self._backwards = int(facts["backwards"])
+        self._joined = set(facts["joined"])
         self._awaited = {str(name): int(rows) for name, rows in facts["awaited"].items()}
         kept, waiting = tensors.get("replies", {}), tensors.get("waiting", {})
         self._replies = [
@@ -441,6 +478,7 @@ class Session:
         self._exchanges, self._shares, self._backwards = 0, 0.0, 0
         self._replies.clear()
         self._waiting.clear()
+        self._joined.clear()
 
     def _passed(
         self,

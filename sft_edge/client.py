@@ -169,8 +169,18 @@ class GrpcSession:
         *,
         exchange: int = 0,
         share: float = 1.0,
+        apart: bool = False,
     ) -> None:
         """Ask for loss and gradient of a micro-batch; `remote.CloudSession` has the arguments.
+
+        Args:
+            step: see there.
+            activation_TW: see there.
+            lengths: see there.
+            labels: see there.
+            exchange: see there.
+            share: see there.
+            apart: whether what it does to net2 counts only as `factor` will say.
 
         Raises:
             LimitError: the batch is larger than the cloud takes.
@@ -178,7 +188,12 @@ class GrpcSession:
         begin = time.perf_counter()
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Step(
-            step=step, activation=activation, lengths=lengths, exchange=exchange, share=share
+            step=step,
+            activation=activation,
+            lengths=lengths,
+            exchange=exchange,
+            share=share,
+            apart=apart,
         )
         self._put_labels(message, labels)
         asked = _Asked((step, exchange), tuple(activation_TW.shape), "step_result")
@@ -264,6 +279,10 @@ class GrpcSession:
             step=step, learning_rate=learning_rate, exchanges=exchanges, groups=groups
         )
         self._send(pb.TrainRequest(apply=message))
+
+    def factor(self, step: int, exchange: int, factor: float) -> None:
+        """Say what an exchange counts that was kept apart; an error shows as with `apply`."""
+        self._send(pb.TrainRequest(factor=pb.Factor(step=step, exchange=exchange, factor=factor)))
 
     def norms(self) -> list[float]:
         """Return the Euclidean norm of net2's gradients, of each group of a script's optimizer."""

@@ -8,6 +8,7 @@ Legend: B batch, T real tokens, W width on the wire, C classes.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -58,6 +59,8 @@ class EdgeHalf:
         cut: "none" or one with factors ("sft", "sft-output", "svd-residual").
         encoding: how activations travel, one of `ENCODINGS`; None: as usual with the cut.
         gradient_encoding: how their gradients travel; None: as `encoding`.
+        labels: where the loss is computed of a model that is called with them in training: on the
+            "cloud" in one exchange, then without logits, or on the "edge".
         seed: of dropout on the cloud.
         access: how to reach the cloud; None: at `server`, with the token of the environment.
         retry: how long to try again when the connection is lost.
@@ -78,12 +81,15 @@ class EdgeHalf:
         cut: str = "sft",
         encoding: str | None = None,
         gradient_encoding: str | None = None,
+        labels: str = "cloud",
         seed: int = 0,
         access: Access | None = None,
         retry: Retry = USUAL_RETRY,
     ) -> None:
         if optimizer.state:
             raise ConfigError("the optimizer has stepped already; wrap it before its first step")
+        if labels not in ("cloud", "edge"):
+            raise ConfigError(f"labels are on the {labels!r}; choose one of: cloud, edge")
         if cut in BASIS_CUTS:
             raise ConfigError(
                 f"cut {cut} needs a basis, which a script has no way to find yet; choose one of: "
@@ -119,7 +125,8 @@ class EdgeHalf:
         self._every_token = HEAD_TABLE[head].next_token
         self._anchor = torch.zeros((), requires_grad=True)
         net1, self._stand_ins = code.surrender(optimizer)
-        give_up(model, net1, head, self._ask, spared=CUT_TABLE[cut].narrow)
+        ask_loss = None if labels == "edge" else self._ask_loss
+        give_up(model, net1, head, self._ask, ask_loss, spared=CUT_TABLE[cut].narrow)
 
     def step(self) -> None:
         """Step both halves; without a backward pass since the last step neither changes."""
@@ -160,11 +167,7 @@ class EdgeHalf:
             ConfigError: the optimizer has stepped since the forward pass.
             TrainingError: the gradient is no number.
         """
-        if step != self._step:
-            raise ConfigError(
-                f"backward came for a forward pass of step {step}, but step {self._step} is under "
-                "way: the cloud has dropped what it computed then; call backward before step"
-            )
+        self._check_under_way(step)
         if not is_finite(gradient):
             raise TrainingError("the gradient of the logits holds a number that is not finite")
         self._guarded(
@@ -176,10 +179,45 @@ class EdgeHalf:
             exchange=self._next_exchange(),
         )
         gradient_TW = self._guarded(self._session.end_backward)
+        self._came()
+        return gradient_TW
+
+    def loss(
+        self, activation_TW: Tensor, lengths: list[int], labels: list[float]
+    ) -> tuple[float, Tensor, int, int]:
+        """Return a loss and its gradient, (T, W), that wait for `count`; and as `forward` does."""
+        place = self._next_exchange()
+        self._guarded(
+            self._session.begin_step,
+            self._step,
+            activation_TW,
+            lengths,
+            labels,
+            exchange=place,
+            apart=True,
+        )
+        return *self._guarded(self._session.end_step), self._step, place
+
+    def count(self, factor: float, step: int, exchange: int) -> None:
+        """Have a loss count, times a factor; raises as `backward`."""
+        self._check_under_way(step)
+        if not math.isfinite(factor):
+            raise TrainingError(f"the gradient of the loss is {factor}")
+        self._guarded(self._session.factor, step, exchange, factor)
+        self._came()
+
+    def _check_under_way(self, step: int) -> None:
+        if step != self._step:
+            raise ConfigError(
+                f"backward came for a forward pass of step {step}, but step {self._step} is under "
+                "way: the cloud has dropped what it computed then; call backward before step"
+            )
+
+    def _came(self) -> None:
+        """Note that the cloud has gradients, or more of them."""
         self._norms = None
         for number, stand_in in enumerate(self._stand_ins):
             stand_in.backward_came(partial(self._norm, number))
-        return gradient_TW
 
     def _next_exchange(self) -> int:
         place, self._exchanges = self._exchanges, self._exchanges + 1
@@ -210,6 +248,11 @@ class EdgeHalf:
         ask = self._session.begin_evaluation
         self._guarded(ask, activation_TW, lengths, every_token=self._every_token)
         return self._guarded(self._session.end_evaluation)
+
+    def _ask_loss(self, activation_TW: Tensor, lengths: list[int], labels: list[float]) -> Tensor:
+        apply: Any = _RemoteLoss.apply
+        loss: Tensor = apply(activation_TW, self._anchor, self, lengths, labels)
+        return loss
 
     def _guarded(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Do something with the session.
@@ -245,6 +288,32 @@ class _RemoteLogits(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient_TW = ctx.half.backward(gradients[0], ctx.step, ctx.place, ctx.tokens)
         return gradient_TW.to(ctx.like), None, None, None
+
+
+class _RemoteLoss(torch.autograd.Function):
+    """The loss of net2 and its gradient in one exchange; its backward says what they count."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        activation_TW: Tensor,
+        anchor: Tensor,
+        half: EdgeHalf,
+        lengths: list[int],
+        labels: list[float],
+    ) -> Tensor:
+        sent = activation_TW.float().cpu()
+        loss, gradient_TW, ctx.step, ctx.place = half.loss(sent, lengths, labels)
+        ctx.half = half
+        ctx.save_for_backward(gradient_TW.to(activation_TW))
+        return torch.tensor(loss, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient_TW,) = ctx.saved_tensors
+        factor = gradients[0].item()
+        ctx.half.count(factor, ctx.step, ctx.place)
+        return gradient_TW * factor, None, None, None, None
 
 
 class _Code:

@@ -26,6 +26,9 @@ from sft_common.wire.packing import pack
 Ask = Callable[[Tensor, list[int]], Tensor]
 """(activation (T, W), lengths of B examples) -> logits without padding, (B, C) or (T, C)."""
 
+AskLoss = Callable[[Tensor, list[int], list[float]], Tensor]
+"""(activation (T, W), lengths, flat labels) -> the mean loss, a scalar."""
+
 INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "pixel_values"})
 """What a model is called with beside its labels."""
 
@@ -61,7 +64,15 @@ def head_of(model: nn.Module) -> str:
     )
 
 
-def give_up(model: nn.Module, net1: Net1, head: str, ask: Ask, *, spared: bool) -> None:
+def give_up(
+    model: nn.Module,
+    net1: Net1,
+    head: str,
+    ask: Ask,
+    ask_loss: AskLoss | None,
+    *,
+    spared: bool,
+) -> None:
     """Have a model's forward compute net1 here and ask for the rest.
 
     Args:
@@ -69,6 +80,8 @@ def give_up(model: nn.Module, net1: Net1, head: str, ask: Ask, *, spared: bool) 
         net1: with its numbers.
         head: what the model ended in.
         ask: gets the logits.
+        ask_loss: gets the loss of a training step in one exchange, for which labels travel; None:
+            they do not, and the loss is computed here.
         spared: whether net1 has no dropout even in training mode (docs/decisions/0008).
     """
     stock = model.forward
@@ -83,10 +96,18 @@ def give_up(model: nn.Module, net1: Net1, head: str, ask: Ask, *, spared: bool) 
         activation_BMW = net1(inputs)
         mask_BM = _mask(inputs, activation_BMW)
         lengths = mask_BM.sum(dim=1).tolist()
-        rows = ask(pack(activation_BMW, mask_BM), lengths).to(activation_BMW.device)
+        activation_TW = pack(activation_BMW, mask_BM)
+        as_tuple = given.get("return_dict") is False
+        labels = _flat_labels(head, model, given, mask_BM)
+        if labels is not None and ask_loss and model.training and torch.is_grad_enabled():
+            found = ask_loss(activation_TW, lengths, labels.tolist()).to(activation_BMW.device)
+            return _output(head, found, None, as_tuple=as_tuple)
+        rows = ask(activation_TW, lengths).to(activation_BMW.device)
         logits = _padded(rows, mask_BM) if HEAD_TABLE[head].per_token else rows
-        loss = _loss(head, model, logits, given, mask_BM)
-        return _output(head, loss, logits, as_tuple=given.get("return_dict") is False)
+        loss = None
+        if labels is not None:
+            loss = HEAD_TABLE[head].loss(logits, labels.to(logits.device), mask_BM)
+        return _output(head, loss, logits, as_tuple=as_tuple)
 
     model.forward = forward
 
@@ -132,10 +153,8 @@ def _padded(rows_TC: Tensor, mask_BM: Tensor) -> Tensor:
     return logits.index_copy(0, places, rows_TC).reshape(*mask_BM.shape, -1)
 
 
-def _loss(
-    name: str, model: Any, logits: Tensor, given: Mapping[str, Any], mask_BM: Tensor
-) -> Tensor | None:
-    """Return the loss that the stock model gives with its labels; None without.
+def _flat_labels(name: str, model: Any, given: Mapping[str, Any], mask_BM: Tensor) -> Tensor | None:
+    """Return the labels that a model was called with as its head takes them, flat; None: none.
 
     Raises:
         ConfigError: a loss that is not offered; a criterion of one's own is always possible.
@@ -150,10 +169,8 @@ def _loss(
             "without labels, and a criterion with its logits"
         )
     if head.labels == "tokens":
-        flat = labels[mask_BM]
-    else:
-        flat = labels.flatten().to(logits.dtype if head.labels == "number" else torch.int64)
-    return head.loss(logits, flat.to(logits.device), mask_BM)
+        return labels[mask_BM]
+    return labels.flatten().to(torch.float32 if head.labels == "number" else torch.int64)
 
 
 def _labels(head: Head, given: Mapping[str, Any]) -> Tensor | None:
@@ -169,10 +186,10 @@ def _labels(head: Head, given: Mapping[str, Any]) -> Tensor | None:
     return following
 
 
-def _output(name: str, loss: Tensor | None, logits: Tensor, *, as_tuple: bool) -> Any:
+def _output(name: str, loss: Tensor | None, logits: Tensor | None, *, as_tuple: bool) -> Any:
     parts = {"loss": loss, "logits": logits}
     if name == "question-answering":
-        first, last = logits.unbind(dim=-1)
+        first, last = (None, None) if logits is None else logits.unbind(dim=-1)
         parts = {"loss": loss, "start_logits": first, "end_logits": last}
     output = OUTPUTS[name](**parts)
     return output.to_tuple() if as_tuple else output

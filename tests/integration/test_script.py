@@ -119,14 +119,31 @@ def at_once(model: Any, optimizer: Any) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("script", [plain, accumulating, at_once])
+def two_losses(model: Any, optimizer: Any) -> list[float]:
+    """Train with two losses of the model's own in one backward pass, and one that has none."""
+    losses = []
+    for (first, one), (second, two) in zip(batches(), batches()[1:], strict=False):
+        optimizer.zero_grad()
+        loss = model(**first, labels=one).loss + 3 * model(**second, labels=two).loss
+        loss.backward()
+        losses += [loss.item(), model(**first, labels=two).loss.item()]
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize("labels", ["cloud", "edge"])
+@pytest.mark.parametrize("script", [plain, accumulating, two_losses, at_once])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_script_trains_as_without_the_two_lines(
-    cloud: Cloud, tiny_model: Path, script: Callable[[Any, Any], list[float]], name: str
+    cloud: Cloud,
+    tiny_model: Path,
+    script: Callable[[Any, Any], list[float]],
+    name: str,
+    labels: str,
 ) -> None:
     whole, halved = load(tiny_model), load(tiny_model)
     expected = script(whole, OPTIMIZERS[name](whole))
-    optimizer = split(halved, OPTIMIZERS[name](halved), cloud)
+    optimizer = split(halved, OPTIMIZERS[name](halved), cloud, labels=labels)
     assert script(halved, optimizer) == pytest.approx(expected, abs=1e-6, rel=1e-6)
     assert expected[0] != expected[-1]
     optimizer.close()

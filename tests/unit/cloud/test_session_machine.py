@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sft_cloud import answers
-from sft_cloud.session import Session
+from sft_cloud.session import MAX_APART, Session
 from sft_common.config import SplitSpec
-from sft_common.errors import ProtocolError
+from sft_common.errors import LimitError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.position import Position
 from sft_common.snapshots import Snapshot, Snapshots
@@ -27,6 +27,8 @@ from tests.models import save_tiny_model
 LENGTHS, LABELS = [3, 1], [0, 1]
 
 SHARES = st.sampled_from([1.0, 0.5, 0.25])
+
+ANSWERS: dict[str, answers.Work] = {**answers.WORK, "apart": answers.step}
 
 Sent = tuple[str, int, int, float | int | None]
 """Kind, step and place of an exchange, and what else it says: a share, or its forward's place."""
@@ -41,9 +43,10 @@ def asked(sent: Sent) -> tuple[Any, memoryview]:
     tensor, numbers = tensor_to_parts(rows)
     message: Any
     match kind:
-        case "step":
+        case "step" | "apart":
             message = pb.Step(activation=tensor, lengths=LENGTHS, labels=LABELS)
             message.share = more
+            message.apart = kind == "apart"
         case "forward":
             message = pb.Forward(activation=tensor, lengths=LENGTHS)
         case _:
@@ -66,6 +69,7 @@ class Requests(RuleBasedStateMachine):
             session.restore(self.fresh)
         self.applied = 0
         self.sent, self.replies = list[Sent](), list[bytes]()
+        self.joined = list[int]()
         self.kept: tuple[Snapshot, Any] | None = None
 
     @property
@@ -78,9 +82,15 @@ class Requests(RuleBasedStateMachine):
         used = [more for kind, _, _, more in self.sent if kind == "backward"]
         return [place for kind, _, place, _ in self.sent if kind == "forward" and place not in used]
 
+    @property
+    def apart(self) -> list[int]:
+        """Places of the losses of which nobody has said what they count."""
+        every = [place for kind, _, place, _ in self.sent if kind == "apart"]
+        return [place for place in every if place not in self.joined]
+
     def send(self, session: Session, sent: Sent) -> bytes:
         message, numbers = asked(sent)
-        response, data = answers.WORK[sent[0]](session, message, numbers, 0.0)
+        response, data = ANSWERS[sent[0]](session, message, numbers, 0.0)
         answers.time_of(response).Clear()
         return response.SerializeToString() + bytes(data)
 
@@ -105,6 +115,33 @@ class Requests(RuleBasedStateMachine):
     def next_backward(self, data: st.DataObject) -> None:
         self.take("backward", data.draw(st.sampled_from(self.waiting)))
 
+    @rule()
+    def next_loss(self) -> None:
+        if len(self.apart) < MAX_APART:
+            self.take("apart", 1.0)
+            return
+        with pytest.raises(LimitError, match="2 losses of step . wait for their backward already"):
+            self.send(self.session, ("apart", self.applied + 1, len(self.sent), 1.0))
+
+    @precondition(lambda self: self.apart)
+    @rule(data=st.data(), factor=st.sampled_from([1.0, 0.5, 0.0, -2.0]))
+    def factor(self, data: st.DataObject, factor: float) -> None:
+        place = data.draw(st.sampled_from(self.apart))
+        for session in (self.session, self.twin):
+            session.take_factor(self.applied + 1, place, factor)
+        self.joined.append(place)
+
+    @rule(place=st.integers(0, 9), step=st.integers(0, 5))
+    def factor_of_nothing_or_once_more(self, place: int, step: int) -> None:
+        now = step == self.applied + 1
+        if now and place in self.apart:
+            return
+        if step <= self.applied or (now and place in self.joined):
+            self.session.take_factor(step, place, 7.0)
+            return
+        with pytest.raises(ProtocolError, match=f"factor names exchange {place} of step {step}"):
+            self.session.take_factor(step, place, 7.0)
+
     @rule(forward=st.integers(0, 9))
     def backward_of_no_forward(self, forward: int) -> None:
         if forward in self.waiting:
@@ -119,14 +156,14 @@ class Requests(RuleBasedStateMachine):
         assert self.send(self.session, self.sent[number]) == self.replies[number]
 
     @rule(
-        kind=st.sampled_from([*answers.WORK]),
+        kind=st.sampled_from([*ANSWERS]),
         step=st.integers(0, 5) | st.just(2**64 - 1),
         number=st.integers(0, 5),
     )
     def exchange_out_of_order(self, kind: str, step: int, number: int) -> None:
         if step == self.applied + 1 and number <= len(self.sent):
             return
-        more = {"step": 0.5, "forward": None, "backward": 0}[kind]
+        more = {"step": 0.5, "apart": 1.0, "forward": None, "backward": 0}[kind]
         with pytest.raises(ProtocolError, match="was expected|before apply"):
             self.send(self.session, (kind, step, number, more))
 
@@ -138,7 +175,7 @@ class Requests(RuleBasedStateMachine):
     @rule(rate=st.sampled_from([0.0, 1e-3]), more=st.integers(-1, 1))
     def apply(self, rate: float, more: int) -> None:
         step, count = self.applied + 1, len(self.sent) + more
-        backward = any(kind == "backward" for kind, *_ in self.sent)
+        backward = self.joined or any(kind == "backward" for kind, *_ in self.sent)
         whole = abs(sum(self.shares) - 1) <= 1e-6 if self.shares else backward
         if more or not whole:
             with pytest.raises(ProtocolError, match="apply"):
@@ -146,7 +183,7 @@ class Requests(RuleBasedStateMachine):
             return
         for session in (self.session, self.twin):
             session.apply(step, rate, exchanges=count)
-        self.applied, self.sent, self.replies = step, [], []
+        self.applied, self.sent, self.replies, self.joined = step, [], [], []
 
     @rule(rate=st.floats(0, 1))
     def repeated_apply(self, rate: float) -> None:
@@ -186,16 +223,19 @@ class Requests(RuleBasedStateMachine):
             Snapshots(Path(place)).write("it", self.session.snapshot())
             found = Snapshots(Path(place)).read("it")
         twin = copy.deepcopy(self.twin.snapshot())
-        self.kept = found, (twin, self.applied, list(self.sent), list(self.replies))
+        self.kept = (
+            found,
+            (twin, self.applied, list(self.sent), list(self.replies), list(self.joined)),
+        )
 
     @precondition(lambda self: self.kept is not None)
     @rule()
     def restore(self) -> None:
         assert self.kept is not None
-        found, (twin, self.applied, sent, replies) = self.kept
+        found, (twin, self.applied, sent, replies, joined) = self.kept
         self.session.restore(found)
         self.twin.restore(twin)
-        self.sent, self.replies = list(sent), list(replies)
+        self.sent, self.replies, self.joined = list(sent), list(replies), list(joined)
 
     @invariant()
     def the_position_is_that_of_what_was_taken(self) -> None:

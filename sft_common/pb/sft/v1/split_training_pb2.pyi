@@ -87,7 +87,7 @@ class ExportResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class TrainRequest(_message.Message):
-    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward", "ask_norms", "weights")
+    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward", "ask_norms", "weights", "factor")
     STEP_FIELD_NUMBER: _ClassVar[int]
     APPLY_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class TrainRequest(_message.Message):
     BACKWARD_FIELD_NUMBER: _ClassVar[int]
     ASK_NORMS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    FACTOR_FIELD_NUMBER: _ClassVar[int]
     step: Step
     apply: Apply
     evaluate: Evaluate
@@ -118,7 +119,8 @@ class TrainRequest(_message.Message):
     backward: Backward
     ask_norms: AskNorms
     weights: Weights
-    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., ask_norms: _Optional[_Union[AskNorms, _Mapping]] = ..., weights: _Optional[_Union[Weights, _Mapping]] = ...) -> None: ...
+    factor: Factor
+    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., ask_norms: _Optional[_Union[AskNorms, _Mapping]] = ..., weights: _Optional[_Union[Weights, _Mapping]] = ..., factor: _Optional[_Union[Factor, _Mapping]] = ...) -> None: ...
 
 class TrainResponse(_message.Message):
     __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked", "forward_result", "norms")
@@ -163,7 +165,7 @@ class Piece(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("step", "activation", "lengths", "labels", "numbers", "exchange", "share")
+    __slots__ = ("step", "activation", "lengths", "labels", "numbers", "exchange", "share", "apart")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +173,7 @@ class Step(_message.Message):
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
+    APART_FIELD_NUMBER: _ClassVar[int]
     step: int
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
@@ -178,7 +181,18 @@ class Step(_message.Message):
     numbers: _containers.RepeatedScalarFieldContainer[float]
     exchange: int
     share: float
-    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., exchange: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
+    apart: bool
+    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., exchange: _Optional[int] = ..., share: _Optional[float] = ..., apart: _Optional[bool] = ...) -> None: ...
+
+class Factor(_message.Message):
+    __slots__ = ("step", "exchange", "factor")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    FACTOR_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    exchange: int
+    factor: float
+    def __init__(self, step: _Optional[int] = ..., exchange: _Optional[int] = ..., factor: _Optional[float] = ...) -> None: ...
 
 class Forward(_message.Message):
     __slots__ = ("step", "activation", "lengths", "exchange", "evaluation")
