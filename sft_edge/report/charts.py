@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from sft_edge.report.markup import Markup, element, joined, place
 from sft_edge.report.scales import Point, Scale, thinned, tick_labels, ticks
 
-WIDTH = 360.0
-"""Units of a picture; as many CSS pixels as a phone is wide, so that text there keeps its size."""
+WIDTH = 320.0
+"""Units of a picture: the CSS pixels that a phone leaves it, so that text there keeps its size."""
 
 _HEIGHT, _TOP, _BOTTOM, _RIGHT = 216.0, 26.0, 36.0, 8.0
 _LETTER = 6.6
 """Width of a letter, at most."""
 
 _COLUMNS = 360
+"""To which long curves are thinned; the widest screen shows hardly more."""
+
 _DOTS = 24
 """Curves of so few points show each of them."""
 
@@ -87,7 +89,9 @@ def look_of(curve: Curve) -> str:
     return f"c{curve.colour % COLOURS}{' faint' if curve.faint else ''}{dashed}"
 
 
-def line_chart(titles: Titles, curves: Sequence[Curve], *, x: str, y: str) -> Markup | None:
+def line_chart(
+    titles: Titles, curves: Sequence[Curve], *, x: str, y: str, from_zero: bool = False
+) -> Markup | None:
     """Return a chart of curves; None if there is not one point to draw.
 
     Args:
@@ -95,11 +99,13 @@ def line_chart(titles: Titles, curves: Sequence[Curve], *, x: str, y: str) -> Ma
         curves: in the order of drawing.
         x: what the horizontal axis counts, from 0.
         y: what the vertical axis measures, with its unit.
+        from_zero: whether the vertical axis begins with 0 even if no point lies there.
     """
     points = [point for curve in curves for point in curve.points]
     if not points:
         return None
-    rows = ticks(min(y for _, y in points), max(y for _, y in points))
+    heights = [height for _, height in points] + [0.0] * from_zero
+    rows = ticks(min(heights), max(heights))
     labels = tick_labels(rows)
     left = 8 + max(map(len, labels)) * _LETTER
     low, high = min(0.0, *(x for x, _ in points)), max(1.0, *(x for x, _ in points))
@@ -173,7 +179,7 @@ def _row(y: float, label: str, left: float) -> Markup:
 
 def _columns(across: Scale, title: str) -> Markup:
     """Return the ticks below a chart, whole numbers that lie within it, and its title."""
-    marks = [mark for mark in ticks(across.low, across.high, 7) if mark == round(mark)]
+    marks = [mark for mark in ticks(across.low, across.high, 6) if mark == round(mark)]
     if len(marks) < 2:
         marks = [across.low, across.high]
     parts = [

@@ -57,6 +57,12 @@ WAITS = (
 )
 """Parts of `seconds`."""
 
+_FROZEN_WAITS = (
+    ("edge", "edge: sends every example once", "edge"),
+    ("wire", "waiting for the link meanwhile", "up"),
+    ("cloud", "cloud: trains alone", "cloud"),
+)
+
 
 def loss_card(story: Story) -> Markup | None:
     """Return losses over steps."""
@@ -108,7 +114,12 @@ def traffic_card(story: Story) -> Markup | None:
     ]
     text = "Kilobytes that a training step sent up to the cloud and got down from it."
     remark = "Of training steps alone, framing of the connection included."
-    return curve_card("Bytes, step by step", "kB a step", ways, text, remark=remark, key="traffic")
+    return curve_card(
+        *("Bytes, step by step", "kB a step", ways, text),
+        remark=remark,
+        key="traffic",
+        from_zero=True,
+    )
 
 
 def volume_card(story: Story) -> Markup | None:
@@ -186,7 +197,7 @@ def _waiting(story: Story, steps: float) -> str:
     wire, cloud = story.number("seconds", "wire"), story.number("seconds", "cloud")
     mean = "A mean step, evaluations included."
     if story.fact("edge") == "frozen":
-        return f"{mean} The edge sent every example once, the cloud trained alone."
+        return "The time of the whole run, over its steps."
     if wire is None or cloud is None or not steps:
         return mean
     return (
@@ -218,13 +229,14 @@ def waiting_lanes(stories: Iterable[Story], names: Sequence[str] = ()) -> list[L
     """Return what a mean step of each run was spent on, in seconds; runs without are left out."""
     lanes = []
     for number, story in enumerate(stories):
-        values = [story.number("seconds", key) for key, _, _ in WAITS]
+        parts = _FROZEN_WAITS if story.fact("edge") == "frozen" and not names else WAITS
+        values = [story.number("seconds", key) for key, _, _ in parts]
         steps = story.number("steps")
         if None in values or not steps:
             continue
         segments = [
             Segment(name=name, value=max(0.0, value or 0.0) / steps, look=look)
-            for value, (_, name, look) in zip(values, WAITS, strict=True)
+            for value, (_, name, look) in zip(values, parts, strict=True)
         ]
         said = seconds_said(sum(segment.value for segment in segments))
         name = names[number] if names else "a step"
@@ -271,6 +283,7 @@ def curve_card(
     *,
     remark: str | None = None,
     key: str | None = None,
+    from_zero: bool = False,
 ) -> Markup | None:
     """Return a card with curves over steps, their legend and their figures.
 
@@ -281,10 +294,11 @@ def curve_card(
         text: for those who do not see it.
         remark: above the picture.
         key: unique on the page; None: the title.
+        from_zero: whether the vertical axis begins with 0.
     """
     there = [curve for curve in curves if curve.points]
     titles = Titles(key=key or title.lower(), title=title, text=text)
-    drawn = line_chart(titles, there, x="step", y=y)
+    drawn = line_chart(titles, there, x="step", y=y, from_zero=from_zero)
     if drawn is None:
         return None
     exact = [curve for curve in there if not _has_ground(curve, there)]

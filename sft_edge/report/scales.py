@@ -46,7 +46,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     low, high = _widened(low, high)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
-    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= raw * 0.9)
     first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
     return [number * step for number in range(first, last + 1)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sft_edge.report.figures import bytes_said, count_said, seconds_said, times_said
-from sft_edge.report.markup import Markup, element
+from sft_edge.report.markup import Markup, element, joined
 from sft_edge.report.page import card, cards, note, page, pairs, soft, tiles
 from sft_edge.report.pictures import loss_card, metric_card, time_card, traffic_card, volume_card
 from sft_edge.report.setting import date_of, machine_of, metrics_of, results_of, setting_of
@@ -95,13 +95,13 @@ def _machine(story: Story) -> Markup | None:
 
 def _command(story: Story) -> Markup:
     title = "To repeat it"
-    if story.command is None:
+    if not story.command:
         return card(title, soft("The version that trained this run did not keep its command."))
-    named = " A run of this name is there already: give it another --name." * (
-        "--name" in story.command
-    )
+    again = any(part.startswith("--name") for part in story.command)
+    named = " A run of this name is there already: give it another --name." * again
+    words = (joined(" " * (n > 0), element("span", part)) for n, part in enumerate(story.command))
     remark = f"As it was given; paths are meant from the folder it was given in.{named}"
-    return card(title, element("pre", story.command), soft(remark))
+    return card(title, element("pre", *words), soft(remark))
 
 
 def _footer(story: Story) -> Markup:

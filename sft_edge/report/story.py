@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,16 @@ class Story:
         return named if isinstance(named, str) else None
 
     @property
-    def command(self) -> str | None:
-        """The command that began it; None if an older version did not keep it."""
+    def command(self) -> tuple[str, ...]:
+        """The command that began it, an option with its values apiece, as a shell takes them.
+
+        Empty if an older version did not keep it.
+        """
         for facts in (self.job, self.start):
             arguments = facts.get("arguments")
             if isinstance(arguments, list) and arguments:
-                return shlex.join(["sft-edge", "train", *map(str, arguments)])
-        return None
+                return tuple(_options(["sft-edge", "train", *map(str, arguments)]))
+        return ()
 
     def curve(self, kind: str, field: str, variant: str = "split") -> list[Point]:
         """Return (step, value) of a field of the history, from left to right.
@@ -167,6 +171,13 @@ def _line(text: str) -> Facts:
 
 def _facts(value: Any) -> Facts:
     return value if isinstance(value, dict) else {}
+
+
+def _options(words: Sequence[str]) -> Iterator[str]:
+    """Yield words of a command, each option with what belongs to it."""
+    begins = [0, *(n for n, word in enumerate(words) if word.startswith("--")), len(words)]
+    for begin, end in itertools.pairwise(begins):
+        yield shlex.join(words[begin:end])
 
 
 def _is(line: Facts, kind: str, variant: str) -> bool:

@@ -136,7 +136,7 @@ def test_any_curve_is_drawn_inside_its_picture(found: list[list[Point]]) -> None
         assert drawn is None
         return
     assert drawn is not None
-    assert all(math.isfinite(n) and -1 <= n <= 361 for n in numbers_of(drawn))
+    assert all(math.isfinite(n) and -1 <= n <= 321 for n in numbers_of(drawn))
 
 
 def test_one_point_is_a_dot_and_many_are_a_path() -> None:
@@ -173,7 +173,7 @@ def test_lanes_lie_behind_one_another_on_one_axis() -> None:
     assert first[1] == pytest.approx(3 * second[1], abs=0.3)
     assert third[1] == pytest.approx(2 * second[1], abs=0.3)
     assert "x" * 60 not in drawn and "…" in drawn
-    assert all(0 <= n <= 361 for n in numbers_of(drawn))
+    assert all(0 <= n <= 321 for n in numbers_of(drawn))
 
 
 def test_nothing_to_draw_is_no_picture() -> None:
