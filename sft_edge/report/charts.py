@@ -6,6 +6,7 @@ Colours are classes of the page's style: `c0` to `c7`, and those that a segment 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +91,13 @@ def look_of(curve: Curve) -> str:
 
 
 def line_chart(
-    titles: Titles, curves: Sequence[Curve], *, x: str, y: str, from_zero: bool = False
+    titles: Titles,
+    curves: Sequence[Curve],
+    *,
+    x: str,
+    y: str,
+    from_zero: bool = False,
+    most: float = math.inf,
 ) -> Markup | None:
     """Return a chart of curves; None if there is not one point to draw.
 
@@ -100,12 +107,15 @@ def line_chart(
         x: what the horizontal axis counts, from 0.
         y: what the vertical axis measures, with its unit.
         from_zero: whether the vertical axis begins with 0 even if no point lies there.
+        most: what no point can be above, so that no tick needs to be.
     """
     points = [point for curve in curves for point in curve.points]
     if not points:
         return None
     heights = [height for _, height in points] + [0.0] * from_zero
     rows = ticks(min(heights), max(heights))
+    if max(heights) <= most:
+        rows = [row for row in rows if row <= most * (1 + 1e-9)]
     labels = tick_labels(rows)
     left = 8 + max(map(len, labels)) * _LETTER
     low, high = min(0.0, *(x for x, _ in points)), max(1.0, *(x for x, _ in points))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from sft_edge.report.charts import COLOURS, Curve, Lane, Segment, Titles, bar_chart, look_of
+from sft_edge.report.curves import curve_card, with_mean
 from sft_edge.report.figures import bytes_said
 from sft_edge.report.markup import Markup, element, joined
 from sft_edge.report.page import (
@@ -20,18 +21,10 @@ from sft_edge.report.page import (
     swatch,
     table,
 )
-from sft_edge.report.pictures import (
-    WAITS,
-    curve_card,
-    metric_axis,
-    metric_points,
-    time_chart,
-    time_figures,
-    waiting_lanes,
-    with_mean,
-)
+from sft_edge.report.pictures import metric_axis, metric_most, metric_points
 from sft_edge.report.setting import machine_of, results_of, setting_of
 from sft_edge.report.story import Story
+from sft_edge.report.timing import WAITS, time_chart, time_figures, waiting_lanes
 
 Told = Callable[[Story], dict[str, str]]
 
@@ -125,7 +118,8 @@ def _metrics(names: Sequence[str], stories: Sequence[Story]) -> list[Markup | No
         ]
         text = f"{metric} on the validation examples of each run, over its steps."
         title = f"Metric: {metric}"
-        found.append(curve_card(title, metric_axis(metric), curves, text, key=f"metric-{number}"))
+        axis, key, most = metric_axis(metric), f"metric-{number}", metric_most(metric)
+        found.append(curve_card(title, axis, curves, text, key=key, most=most))
     return found
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from sft_edge.report.figures import bytes_said, count_said, seconds_said, times_said
 from sft_edge.report.markup import Markup, element, joined
 from sft_edge.report.page import card, cards, note, page, pairs, soft, tiles
-from sft_edge.report.pictures import loss_card, metric_card, time_card, traffic_card, volume_card
+from sft_edge.report.pictures import loss_card, metric_card, traffic_card, volume_card
 from sft_edge.report.setting import date_of, machine_of, metrics_of, results_of, setting_of
 from sft_edge.report.story import Story
+from sft_edge.report.timing import time_card
 from sft_edge.tasks.metrics import shown
 
 
@@ -51,13 +53,14 @@ def _headline(story: Story) -> str:
 def _unfinished(story: Story) -> str:
     steps = [step for step, _ in story.curve("step", "loss")]
     where = f"up to step {count_said(steps[-1])}" if steps else "which holds no step yet"
+    place = shlex.quote(str(story.path))
     if story.start:
-        later = f"it goes on, or can: sft-edge train --resume {story.path}"
+        later = f"It goes on, or can: sft-edge train --resume {place}"
     elif story.job.get("frozen"):
-        later = f"the cloud trains alone; when it is done: sft-edge fetch --run {story.path}"
+        later = f"The cloud trains alone; when it is done: sft-edge fetch --run {place}"
     else:
-        later = "it stopped before"
-    return f"This run has not come to its end; this is its history, {where}. {later.capitalize()}"
+        later = "It stopped before, and cannot go on."
+    return f"This run has not come to its end; this is its history, {where}. {later}"
 
 
 def _tiles(story: Story) -> Iterator[tuple[str, str]]:

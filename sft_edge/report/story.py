@@ -159,7 +159,7 @@ def _lines(path: Path) -> list[Facts]:
         return []
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {first_line(error)}") from error
-    return [facts for line in text.splitlines() if (facts := _line(line))]
+    return [facts for line in text.split("\n") if (facts := _line(line))]
 
 
 def _line(text: str) -> Facts:

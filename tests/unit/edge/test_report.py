@@ -164,7 +164,7 @@ def test_an_older_run_shows_what_is_there(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_is_drawn_from_its_history(tmp_path: Path) -> None:
-    folder = run_folder(tmp_path / "one", lines(7), run={"options": {"task": "demo"}, **JOB})
+    folder = run_folder(tmp_path / "Big-One", lines(7), run={"options": {"task": "demo"}, **JOB})
     with open(folder / "history.jsonl", "a") as file:
         file.write('{"kind": "st')
     found = read(report_of(read_story(folder)))

@@ -180,3 +180,10 @@ def test_nothing_to_draw_is_no_picture() -> None:
     assert lane_chart(TITLES, [], unit="s", said=str) is None
     assert lane_chart(TITLES, [lane("a", 0, 0)], unit="s", said=str) is None
     assert bar_chart(TITLES, [lane("a", 0)]) is None
+
+
+def test_an_axis_of_a_share_ends_with_all_of_it() -> None:
+    curve = Curve(name="a", points=[(1, 100.0), (2, 100.0)], colour=0)
+    drawn = line_chart(TITLES, [curve], x="step", y="accuracy, %", most=100)
+    assert drawn is not None and ">100</text>" in drawn and ">105</text>" not in drawn
+    assert all(0 <= n <= 321 for n in numbers_of(drawn))
