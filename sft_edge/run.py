@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers
 
+from sft_common.errors import TrainingError
 from sft_common.model.heads import HEAD_TABLE
 from sft_edge.frozen import train_frozen
 from sft_edge.job import Job, prepare
@@ -36,7 +37,12 @@ def run_training(options: argparse.Namespace) -> None:
     transformers.logging.set_verbosity_error()
     job = prepare(options)
     with job.folder.locked():
-        metrics = _trained(job)
+        try:
+            metrics = _trained(job)
+        except TrainingError:
+            if job.folder.has_job:
+                report_at_end(job.folder.path)  # shows how it came to that
+            raise
         if metrics is None:
             return
         report = report_at_end(job.folder.path)

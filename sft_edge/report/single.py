@@ -54,12 +54,12 @@ def _unfinished(story: Story) -> str:
     steps = [step for step, _ in story.curve("step", "loss")]
     where = f"up to step {count_said(steps[-1])}" if steps else "which holds no step yet"
     place = shlex.quote(str(story.path))
-    if story.start:
-        later = f"It goes on, or can: sft-edge train --resume {place}"
+    if not story.start:
+        later = "It ended early, as a run does whose loss is no number any more."
     elif story.job.get("frozen"):
         later = f"The cloud trains alone; when it is done: sft-edge fetch --run {place}"
     else:
-        later = "It stopped before, and cannot go on."
+        later = f"It goes on, or can: sft-edge train --resume {place}"
     return f"This run has not come to its end; this is its history, {where}. {later}"
 
 

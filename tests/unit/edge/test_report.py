@@ -172,9 +172,12 @@ def test_an_unfinished_run_is_drawn_from_its_history(tmp_path: Path) -> None:
     assert f"sft-edge train --resume {folder}" in found.text
     assert "--text-column 'a b'" in found.text and "90.00 %" in found.text
     assert pictures(found) == 3
-    detached = run_folder(tmp_path / "two", job={"frozen": {"total_steps": 3}, "known": METRICS})
+    job = {"frozen": {"total_steps": 3}, "known": METRICS}
+    detached = run_folder(tmp_path / "two", job=job, run={"session_id": "ab"})
     found = read(report_of(read_story(detached)))
     assert "holds no step yet" in found.text and f"sft-edge fetch --run {detached}" in found.text
+    failed = run_folder(tmp_path / "three", lines(3), job={"known": METRICS})
+    assert "It ended early" in read(report_of(read_story(failed))).text
 
 
 HOSTILE = "</title></style><script>alert(1)</script>\"'&<b onclick=x>\u202e\ud800"
