@@ -24,9 +24,9 @@ def seconds_said(seconds: float) -> str:
     return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def times_said(factor: float) -> str:
-    """Return how many times more something is."""
-    return f"{_three(factor)} ×"
+def fewer_said(factor: float) -> str:
+    """Return how many times fewer something is, or more if the factor is below 1."""
+    return f"{_three(factor)} × fewer" if factor >= 1 else f"{_three(1 / factor)} × more"
 
 
 def count_said(count: float) -> str:

@@ -6,7 +6,7 @@ import math
 
 from sft_edge.report.charts import Curve, Lane, Segment, Titles, bar_chart
 from sft_edge.report.curves import curve_card, mean_remark, plain_curve, with_mean
-from sft_edge.report.figures import bytes_said, times_said
+from sft_edge.report.figures import bytes_said, fewer_said
 from sft_edge.report.markup import Markup
 from sft_edge.report.page import card, hidden, legend, scaled, soft, table
 from sft_edge.report.scales import Point
@@ -96,7 +96,7 @@ def volume_card(story: Story) -> Markup | None:
         if steps and (bar := _volume(story, name, steps, (up, down), looks))
     ]
     reduction = story.number("bytes", "reduction")
-    few = f": {times_said(reduction)} fewer" if reduction else ""
+    few = f": {fewer_said(reduction)}" if reduction and reduction > 0 else ""
     text = "Bytes of a mean step of this run, and what plain split learning would send."
     drawn = bar_chart(Titles(key="volume", title="Bytes per step", text=text), bars)
     if drawn is None:

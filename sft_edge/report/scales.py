@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from typing import TypeGuard
 
 Point = tuple[float, float]
 
-HUGE = 1e300
-"""What is larger is no figure of a run; half of the range of floats keeps differences finite."""
+HUGE = 1e280
+"""What is larger is no figure of a run; far below the last float, so that all sums are finite."""
+
+_BITS = 60
 
 _SAME = 1e-9
 """Spans of less than this share of their numbers are rounding."""
@@ -110,12 +113,14 @@ def _extremes(column: Sequence[Point]) -> list[Point]:
 
 
 def smoothed(points: Sequence[Point], reach: int) -> list[Point]:
-    """Return points with the mean of up to `reach` neighbours on either side as their height."""
-    sums = [0.0]
-    for _, height in points:
-        sums.append(sums[-1] + height)
+    """Return points with the mean of up to `reach` neighbours on either side as their height.
+
+    Sums are whole numbers of 2 to the -60: one huge height must not swallow those behind it.
+    """
+    exact = (int(math.ldexp(height, _BITS)) for _, height in points)
+    sums = list(itertools.accumulate(exact, initial=0))
     found = []
     for n, (at, _) in enumerate(points):
         near = min(reach, n, len(points) - 1 - n)
-        found.append((at, (sums[n + near + 1] - sums[n - near]) / (2 * near + 1)))
+        found.append((at, (sums[n + near + 1] - sums[n - near]) / ((2 * near + 1) << _BITS)))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sft_edge.report.figures import bytes_said, count_said, seconds_said, times_said
+from sft_edge.report.figures import bytes_said, count_said, fewer_said, seconds_said
 from sft_edge.report.story import Story
 from sft_edge.tasks.metrics import shown
 
@@ -92,7 +92,7 @@ def _results(story: Story) -> Iterator[tuple[str, str]]:
         moved = story.number("bytes", way)
         yield name, "" if moved is None else bytes_said(moved)
     fewer = story.number("bytes", "reduction")
-    yield "fewer than plain split learning", times_said(fewer) if fewer else ""
+    yield "than plain split learning", fewer_said(fewer) if fewer and fewer > 0 else ""
     total = story.number("seconds", "total")
     yield "time in total", "" if total is None else seconds_said(total)
     yield "time of a step", seconds_said(total / steps) if total is not None and steps else ""

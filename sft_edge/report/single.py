@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from sft_edge.report.figures import bytes_said, count_said, seconds_said, times_said
+from sft_edge.report.figures import bytes_said, count_said, fewer_said, seconds_said
 from sft_edge.report.markup import Markup, element, joined
 from sft_edge.report.page import card, cards, note, page, pairs, soft, tiles
 from sft_edge.report.pictures import loss_card, metric_card, traffic_card, volume_card
@@ -74,8 +74,8 @@ def _tiles(story: Story) -> Iterator[tuple[str, str]]:
     reduction = story.number("bytes", "reduction")
     if up is not None and down is not None:
         yield bytes_said(up + down), "moved, both ways"
-    if reduction:
-        yield times_said(reduction), "fewer bytes than plain split learning"
+    if reduction and reduction > 0:
+        yield fewer_said(reduction), "bytes than plain split learning"
     total, steps = story.number("seconds", "total"), story.number("steps")
     if total is not None and steps:
         yield seconds_said(total), f"for {count_said(steps)} steps of {seconds_said(total / steps)}"

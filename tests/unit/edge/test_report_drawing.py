@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_edge.report.charts import Curve, Lane, Segment, Titles, bar_chart, lane_chart, line_chart
-from sft_edge.report.figures import bytes_said, count_said, seconds_said
+from sft_edge.report.figures import bytes_said, count_said, fewer_said, seconds_said
 from sft_edge.report.markup import Markup, element, escaped, joined
 from sft_edge.report.scales import HUGE, Point, is_figure, smoothed, thinned, tick_labels, ticks
 
@@ -85,6 +85,8 @@ def test_a_moving_mean_keeps_a_line_and_the_ends() -> None:
     line = [(float(n), 2.0 * n) for n in range(50)]
     assert smoothed(line, 5) == line
     bump = [(0.0, 0.0), (1.0, 3.0), (2.0, 0.0)]
+    spike = [(0.0, 1e30), *((float(n), 0.5) for n in range(1, 9))]
+    assert [height for _, height in smoothed(spike, 1)][2:] == [0.5] * 7
     assert smoothed(bump, 1) == [(0.0, 0.0), (1.0, 1.0), (2.0, 0.0)]
 
 
@@ -113,6 +115,8 @@ def test_foreign_text_cannot_become_markup() -> None:
         (seconds_said(3599.6), "1 h 00 min"),
         (seconds_said(754), "12 min 34 s"),
         (count_said(100_000), "100,000"),
+        (fewer_said(158.4), "158 × fewer"),
+        (fewer_said(0.5), "2.00 × more"),
     ],
 )
 def test_figures_have_their_units(said: str, expected: str) -> None:
