@@ -92,7 +92,7 @@ def _results(story: Story) -> Iterator[tuple[str, str]]:
         moved = story.number("bytes", way)
         yield name, "" if moved is None else bytes_said(moved)
     fewer = story.number("bytes", "reduction")
-    yield "than plain split learning", fewer_said(fewer) if fewer and fewer > 0 else ""
+    yield "beside plain split learning", fewer_said(fewer) if fewer and fewer > 0 else ""
     total = story.number("seconds", "total")
     yield "time in total", "" if total is None else seconds_said(total)
     yield "time of a step", seconds_said(total / steps) if total is not None and steps else ""

@@ -137,6 +137,22 @@ def test_a_resumed_run_keeps_the_command_that_began_it(
     assert shlex.join(["sft-edge", "train", *given]) in page
 
 
+def test_a_fetched_run_has_a_report(
+    cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    shared = (*line(cloud, tiny_model, data), "--edge", "frozen", "--detach")
+    left = edge_here("train", "--runs-dir", tmp_path, "--name", "run", *shared)
+    assert left.returncode == 0, left.stderr
+    report = tmp_path / "run" / "report.html"
+    assert edge_here("report", tmp_path / "run").returncode == 0
+    assert f"sft-edge fetch --run {tmp_path / 'run'}" in text_of(report)
+    done = edge_here("fetch", "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert f"pictures of it are in {report}" in done.stdout
+    assert "has not come to its end" not in text_of(report)
+    assert "--detach" in text_of(report)
+
+
 def test_a_run_whose_report_cannot_be_written_is_a_good_run(
     cloud: Cloud, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
