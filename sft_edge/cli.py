@@ -92,6 +92,26 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
     _add_shown(fetch)
     _add_retrying(fetch)
     fetch.set_defaults(run_command=_fetch)
+    _add_report(commands)
+
+
+def _add_report(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    report = commands.add_parser("report", help="draw a run, or several beside one another")
+    report.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="a run's folder, runs/NAME; of several the page compares them",
+    )
+    report.add_argument(
+        "--to",
+        type=Path,
+        metavar="FILE",
+        help="the page (default: report.html in the run; of several runs comparison.html beside "
+        "the first)",
+    )
+    report.set_defaults(run_command=_report)
 
 
 def _add_connection(command: argparse._ActionsContainer, *, default: str | None, note: str) -> None:
@@ -353,3 +373,9 @@ def _fetch(options: argparse.Namespace) -> None:
     from sft_edge.fetching import run_fetch
 
     run_fetch(options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from sft_edge.report.writing import run_report
+
+    run_report(options)

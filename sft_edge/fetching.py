@@ -21,6 +21,7 @@ from sft_edge.calls import follow_training
 from sft_edge.outcome import outcome
 from sft_edge.recorder import Recorder
 from sft_edge.remote import Finished, Judged, Stepped, TrainingEvent
+from sft_edge.report.writing import report_at_end
 from sft_edge.retrying import Retry, pause
 from sft_edge.run_folder import RunFolder
 from sft_edge.screen import make_screen, print_table
@@ -43,10 +44,11 @@ def run_fetch(options: argparse.Namespace) -> None:
     folder = RunFolder.existing(options.run)
     with folder.locked():
         metrics = fetch(folder, options, options)
+        report = report_at_end(folder.path)
     if options.json:
         print(json.dumps(metrics, indent=2))
     elif not options.quiet:
-        print_table(metrics, str(folder.path))
+        print_table(metrics, str(folder.path), report)
 
 
 def fetch(

@@ -55,7 +55,7 @@ def outcome(
     """Return the contents of metrics.json after the split training, `unsplit` still empty.
 
     Args:
-        known: what `asked` gave, `session_id` and `cloud_device`.
+        known: what `asked` gave, `session_id`, `cloud_device` and `machine`.
         recorder: the counters of what was trained.
         evaluation: the last one.
         traffic: the counters of what moved.

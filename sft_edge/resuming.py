@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_common.errors import ConfigError, first_line
-
-START_FILE = "run.json"
-METRICS_FILE = "metrics.json"
+from sft_edge.run_files import METRICS_FILE, START_FILE
 
 PLACES = ("data", "runs_dir", "tls_ca", "tls_cert", "tls_key", "token_file")
 """Options that are paths."""
@@ -70,6 +68,7 @@ def resumed_options(
                 f"resumed run goes on as it was; leave {option} out"
             )
     now.resume, now.session_id = folder, facts["session_id"]
+    now.given = facts.get("arguments", [])
     return now
 
 

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 import transformers
 
+from sft_common.errors import TrainingError
 from sft_common.model.heads import HEAD_TABLE
 from sft_edge.frozen import train_frozen
 from sft_edge.job import Job, prepare
 from sft_edge.learners import WholeLearner
 from sft_edge.recorder import Recorder
+from sft_edge.report.writing import report_at_end
 from sft_edge.screen import make_screen, print_table
 from sft_edge.split_training import train_split
 from sft_edge.trainer import Evaluation, train
@@ -35,13 +37,19 @@ def run_training(options: argparse.Namespace) -> None:
     transformers.logging.set_verbosity_error()
     job = prepare(options)
     with job.folder.locked():
-        metrics = _trained(job)
-    if metrics is None:
-        return
+        try:
+            metrics = _trained(job)
+        except TrainingError:
+            if job.folder.has_job:
+                report_at_end(job.folder.path)  # shows how it came to that
+            raise
+        if metrics is None:
+            return
+        report = report_at_end(job.folder.path)
     if options.json:
         print(json.dumps(metrics, indent=2))
     elif not options.quiet:
-        print_table(metrics, str(job.folder.path))
+        print_table(metrics, str(job.folder.path), report)
 
 
 def _trained(job: Job) -> dict[str, Any] | None:

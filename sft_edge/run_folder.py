@@ -21,13 +21,17 @@ from torch import Tensor
 from sft_common.errors import ConfigError
 from sft_common.files import remove_leftovers, written_aside
 from sft_common.snapshots import Snapshots
-from sft_edge.resuming import METRICS_FILE, START_FILE, kept
+from sft_edge.resuming import kept
+from sft_edge.run_files import (
+    EDGE_FILE,
+    HISTORY_FILE,
+    JOB_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    START_FILE,
+)
 
-JOB_FILE = "job.json"
-HISTORY_FILE = "history.jsonl"
-LOCK_FILE = ".lock"
 SNAPSHOTS = "snapshots"
-EDGE_FILE = "edge.safetensors"
 MAX_NAME = 200
 
 
@@ -96,7 +100,8 @@ class RunFolder:
         shutil.rmtree(self.path / SNAPSHOTS, ignore_errors=True)
         (self.path / JOB_FILE).unlink(missing_ok=True)
         self.restart_history()
-        self._save_json(START_FILE, {"session_id": session_id, "options": kept(options)})
+        begun = {"session_id": session_id, "options": kept(options), "arguments": options.given}
+        self._save_json(START_FILE, begun)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

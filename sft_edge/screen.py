@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -161,8 +162,8 @@ def _pace(done: int, begin: float, kilobytes: float | None, unit: str) -> str:
     return rate if kilobytes is None else f"{rate} {kilobytes:.1f} kB/{unit}"
 
 
-def print_table(metrics: dict[str, Any], folder: str) -> None:
-    """Print the outcome of a run on standard output."""
+def print_table(metrics: dict[str, Any], folder: str, report: Path | None = None) -> None:
+    """Print the outcome of a run on standard output, and where its folder and its report are."""
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
@@ -171,7 +172,11 @@ def print_table(metrics: dict[str, Any], folder: str) -> None:
     console = Console()
     console.print(Text(_title(metrics)), soft_wrap=True)
     console.print(table)
-    console.print(f"everything is in {folder}", highlight=False, markup=False, soft_wrap=True)
+    places = [f"everything is in {folder}"]
+    if report is not None:
+        places.append(f"pictures of it are in {report}")
+    for line in places:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _title(metrics: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ from sft_edge.outcome import breakdown_of, outcome, seconds_of
 from sft_edge.pacing import Pacing
 from sft_edge.recorder import Recorder
 from sft_edge.remote import Rewound
-from sft_edge.run_folder import EDGE_FILE
+from sft_edge.run_files import EDGE_FILE
 from sft_edge.screen import Screen, make_screen
 from sft_edge.stopping import Interrupted, Stopper
 from sft_edge.trained import job_facts

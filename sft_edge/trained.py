@@ -28,9 +28,9 @@ from sft_common.rpc.options import MAX_MESSAGE_MB
 from sft_edge.client import GrpcSession
 from sft_edge.job import Job, is_published, name_for
 from sft_edge.login import edge_access
+from sft_edge.machine import machine_facts
 from sft_edge.outcome import asked
-from sft_edge.resuming import METRICS_FILE
-from sft_edge.run_folder import EDGE_FILE, JOB_FILE
+from sft_edge.run_files import EDGE_FILE, JOB_FILE, METRICS_FILE
 from sft_edge.tasks.kinds import Encoder, encoder_for
 from sft_edge.tasks.table import Task
 
@@ -54,10 +54,12 @@ def job_facts(job: Job, session: GrpcSession) -> dict[str, Any]:
         "server": options.server,
         "max_message": options.max_message,
         "session_id": session.session_id,
+        "arguments": options.given,
         "known": {
             **asked(job),
             "session_id": session.session_id,
             "cloud_device": session.device,
+            "machine": machine_facts(job.device),
         },
     }
 

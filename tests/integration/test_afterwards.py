@@ -365,5 +365,7 @@ def test_a_loss_that_is_no_number_stops_at_the_last_good_snapshot(
         "history.jsonl",
         "job.json",
         "edge.safetensors",
+        "report.html",
     }
+    assert "It ended early" in (tmp_path / "r" / "report.html").read_text()
     assert float(edge("predict", "--run", tmp_path / "r", "tea\tfood")) < 100

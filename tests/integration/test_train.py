@@ -92,7 +92,8 @@ def test_a_run_leaves_metrics_history_and_the_edge_half(
     assert edge["bert.encoder.layer.2.cut.encoder"].shape == (32, 4)
     assert not any(".layer.3." in name or "classifier" in name for name in edge)
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"metrics.json", "history.jsonl", "job.json", "edge.safetensors"}
+    files = {"metrics.json", "history.jsonl", "job.json", "edge.safetensors", "report.html"}
+    assert names == files
 
 
 def test_the_volume_of_plain_split_learning_is_its_formula(
