@@ -42,6 +42,9 @@ OTHERS = (
     pb.TrainRequest(close=pb.Close()),
     pb.TrainRequest(piece=pb.Piece(data=b"abc")),
     pb.TrainRequest(apply=pb.Apply(step=1, learning_rate=1e-3, exchanges=1)),
+    pb.TrainRequest(factor=pb.Factor(step=1, factor=1.0)),
+    pb.TrainRequest(ask_norms=pb.AskNorms()),
+    pb.TrainRequest(weights=pb.Weights(name="classifier.bias", rows=pb.Tensor(shape=[2]))),
 )
 """Requests that mean nothing at the beginning."""
 
@@ -133,6 +136,8 @@ class Grammar:
         course.share_left -= share
         course.position = at._replace(exchanges=at.exchanges + 1)
         step = pb.Step(step=at.applied + 1, exchange=at.exchanges, share=share)
+        if share == 1 and self.draw.random() < 0.1:
+            step.apart = True  # and nobody says what it counts: the apply is refused
         return pb.TrainRequest(step=self._batch(course, step))
 
     def _pass(self, course: Course) -> pb.TrainRequest:
@@ -159,6 +164,8 @@ class Grammar:
         applied = course.position.applied
         if chance < 0.1:
             return pb.TrainRequest(keep=pb.Keep(step=applied))
+        if chance < 0.15:
+            return pb.TrainRequest(ask_norms=pb.AskNorms())
         if chance < 0.3 and applied:
             return pb.TrainRequest(apply=pb.Apply(step=applied, exchanges=1))
         if chance > 0.9 and not applied:

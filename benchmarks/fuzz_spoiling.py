@@ -98,7 +98,9 @@ class Spoiler:
 
     def _spoil_repeated(self, values: Any, field: FieldDescriptor) -> None:
         chance = self._draw.random()
-        if values and chance < 0.3:
+        if field.message_type is not None:
+            self._spoil_messages(values, chance)
+        elif values and chance < 0.3:
             values[self._draw.randrange(len(values))] = self._value(field, 0)
         elif values and chance < 0.5:
             del values[self._draw.randrange(len(values)) :]
@@ -107,6 +109,15 @@ class Spoiler:
         else:
             count = 300 * MANY if self._draw.random() < 20 * RARELY else MANY
             values.extend([self._value(field, 0)] * count)
+
+    def _spoil_messages(self, values: Any, chance: float) -> None:
+        if values and chance < 0.4:
+            self._spoil_field(self._draw.choice(values))
+        elif values and chance < 0.6:
+            del values[self._draw.randrange(len(values)) :]
+        else:
+            for _ in range(1 if chance < 0.9 else MANY):
+                self._spoil_field(values.add())
 
     def _value(self, field: FieldDescriptor, before: Any) -> Any:
         """Return a value at some end of what the field's type can say."""
