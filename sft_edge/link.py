@@ -1,0 +1,127 @@
+"""Measures the link to a cloud: its round trip, and the rate of a message each way.
+
+It knows no session and no step. What it finds holds for messages that follow one another: after a
+pause the operating system may begin slowly again (docs/operations.md).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+
+from sft_common.rpc.access import Access
+from sft_common.rpc.options import PROBE_BYTES
+from sft_edge.channel import connect
+from sft_edge.greeting import greet
+
+SIZES = (2**14, 2**16, 2**18, PROBE_BYTES)
+"""Bytes of the messages, in turn: the first open the windows of TCP and HTTP/2 for the last."""
+
+WARM = 3
+"""Messages of the last size that are sent before those that count."""
+
+COUNTED = 5
+"""Messages that count; the median of their times is taken."""
+
+ROUND_TRIPS = 11
+"""Empty messages, the median of whose times is the round trip."""
+
+LONG_SECONDS = 0.4
+"""A message that takes so long is large enough: what is left of a round trip in it is little."""
+
+BUDGET_SECONDS = 6.0
+"""No message is begun after so long, in each direction, once there is one that counts."""
+
+LEAST_SHARE = 0.1
+"""A message takes at least this share of its time beyond a round trip; below, noise is measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """What lies between an edge and a cloud, both programs' handling of messages included."""
+
+    round_trip_seconds: float
+    """From an empty message to its answer."""
+
+    up_bytes_per_second: float
+    """Edge to cloud, of a message beyond the round trip."""
+
+    down_bytes_per_second: float
+    """Cloud to edge, as above."""
+
+    probe_bytes: tuple[int, int] = (PROBE_BYTES, PROBE_BYTES)
+    """Size of the messages up and down that it was measured with; on a slow link they are small."""
+
+    def seconds(self, up_bytes: int, down_bytes: int) -> float:
+        """Return how long a request of so many bytes and its answer are on the way."""
+        up, down = up_bytes / self.up_bytes_per_second, down_bytes / self.down_bytes_per_second
+        return self.round_trip_seconds + up + down
+
+
+def measure_link(access: Access) -> Link:
+    """Return what a new connection to a cloud measures; takes a second, on slow links up to 20.
+
+    Args:
+        access: to the cloud. No message is waited for longer than its `connect_seconds`.
+
+    Raises:
+        SftError: the cloud is not reached, does not know who asks, or does not answer in time.
+    """
+    channel = connect(access)
+    try:
+        return measure_over(channel, access.connect_seconds)
+    finally:
+        channel.close()
+
+
+def measure_over(channel: grpc.Channel, seconds: float) -> Link:
+    """Measure over a connection that is there; arguments and errors as of `greet`."""
+
+    def up(size: int) -> None:
+        greet(channel, seconds, payload_bytes=size)
+
+    def down(size: int) -> None:
+        greet(channel, seconds, answer_bytes=size)
+
+    up(0)  # the first call of a channel takes longer
+    round_trip = statistics.median(_seconds_of(up, 0) for _ in range(ROUND_TRIPS))
+    up_size, up_rate = _rate(up, round_trip)
+    down_size, down_rate = _rate(down, round_trip)
+    return Link(
+        round_trip_seconds=round_trip,
+        up_bytes_per_second=up_rate,
+        down_bytes_per_second=down_rate,
+        probe_bytes=(up_size, down_size),
+    )
+
+
+def _rate(send: Callable[[int], None], round_trip: float) -> tuple[int, float]:
+    """Return the size of the messages that counted, and the bytes a second of their median."""
+    end = time.monotonic() + BUDGET_SECONDS
+    size, first = _large_enough(send, round_trip, end)
+    times = [first]
+    for _ in range(WARM + COUNTED - 1):
+        if time.monotonic() > end:
+            break
+        times.append(_seconds_of(send, size))
+    taken = statistics.median(times[-COUNTED:])
+    return size, size / max(taken - round_trip, LEAST_SHARE * taken)
+
+
+def _large_enough(send: Callable[[int], None], round_trip: float, end: float) -> tuple[int, float]:
+    """Send messages of growing size; returns the last size and its seconds."""
+    for size in SIZES:
+        taken = _seconds_of(send, size)
+        if taken - round_trip > LONG_SECONDS or time.monotonic() > end:
+            break
+    return size, taken
+
+
+def _seconds_of(send: Callable[[int], None], size: int) -> float:
+    begin = time.perf_counter()
+    send(size)
+    return time.perf_counter() - begin
