@@ -51,6 +51,7 @@ def parser() -> OneLineParser:
     _add_output(train)
     train.set_defaults(run_command=_train, parse_again=train.parse_args, wrong=train.error)
     _add_afterwards(commands)
+    _add_doctor(commands)
     return top
 
 
@@ -92,6 +93,21 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
     _add_shown(fetch)
     _add_retrying(fetch)
     fetch.set_defaults(run_command=_fetch)
+
+
+def _add_doctor(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor", help="check this machine, the cloud and the link between, and say what to fix"
+    )
+    _add_connection(doctor, default="localhost:50051", note="default %(default)s")
+    doctor.add_argument(
+        "--model", metavar="DIR|ID", help="a model whose net1 is to fit into memory (default: none)"
+    )
+    doctor.add_argument(
+        "--device", default="cpu", help="where net1 is to run (default %(default)s)"
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    doctor.set_defaults(run_command=_doctor)
 
 
 def _add_connection(command: argparse._ActionsContainer, *, default: str | None, note: str) -> None:
@@ -353,3 +369,10 @@ def _fetch(options: argparse.Namespace) -> None:
     from sft_edge.fetching import run_fetch
 
     run_fetch(options)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.doctor.command import run_doctor
+
+    run_doctor(options)

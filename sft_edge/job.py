@@ -18,7 +18,7 @@ from sft_common.model.prepared import prepared_split
 from sft_common.model.sources import Source, find_model
 from sft_common.plan import Plan
 from sft_common.rpc.access import Access
-from sft_edge.defaults import CUT, USUAL
+from sft_edge.defaults import CUT, USUAL, usual_layer
 from sft_edge.device import device_named
 from sft_edge.login import edge_access
 from sft_edge.run_folder import RunFolder
@@ -190,7 +190,7 @@ def _split(options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec |
     cut = options.cut or (prepared.cut if prepared else CUT)
     layer = options.split_layer
     if layer is None:
-        layer = prepared.split_layer if prepared else max(1, shape.blocks - 1)
+        layer = prepared.split_layer if prepared else usual_layer(shape)
     rank = options.rank
     if rank is None and prepared:
         rank = prepared.rank

@@ -33,7 +33,7 @@ ROUND_TRIPS = 11
 LONG_SECONDS = 0.4
 """A message that takes so long is large enough: what is left of a round trip in it is little."""
 
-BUDGET_SECONDS = 6.0
+BUDGET_SECONDS = 4.0
 """No message is begun after so long, in each direction, once there is one that counts."""
 
 LEAST_SHARE = 0.1
@@ -48,7 +48,8 @@ class Link:
     """From an empty message to its answer."""
 
     up_bytes_per_second: float
-    """Edge to cloud, of a message beyond the round trip."""
+    """Edge to cloud, of one message: its bytes over its time beyond the round trip. Where TCP or
+    HTTP/2 wait in its midst, that is less than what many messages at once would reach."""
 
     down_bytes_per_second: float
     """Cloud to edge, as above."""
@@ -63,7 +64,7 @@ class Link:
 
 
 def measure_link(access: Access) -> Link:
-    """Return what a new connection to a cloud measures; takes a second, on slow links up to 20.
+    """Return what a new connection to a cloud measures; takes a second, on slow links 15.
 
     Args:
         access: to the cloud. No message is waited for longer than its `connect_seconds`.
