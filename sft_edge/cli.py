@@ -90,6 +90,7 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
         "--to", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
     )
     export.set_defaults(run_command=_export)
+    _add_board(fetch)
     _add_shown(fetch)
     _add_retrying(fetch)
     fetch.set_defaults(run_command=_fetch)
@@ -317,7 +318,19 @@ def _add_output(train: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default %(default)s"
     )
+    _add_board(group)
     _add_shown(group)
+
+
+def _add_board(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "--tensorboard",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="write a log for TensorBoard too (default DIR: tensorboard in the run's folder)",
+    )
 
 
 def _add_shown(group: argparse._ActionsContainer) -> None:

@@ -18,6 +18,7 @@ from sft_common.model.prepared import prepared_split
 from sft_common.model.sources import Source, find_model
 from sft_common.plan import Plan
 from sft_common.rpc.access import Access
+from sft_edge.board import check_board
 from sft_edge.defaults import CUT, USUAL, usual_layer
 from sft_edge.device import device_named
 from sft_edge.login import edge_access
@@ -69,6 +70,7 @@ def prepare(options: argparse.Namespace) -> Job:
     """
     task = _task(options)
     _check_edge(options)
+    check_board(options)
     access = edge_access(options, options.server)
     device = device_named(options.device)
     source = find_model(options.model or task.model)
