@@ -16,6 +16,7 @@ from sft_common.commandline import (
     real_in,
     run_command,
 )
+from sft_common.completion import add_shells, script_for
 from sft_common.config import CUTS, ENCODINGS
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
@@ -52,6 +53,9 @@ def parser() -> OneLineParser:
     train.set_defaults(run_command=_train, parse_again=train.parse_args, wrong=train.error)
     _add_afterwards(commands)
     _add_doctor(commands)
+    completion = commands.add_parser("completion", help="print a script for your shell's Tab key")
+    add_shells(completion)
+    completion.set_defaults(run_command=_completion)
     return top
 
 
@@ -389,3 +393,7 @@ def _doctor(options: argparse.Namespace) -> None:
     from sft_edge.doctor.command import run_doctor
 
     run_doctor(options)
+
+
+def _completion(options: argparse.Namespace) -> None:
+    print(script_for(options.shell, parser(), {"task": TASKS, "cut": CUTS}))
