@@ -87,7 +87,11 @@ class Examination:
         except Exception as error:
             yield skipped("versions", f"what is asked for is not to be read: {error}")
         yield checked("device", lambda: check_device(options.device))
-        yield checked("memory", lambda: check_memory(options.device, options.model))
+        yield checked("memory", lambda: self._memory())
+
+    def _memory(self) -> Finding:
+        options = self._options
+        return check_memory(options.device, options.model, options.connect_timeout)
 
     def _there(self, access: Access, channel: grpc.Channel | Trouble) -> Iterator[Finding]:
         if isinstance(channel, Trouble):

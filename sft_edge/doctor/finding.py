@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+import queue
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sft_common.errors import SftError, first_line
+
+T = TypeVar("T")
 
 
 class Verdict(enum.StrEnum):
@@ -73,3 +77,28 @@ def checked(check: str, look: Callable[[], Finding]) -> Finding:
         return wrong(check, str(error), "")
     except Exception as error:
         return skipped(check, f"could not be checked: {first_line(error)}")
+
+
+def within(seconds: float, look: Callable[[], T]) -> T:
+    """Return what a function does that might wait for others; what it began goes on by itself.
+
+    Raises:
+        TimeoutError: it took longer than that.
+        Exception: whatever the function does.
+    """
+    came: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            came.put(look())
+        except Exception as error:
+            came.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        found = came.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"it took longer than {seconds:g} s (--connect-timeout)") from None
+    if isinstance(found, Exception):
+        raise found
+    return found

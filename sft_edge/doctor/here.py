@@ -14,7 +14,7 @@ from sft_common.model.prepared import prepared_split
 from sft_common.model.sources import find_model
 from sft_edge.defaults import usual_split
 from sft_edge.device import device_named
-from sft_edge.doctor.finding import Finding, ok, warning, wrong
+from sft_edge.doctor.finding import Finding, ok, warning, within, wrong
 
 COPIES = 4
 """Of net1's trained parameters: weights, gradients, and the two moments of AdamW."""
@@ -31,22 +31,23 @@ def check_device(name: str) -> Finding:
     return ok("device", f"{device}, threads: {torch.get_num_threads()}")
 
 
-def check_memory(device_name: str, model: str | None) -> Finding:
+def check_memory(device_name: str, model: str | None, seconds: float) -> Finding:
     """Return whether there is memory for net1 of a model.
 
     Args:
         device_name: where net1 is to run.
         model: its folder or hub id; None: it is only said what is free.
+        seconds: how long to wait for the hub.
 
     Raises:
         SftError: there is no such device or model.
-        OSError: this system does not say what is free.
+        OSError: this system does not say what is free, or the hub does not answer in time.
     """
     free, total = _memory(device_named(device_name))
     found = f"{_gb(free)} of {_gb(total)} GB are free"
     if model is None:
         return ok("memory", f"{found}; --model says whether its net1 fits")
-    split, needed = net1_bytes(model)
+    split, needed = within(seconds, lambda: net1_bytes(model))
     found += f"; net1 of {model} takes {_gb(needed)} GB beside its batches ({split})"
     if needed > free:
         return wrong("memory", found, "choose a lower --split-layer, or free some")

@@ -45,20 +45,28 @@ def _absent(name: str, settings: Path) -> Finding:
     return skipped(name, f"{settings / name} is not to be read here")
 
 
-def _is_long(link: Link | None) -> bool:
-    return link is not None and link.round_trip_seconds > LONG_SECONDS
+def _is_long(link: Link) -> bool:
+    return link.round_trip_seconds > LONG_SECONDS
 
 
-def _trip(link: Link | None) -> str:
-    return f"round trip {1e3 * link.round_trip_seconds:.1f} ms" if link else "link not measured"
+def _trip(link: Link) -> str:
+    return f"round trip {1e3 * link.round_trip_seconds:.1f} ms"
+
+
+def _unknown(name: str, value: str) -> Finding:
+    return skipped(name, f"{value}; whether that costs anything is not known without the link")
 
 
 def _slow_start(link: Link | None, settings: Path) -> Finding:
     name = "tcp_slow_start_after_idle"
     if not (words := _read(settings, name)):
         return _absent(name, settings)
+    if words[0] == "0":
+        return ok(name, words[0])
+    if link is None:
+        return _unknown(name, words[0])
     found = f"{words[0]}, {_trip(link)}"
-    if words[0] == "0" or not _is_long(link):
+    if not _is_long(link):
         return ok(name, found)
     return warning(
         name,
@@ -71,8 +79,12 @@ def _congestion(link: Link | None, settings: Path) -> Finding:
     name = "tcp_congestion_control"
     if not (words := _read(settings, name)):
         return _absent(name, settings)
+    if not words[0].startswith("bbr"):
+        return ok(name, words[0])
+    if link is None:
+        return _unknown(name, words[0])
     found = f"{words[0]}, {_trip(link)}"
-    if not words[0].startswith("bbr") or not _is_long(link):
+    if not _is_long(link):
         return ok(name, found)
     return warning(
         name,
@@ -88,7 +100,7 @@ def _buffer(name: str, way: str, rate: float, link: Link | None, settings: Path)
         return _absent(name, settings)
     most = int(words[2])
     if link is None:
-        return ok(name, f"at most {most:,} bytes, link not measured")
+        return _unknown(name, f"at most {most:,} bytes")
     needed = int(SPARE * rate * link.round_trip_seconds)
     found = f"at most {most:,} bytes; {needed:,} fill this link"
     if most >= needed or not _is_long(link):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
-import torch
 
 from sft_common.errors import DeviceError, ModelError
 from sft_common.model.loading import Pretrained
@@ -40,19 +40,19 @@ def test_memory_against_what_net1_takes(
 ) -> None:
     _, needed = net1_bytes(str(tiny_model))
     monkeypatch.setattr(here, "available_bytes", lambda: int(share * needed))
-    finding = check_memory("cpu", str(tiny_model))
+    finding = check_memory("cpu", str(tiny_model), 60)
     assert finding.verdict is verdict
     assert bool(finding.advice) == (verdict is not Verdict.OK)
 
 
 def test_without_a_model_what_is_free_is_said() -> None:
-    finding = check_memory("cpu", None)
+    finding = check_memory("cpu", None, 60)
     assert finding.verdict is Verdict.OK and "--model says whether" in finding.found
 
 
 def test_a_model_that_is_not_there_is_wrong() -> None:
     with pytest.raises(ModelError):
-        check_memory(str(torch.device("cpu")), "../nowhere")
+        check_memory("cpu", "../nowhere", 60)
 
 
 def test_a_system_that_does_not_say_what_is_free_is_passed_over(
@@ -62,5 +62,19 @@ def test_a_system_that_does_not_say_what_is_free_is_passed_over(
         raise FileNotFoundError(2, "No such file or directory", "/proc/meminfo")
 
     monkeypatch.setattr(here, "available_bytes", hidden)
-    finding = checked("memory", lambda: check_memory("cpu", None))
+    finding = checked("memory", lambda: check_memory("cpu", None, 60))
     assert finding.verdict is Verdict.SKIPPED and "/proc/meminfo" in finding.found
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def slow(model: str) -> tuple[str, int]:
+        over.wait(60)
+        return model, 0
+
+    monkeypatch.setattr(here, "net1_bytes", slow)
+    finding = checked("memory", lambda: check_memory("cpu", "far/away", 0.1))
+    over.set()
+    assert finding.verdict is Verdict.SKIPPED
+    assert "longer than 0.1 s (--connect-timeout)" in finding.found

@@ -56,8 +56,10 @@ def test_a_far_cloud_with_settings_as_they_should_be(settings: Path) -> None:
 
 def test_without_a_link_nothing_is_warned_of(settings: Path) -> None:
     findings = check_kernel(None, settings)
-    assert set(verdicts(findings).values()) == {"ok"}
-    assert all("link not measured" in finding.found for finding in findings)
+    assert set(verdicts(findings).values()) == {"skipped"}
+    assert all("not known without the link" in finding.found for finding in findings)
+    (settings / "tcp_slow_start_after_idle").write_text("0\n")
+    assert verdicts(check_kernel(None, settings))["tcp_slow_start_after_idle"] == "ok"
 
 
 def test_what_is_not_there_is_said(settings: Path) -> None:
