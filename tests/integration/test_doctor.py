@@ -289,13 +289,14 @@ def test_a_cloud_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
     assert "wrong" in {checks["server"]["verdict"], checks["health"]["verdict"]}
 
 
-def test_what_is_measured_is_the_link(plain: Cloud) -> None:
-    """10 Mbit/s and 40 ms, by a relay; other programs on this machine slow it, at most."""
-    with linked(Poor("", 40, 10), plain.port) as relay:
+@pytest.mark.parametrize("mbit", [10, 100])
+def test_what_is_measured_is_the_link(plain: Cloud, mbit: float) -> None:
+    """Through a relay, at 40 ms; other programs on this machine slow it, and make it uneven."""
+    with linked(Poor("", 40, mbit), plain.port) as relay:
         found = measure_link(Access(server=f"127.0.0.1:{relay.port}"))
     assert 0.04 <= found.round_trip_seconds < 0.08
-    assert 0.6e6 < found.up_bytes_per_second < 1.4e6
-    assert 0.6e6 < found.down_bytes_per_second < 1.4e6
+    for rate in (found.up_bytes_per_second, found.down_bytes_per_second):
+        assert 0.5 < rate / (mbit * 1e6 / 8) < 1.5
 
 
 def refused(server: str, request: pb.GreetRequest, *, tls: Files | None = None) -> SftError:
