@@ -117,7 +117,8 @@ class Spoiler:
             del values[self._draw.randrange(len(values)) :]
         else:
             for _ in range(1 if chance < 0.9 else MANY):
-                self._spoil_field(values.add())
+                values.add()
+            self._spoil_field(values[-1])
 
     def _value(self, field: FieldDescriptor, before: Any) -> Any:
         """Return a value at some end of what the field's type can say."""

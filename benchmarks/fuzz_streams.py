@@ -17,7 +17,7 @@ from benchmarks.fuzz_findings import DEFECTS, STREAM_SECONDS, Finding, Refusal, 
 from benchmarks.fuzz_grammar import Course, Grammar, Names
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.position import Position
-from sft_common.rpc.options import SERVICE
+from sft_common.rpc.options import PROBE_BYTES, SERVICE
 from sft_common.wire.framing import SLOTS
 
 WINDOW = 12
@@ -201,11 +201,14 @@ class HostileEdge:
             self._course = None
 
     async def _ask(self) -> None:
-        """Ask for a half, or for how a training goes."""
+        """Ask for a half, for how a training goes, or who the cloud is."""
         name = self._draw.choice([*list(self._names)[-20:], "../" * 9, "0" * 16, "\n" * 500])
         follow = pb.FollowRequest(session_id=name, from_event=self._draw.choice([0, 1, 2**64 - 1]))
         export = pb.ExportRequest(session_id=name)
-        kind, request = self._draw.choice([("Follow", follow), ("Export", export)])
+        size = self._draw.choice([0, 1, PROBE_BYTES, PROBE_BYTES + 1, 2**32 - 1])
+        greet = pb.GreetRequest(payload=b"\n" * min(size, 2 * PROBE_BYTES), answer_bytes=size)
+        asked = [("Follow", follow), ("Export", export), ("Greet", greet)]
+        kind, request = self._draw.choice(asked)
         raw = request.SerializeToString()
         if self._draw.random() < 0.3:
             raw = self._draw.randbytes(self._draw.randint(0, 60))

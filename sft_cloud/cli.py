@@ -26,7 +26,8 @@ from sft_common.commandline import (
     real_in,
     run_command,
 )
-from sft_common.config import DECODER_LAYERS, ENCODINGS, MAX_DECODER_LAYERS
+from sft_common.completion import add_shells, script_for
+from sft_common.config import CUTS, DECODER_LAYERS, ENCODINGS, MAX_DECODER_LAYERS
 from sft_common.rpc.access import access_of, add_tls_options
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 
@@ -51,6 +52,9 @@ def parser() -> OneLineParser:
     _add_token(commands)
     _add_status(commands)
     _add_sessions(commands)
+    completion = commands.add_parser("completion", help="print a script for your shell's Tab key")
+    add_shells(completion)
+    completion.set_defaults(run_command=_completion)
     return top
 
 
@@ -355,3 +359,8 @@ def _sessions_delete(options: argparse.Namespace) -> None:
     from sft_cloud.sessions_command import run_delete
 
     run_delete(options)
+
+
+def _completion(options: argparse.Namespace) -> None:
+    cuts = [cut for cut in CUTS if cut != "none"]  # of prepare, the only command with a cut
+    print(script_for(options.shell, parser(), {"cut": cuts}))

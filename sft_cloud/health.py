@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sft_common.errors import UnreachableError
 from sft_common.rpc.access import Access
 from sft_common.rpc.channel import open_channel
-from sft_common.rpc.options import SERVICE
+from sft_common.rpc.health import SERVING, health_of
 from sft_common.rpc.trouble import trouble_with
 
 
@@ -21,14 +18,11 @@ def check(access: Access) -> str:
         UnreachableError: it does not answer, or does not serve.
     """
     with open_channel(access) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest(service=SERVICE)
         try:
-            status = stub.Check(request, timeout=access.connect_seconds).status
+            name = health_of(channel, access.connect_seconds)
         except grpc.RpcError as error:
             raise UnreachableError(_why(error, access)) from error
-    name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
-    if status != health_pb2.HealthCheckResponse.SERVING:
+    if name != SERVING:
         raise UnreachableError(f"the cloud at {access.server} is {name}")
     return name
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from sft_cloud.device import available_bytes, memory_bytes
+from sft_cloud.device import memory_bytes
 from sft_cloud.host import Host
 from sft_cloud.hosted import Hosted
 from sft_cloud.kept import Kept, kept_sessions, states_on_disk
 from sft_cloud.store import Store
+from sft_common.memory import available_bytes
 from sft_common.pb.sft.v1 import operations_pb2 as pb
 
 STATES = ("at_work", "waiting", "training", "parked", "finished", "failed")

@@ -17,6 +17,7 @@ from sft_cloud import answers
 from sft_cloud.access import identity_of
 from sft_cloud.ahead import Ahead
 from sft_cloud.failures import as_sft_error
+from sft_cloud.greeting import answer_bytes_of, greeting_of
 from sft_cloud.host import Host, Opening
 from sft_cloud.hosted import Visit
 from sft_cloud.logs import set_about
@@ -27,6 +28,7 @@ from sft_common import PROTOCOL_VERSION
 from sft_common.errors import ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.position import Position
+from sft_common.rpc.greeting import greeting_to_proto
 from sft_common.rpc.options import MAX_MESSAGE_BYTES, SERVICE
 from sft_common.rpc.spec import (
     basis_from_proto,
@@ -95,6 +97,10 @@ class SplitTrainingServicer:
                 self.Follow,
                 response_serializer=pb.FollowResponse.SerializeToString,
             ),
+            "Greet": grpc.unary_unary_rpc_method_handler(
+                self.Greet,
+                response_serializer=pb.GreetResponse.SerializeToString,
+            ),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -144,6 +150,18 @@ class SplitTrainingServicer:
                 yield _event_to_proto(event)
         except Exception as error:
             await self._abort(context, error)
+
+    async def Greet(
+        self, raw: bytes, context: grpc.aio.ServicerContext[bytes, pb.GreetResponse]
+    ) -> pb.GreetResponse:
+        """Tell who this cloud is, with as many bytes as are wanted to measure the link."""
+        try:
+            wanted = answer_bytes_of(raw)
+            greeting = greeting_of(self._host, self._device_name, self.max_message_bytes)
+            return greeting_to_proto(greeting, wanted)
+        except Exception as error:
+            await self._abort(context, error)
+            raise
 
     async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
         status = status_of(known := as_sft_error(error))

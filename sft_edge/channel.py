@@ -10,7 +10,7 @@ from sft_common.errors import UnreachableError
 from sft_common.rpc.access import Access
 from sft_common.rpc.channel import open_channel, with_token
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
-from sft_common.rpc.trouble import trouble_with
+from sft_common.rpc.trouble import Trouble, trouble_with
 
 SLICE_SECONDS = 0.5
 """After so long a channel that is not ready is asked to connect again."""
@@ -27,20 +27,33 @@ def connect(access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.
         UnreachableError: nobody answers there, or not so that both trust each other.
         ConfigError: a file of the access is not there any more, or broken.
     """
+    found = try_to_connect(access, max_message_bytes)
+    if isinstance(found, Trouble):
+        raise UnreachableError(
+            f"no cloud answers at {access.server}: tried for {access.connect_seconds:g} s "
+            f"({found.why}); {found.advice}"
+        )
+    return found
+
+
+def try_to_connect(
+    access: Access, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.Channel | Trouble:
+    """Return a channel that is ready, or why there is none; arguments as of `connect`.
+
+    Raises:
+        ConfigError: a file of the access is not there any more, or broken.
+    """
     channel = open_channel(access, max_message_bytes)
     try:
         ready = _ready(channel, access.connect_seconds)
     except BaseException:
         channel.close()
         raise
-    if not ready:
-        channel.close()
-        trouble = trouble_with(access)
-        raise UnreachableError(
-            f"no cloud answers at {access.server}: tried for {access.connect_seconds:g} s "
-            f"({trouble.why}); {trouble.advice}"
-        )
-    return with_token(channel, access.token)
+    if ready:
+        return with_token(channel, access.token)
+    channel.close()
+    return trouble_with(access)
 
 
 def _ready(channel: grpc.Channel, seconds: float) -> bool:

@@ -16,6 +16,7 @@ from sft_common.commandline import (
     real_in,
     run_command,
 )
+from sft_common.completion import add_shells, script_for
 from sft_common.config import CUTS, ENCODINGS
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
@@ -51,6 +52,10 @@ def parser() -> OneLineParser:
     _add_output(train)
     train.set_defaults(run_command=_train, parse_again=train.parse_args, wrong=train.error)
     _add_afterwards(commands)
+    _add_doctor(commands)
+    completion = commands.add_parser("completion", help="print a script for your shell's Tab key")
+    add_shells(completion)
+    completion.set_defaults(run_command=_completion)
     return top
 
 
@@ -89,6 +94,7 @@ def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None
         "--to", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
     )
     export.set_defaults(run_command=_export)
+    _add_board(fetch)
     _add_shown(fetch)
     _add_retrying(fetch)
     fetch.set_defaults(run_command=_fetch)
@@ -112,6 +118,21 @@ def _add_report(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "the first)",
     )
     report.set_defaults(run_command=_report)
+
+
+def _add_doctor(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    doctor = commands.add_parser(
+        "doctor", help="check this machine, the cloud and the link between, and say what to fix"
+    )
+    _add_connection(doctor, default="localhost:50051", note="default %(default)s")
+    doctor.add_argument(
+        "--model", metavar="DIR|ID", help="a model whose net1 is to fit into memory (default: none)"
+    )
+    doctor.add_argument(
+        "--device", default="cpu", help="where net1 is to run (default %(default)s)"
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    doctor.set_defaults(run_command=_doctor)
 
 
 def _add_connection(command: argparse._ActionsContainer, *, default: str | None, note: str) -> None:
@@ -321,7 +342,19 @@ def _add_output(train: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default %(default)s"
     )
+    _add_board(group)
     _add_shown(group)
+
+
+def _add_board(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "--tensorboard",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="write a log for TensorBoard too (default DIR: tensorboard in the run's folder)",
+    )
 
 
 def _add_shown(group: argparse._ActionsContainer) -> None:
@@ -379,3 +412,14 @@ def _report(options: argparse.Namespace) -> None:
     from sft_edge.report.writing import run_report
 
     run_report(options)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.doctor.command import run_doctor
+
+    run_doctor(options)
+
+
+def _completion(options: argparse.Namespace) -> None:
+    print(script_for(options.shell, parser(), {"task": TASKS, "cut": CUTS}))

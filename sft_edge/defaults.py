@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sft_common.config import ModelShape
+from sft_common.config import ModelShape, SplitSpec
 from sft_edge.pacing import AUTO
 
 
@@ -37,5 +37,17 @@ USUAL = {
     "none": Usual("float32", 8, 8),
 }
 """Name of a cut -> how it travels; those that others have published, as they were published."""
+
+
+def usual_layer(shape: ModelShape) -> int:
+    """Return the block that is cut: the last but one."""
+    return max(1, shape.blocks - 1)
+
+
+def usual_split(shape: ModelShape) -> SplitSpec:
+    """Return how a model that was not prepared is cut."""
+    layer = usual_layer(shape)
+    return SplitSpec(cut=CUT, split_layer=layer, rank=USUAL[CUT].rank(layer, shape))
+
 
 MICRO_BATCHES = AUTO

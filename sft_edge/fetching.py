@@ -17,6 +17,7 @@ import transformers
 from sft_common.errors import ProtocolError, RetryLaterError, UnreachableError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.rpc.access import Access
+from sft_edge.board import check_board, opened_board
 from sft_edge.calls import follow_training
 from sft_edge.outcome import outcome
 from sft_edge.recorder import Recorder
@@ -41,6 +42,7 @@ def run_fetch(options: argparse.Namespace) -> None:
         SftError: the run is none of those, or the cloud is not to be reached; says which.
     """
     transformers.logging.set_verbosity_error()
+    check_board(options)
     folder = RunFolder.existing(options.run)
     with folder.locked():
         metrics = fetch(folder, options, options)
@@ -75,8 +77,13 @@ def fetch(
         raise ProtocolError(f"{folder.path} is not the run of a frozen edge; nothing to fetch")
     traffic = Traffic(bytes_up=sent["bytes_up"], bytes_down=sent["bytes_down"])
     parts = validation_of(run.task, run.data, run.encoder, run.facts["eval_examples"])
-    with make_screen("frozen", sent["total_steps"], quiet=options.quiet) as screen:
-        recorder = Recorder(folder, screen, traffic, variant="split", log_every=options.log_every)
+    with (
+        make_screen("frozen", sent["total_steps"], quiet=options.quiet) as screen,
+        opened_board(options, folder.path) as board,
+    ):
+        recorder = Recorder(
+            folder, screen, traffic, variant="split", log_every=options.log_every, board=board
+        )
         events = _events(run, traffic, options, screen.say, patient=access is not None)
         evaluation, finished = _follow(run, parts, _retold(events, folder), recorder)
     recorder.padded_training_tokens = sent["padded_training_tokens"]

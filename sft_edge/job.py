@@ -10,7 +10,7 @@ from datetime import datetime
 import torch
 
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
-from sft_common.errors import ConfigError, DeviceError, first_line
+from sft_common.errors import ConfigError
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
@@ -18,14 +18,14 @@ from sft_common.model.prepared import prepared_split
 from sft_common.model.sources import Source, find_model
 from sft_common.plan import Plan
 from sft_common.rpc.access import Access
-from sft_edge.defaults import CUT, USUAL
+from sft_edge.board import check_board
+from sft_edge.defaults import CUT, USUAL, usual_layer
+from sft_edge.device import device_named
 from sft_edge.login import edge_access
 from sft_edge.run_folder import RunFolder
 from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of
 from sft_edge.tasks.kinds import KINDS, encoder_for
 from sft_edge.tasks.table import TASKS, Task, find_task, takes_own_data
-
-DEVICE_TYPES = ("cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,9 @@ def prepare(options: argparse.Namespace) -> Job:
     """
     task = _task(options)
     _check_edge(options)
+    check_board(options)
     access = edge_access(options, options.server)
-    device = _device(options.device)
+    device = device_named(options.device)
     source = find_model(options.model or task.model)
     folder = (
         RunFolder.existing(options.resume)
@@ -191,7 +192,7 @@ def _split(options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec |
     cut = options.cut or (prepared.cut if prepared else CUT)
     layer = options.split_layer
     if layer is None:
-        layer = prepared.split_layer if prepared else max(1, shape.blocks - 1)
+        layer = prepared.split_layer if prepared else usual_layer(shape)
     rank = options.rank
     if rank is None and prepared:
         rank = prepared.rank
@@ -243,17 +244,3 @@ def _default_name(task: Task, options: argparse.Namespace, source: Source) -> st
     rank = "" if options.rank is None or cut == "none" else f"-r{options.rank}"
     now = datetime.now().strftime("%Y%m%d-%H%M%S")
     return f"{task.name}-{cut}{layer}{rank}-{now}"
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        if device.type not in DEVICE_TYPES:
-            raise RuntimeError(f"choose one of: {', '.join(DEVICE_TYPES)}")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(
-            f"device {name!r} is not to be had on this machine: {first_line(error)}; "
-            "use --device cpu"
-        ) from error
-    return device

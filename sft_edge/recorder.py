@@ -1,4 +1,4 @@
-"""Follows a training: history, progress, and what plain split learning would have sent."""
+"""Follows a training: history, TensorBoard, progress, and what plain split learning would send."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sft_edge.board import Board
 from sft_edge.run_folder import RunFolder
 from sft_edge.screen import Screen
 from sft_edge.tasks.batches import Batch
@@ -29,6 +30,7 @@ class Recorder:
         traffic: the session's counters; None for a run without a wire.
         variant: "split" or "unsplit", as the history names it.
         log_every: steps between two logged ones; the first and those at evaluations are logged too.
+        board: gets what the history gets; it begins anew. None: there is none.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Recorder:
         *,
         variant: str,
         log_every: int,
+        board: Board | None = None,
     ) -> None:
         self._folder, self._screen = folder, screen
         self._traffic = traffic
@@ -50,14 +53,25 @@ class Recorder:
         self.verdict_numbers = 0
         self._training_bytes = 0
         self._seen_bytes = self._moved()
+        self._board, self._scalars = board, (0, dict[str, float]())
+        self._paced = (0, time.perf_counter())
+        if board is not None:
+            board.go_back(0, {})
 
     def state(self) -> dict[str, Any]:
-        """Return its counters and the length of the history, as JSON can say it."""
+        """Return its counters and the length of the history, as JSON can say it.
+
+        What it has put on the board is on disk then.
+        """
         counted = {name: getattr(self, name) for name in COUNTED}
+        if self._board is not None:
+            self._board.flush()
+        step, scalars = self._scalars
         return counted | {
             "training_bytes": self._training_bytes,
             "seconds": self.seconds,
             "history_bytes": self._folder.history_bytes(),
+            "scalars": scalars if step == self.steps else {},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -71,6 +85,10 @@ class Recorder:
         self._training_bytes = state["training_bytes"]
         self._seen_bytes = self._moved()
         self._folder.cut_history(state["history_bytes"])
+        self._paced = (self.steps, time.perf_counter())
+        if self._board is not None:
+            # An evaluation behind the step is done again; what the step itself gave is not.
+            self._board.go_back(self.steps, state.get("scalars", {}))
 
     @property
     def seconds(self) -> float:
@@ -88,6 +106,8 @@ class Recorder:
         self._seen_bytes = self._moved()
         if step == 1 or step % self._log_every == 0:
             self._log("step", step, epoch, loss=loss, learning_rate=rate)
+            scalars = {"loss": loss, "learning_rate": rate, "steps_per_second": self._pace(step)}
+            self._put(step, scalars)
         self._screen.advance(step, loss, self._training_bytes / step / 1e3)
 
     def followed(self, step: int, epoch: int, loss: float, rate: float) -> None:
@@ -95,6 +115,7 @@ class Recorder:
         self.steps = step
         if step == 1 or step % self._log_every == 0:
             self._log("step", step, epoch, loss=loss, learning_rate=rate)
+            self._put(step, {"loss": loss, "learning_rate": rate})
         self._screen.advance(step, loss, None)
 
     def evaluating(self, batch: Batch, verdict: Tensor) -> None:
@@ -108,6 +129,9 @@ class Recorder:
         figure = shown(name, value)
         self._seen_bytes = self._moved()
         self._log("evaluation", step, epoch, loss=evaluation.loss, metric=name, value=value)
+        judged = {"loss": evaluation.loss, **evaluation.metrics}
+        self._put(step, {f"validation/{name}": value for name, value in judged.items()})
+        self._paced = (step, time.perf_counter())
         self._screen.evaluated(
             f"{self._variant} epoch {epoch} step {step}: {name} {figure}, "
             f"validation loss {evaluation.loss:.4f}",
@@ -130,6 +154,21 @@ class Recorder:
 
     def _moved(self) -> int:
         return sum(self._bytes())
+
+    def _pace(self, step: int) -> float:
+        """Return the steps a second since the last logged one, or the evaluation behind it."""
+        before, then = self._paced
+        self._paced = (step, time.perf_counter())
+        return (step - before) / max(self._paced[1] - then, 1e-9)
+
+    def _put(self, step: int, scalars: dict[str, float]) -> None:
+        """Put scalars on the board, with the bytes so far."""
+        if self._board is None:
+            return
+        up, down = self._bytes()
+        scalars |= {"bytes/up": float(up), "bytes/down": float(down)}
+        self._scalars = (step, scalars)
+        self._board.add(step, scalars)
 
     def _log(self, kind: str, step: int, epoch: int, **entry: float | str) -> None:
         up, down = self._bytes()

@@ -11,8 +11,8 @@ from typing import Any
 from sft_common.errors import ConfigError, first_line
 from sft_edge.run_files import METRICS_FILE, START_FILE
 
-PLACES = ("data", "runs_dir", "tls_ca", "tls_cert", "tls_key", "token_file")
-"""Options that are paths."""
+PLACES = ("data", "runs_dir", "tls_ca", "tls_cert", "tls_key", "token_file", "tensorboard")
+"""Options that are paths, where they are not merely said."""
 
 MAY_CHANGE = frozenset(
     {
@@ -20,6 +20,7 @@ MAY_CHANGE = frozenset(
         *("retry_for", "retry_pause", "wait"),
         *("tls", "tls_ca", "tls_cert", "tls_key", "tls_name", "token_file", "insecure"),
         *("device", "snapshot_every", "snapshots", "log_every", "quiet", "json"),
+        "tensorboard",
     }
 )
 """Options that do not change what is trained."""
@@ -56,7 +57,7 @@ def resumed_options(
     folder = Path(options.resume) if options.resume else _newest(options.runs_dir)
     facts = _start(folder)
     before = {
-        name: Path(value) if name in PLACES and value else value
+        name: Path(value) if name in PLACES and value and isinstance(value, str) else value
         for name, value in facts["options"].items()
     }
     now = parse(argparse.Namespace(**before))

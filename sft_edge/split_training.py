@@ -21,6 +21,7 @@ from sft_common.errors import (
 )
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.snapshots import step_name
+from sft_edge.board import board_of
 from sft_edge.client import GrpcSession
 from sft_edge.defaults import MICRO_BATCHES
 from sft_edge.job import Job
@@ -79,6 +80,7 @@ class _SplitTraining:
         self._recorder: Recorder
         self._keeper: Keeper
         self._pacing: Pacing
+        self._board = board_of(job.options, job.folder.path)
         self._total = job.plan.total_steps(len(job.data.train))
 
     def run(self) -> dict[str, Any]:
@@ -126,9 +128,11 @@ class _SplitTraining:
         )
 
     def leave(self) -> None:
-        """Drop the connection, and a run that came to nothing."""
+        """Drop the connection, end the log, and drop a run that came to nothing."""
         if self._session is not None:
             self._session.abandon()
+        if self._board is not None:
+            self._board.close()
         self._job.folder.discard_if_empty()
 
     def _begin(self, replaces: str = "") -> int:
@@ -217,6 +221,7 @@ class _SplitTraining:
             session.traffic,
             variant="split",
             log_every=options.log_every,
+            board=self._board,
         )
         self._keeper = Keeper(
             job.folder.snapshots,

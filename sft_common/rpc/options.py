@@ -15,6 +15,9 @@ MAX_MESSAGE_BYTES = MAX_MESSAGE_MB * 2**20
 MOST_MESSAGE_MB = 1024
 """gRPC and protocol buffers count bytes in 31 bits."""
 
+PROBE_BYTES = 2**20
+"""Most bytes that a greeting carries either way to measure the link."""
+
 
 def sized(options: list[tuple[str, int]], max_message_bytes: int) -> list[tuple[str, int]]:
     """Return options with the largest message that a side takes and sends."""

@@ -39,7 +39,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         yield running
 
 
-@pytest.mark.parametrize("method", ["Follow", "Export"])
+@pytest.mark.parametrize("method", ["Follow", "Export", "Greet"])
 def test_a_call_with_what_is_no_message_is_refused(cloud: Cloud, method: str) -> None:
     """Once it was logged as a defect, with a traceback (seed 1)."""
     with grpc.insecure_channel(cloud.server) as channel:

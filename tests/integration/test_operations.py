@@ -37,6 +37,7 @@ from sft_common.rpc.options import SERVICE
 from sft_edge.calls import follow_training
 from sft_edge.client import GrpcSession
 from sft_edge.traffic import Traffic
+from tests.processes import edge_here
 from tests.warm import Forge, RestartedCloud
 
 T = TypeVar("T")
@@ -438,6 +439,12 @@ def test_a_cloud_that_drains_is_not_serving(scene: Scene, tiny_model: Path, tmp_
             until(lambda: states() == not_serving)
             status = scene.say("status", "--save-dir", tmp_path / "s", "--json")
             assert json.loads(status)["draining"]
+            done = edge_here("doctor", "--server", access.server, "--json")
+            checks = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
+            assert done.returncode == 1
+            assert "NOT_SERVING: it drains" in checks["health"]["found"]
+            assert checks["room"]["found"] == "the cloud drains and takes no session"
+            assert checks["link"]["verdict"] == "ok"
             with pytest.raises(Exception, match="the cloud is stopping; it keeps the session"):
                 GrpcSession(access, scene.spec, scene.shape)
             assert states() == not_serving and held.poll() is None

@@ -9,7 +9,7 @@ import pytest
 
 from tests.processes import run
 
-HEAVY = ("torch", "transformers", "grpc", "numpy", "datasets", "rich", "prometheus_client")
+HEAVY = ("torch", "transformers", "grpc", "numpy", "datasets", "rich", "prometheus_client", "shtab")
 
 
 @pytest.mark.parametrize("module", ["sft_edge.cli", "sft_cloud.cli"])

@@ -22,6 +22,38 @@ ELEMENT_TYPE_BFLOAT16: ElementType
 ELEMENT_TYPE_INT8: ElementType
 ELEMENT_TYPE_INT4: ElementType
 
+class GreetRequest(_message.Message):
+    __slots__ = ("payload", "answer_bytes")
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    answer_bytes: int
+    def __init__(self, payload: _Optional[bytes] = ..., answer_bytes: _Optional[int] = ...) -> None: ...
+
+class GreetResponse(_message.Message):
+    __slots__ = ("protocol_version", "software_version", "clock_seconds", "device", "max_message_bytes", "snapshots", "free_memory_bytes", "free_places", "draining", "payload")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    FREE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREE_PLACES_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    software_version: str
+    clock_seconds: float
+    device: str
+    max_message_bytes: int
+    snapshots: bool
+    free_memory_bytes: int
+    free_places: int
+    draining: bool
+    payload: bytes
+    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., clock_seconds: _Optional[float] = ..., device: _Optional[str] = ..., max_message_bytes: _Optional[int] = ..., snapshots: _Optional[bool] = ..., free_memory_bytes: _Optional[int] = ..., free_places: _Optional[int] = ..., draining: _Optional[bool] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
 class FollowRequest(_message.Message):
     __slots__ = ("session_id", "from_event")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]

@@ -50,6 +50,11 @@ class SplitTrainingServiceStub:
                 request_serializer=sft_dot_v1_dot_split__training__pb2.ExportRequest.SerializeToString,
                 response_deserializer=sft_dot_v1_dot_split__training__pb2.ExportResponse.FromString,
                 _registered_method=True)
+        self.Greet = channel.unary_unary(
+                '/sft.v1.SplitTrainingService/Greet',
+                request_serializer=sft_dot_v1_dot_split__training__pb2.GreetRequest.SerializeToString,
+                response_deserializer=sft_dot_v1_dot_split__training__pb2.GreetResponse.FromString,
+                _registered_method=True)
 
 
 class SplitTrainingServiceServicer:
@@ -80,6 +85,14 @@ class SplitTrainingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Greet(self, request, context):
+        """Tells who the cloud is and how it is, without a session; and takes or sends bytes that mean nothing, so
+        that a caller can measure the link. Answered while the cloud drains, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SplitTrainingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +110,11 @@ def add_SplitTrainingServiceServicer_to_server(servicer, server):
                     servicer.Export,
                     request_deserializer=sft_dot_v1_dot_split__training__pb2.ExportRequest.FromString,
                     response_serializer=sft_dot_v1_dot_split__training__pb2.ExportResponse.SerializeToString,
+            ),
+            'Greet': grpc.unary_unary_rpc_method_handler(
+                    servicer.Greet,
+                    request_deserializer=sft_dot_v1_dot_split__training__pb2.GreetRequest.FromString,
+                    response_serializer=sft_dot_v1_dot_split__training__pb2.GreetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -181,6 +199,33 @@ class SplitTrainingService:
             '/sft.v1.SplitTrainingService/Export',
             sft_dot_v1_dot_split__training__pb2.ExportRequest.SerializeToString,
             sft_dot_v1_dot_split__training__pb2.ExportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Greet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sft.v1.SplitTrainingService/Greet',
+            sft_dot_v1_dot_split__training__pb2.GreetRequest.SerializeToString,
+            sft_dot_v1_dot_split__training__pb2.GreetResponse.FromString,
             options,
             channel_credentials,
             insecure,
