@@ -19,6 +19,7 @@ from sft_common.config import SessionSpec
 from sft_common.errors import LimitError, MismatchError
 from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.live import LiveModel
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import cloud_half
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
@@ -129,7 +130,6 @@ class ModelBuilder:
 
     def __call__(self, spec: SessionSpec) -> ModelDesign:
         """Return the design of what the edge asked for; see `Builder`."""
-        self._batches.check(spec)
         source = self._catalog.find(spec.model.name, spec.model.revision)
         pretrained = Pretrained(
             source.folder,
@@ -140,7 +140,16 @@ class ModelBuilder:
         )
         pretrained.check_same(spec.model, source.revision)
         pretrained.check_classes(spec.num_labels)
-        return ModelDesign(self, pretrained, spec)
+        return self.design(pretrained, spec)
+
+    def design(self, model: Pretrained | LiveModel, spec: SessionSpec) -> ModelDesign:
+        """Return the design of a session with a model that fits.
+
+        Raises:
+            LimitError: its batches are larger than this cloud takes.
+        """
+        self._batches.check(spec)
+        return ModelDesign(self, model, spec)
 
 
 class ModelDesign:
@@ -152,7 +161,9 @@ class ModelDesign:
         spec: what the edge asked for.
     """
 
-    def __init__(self, builder: ModelBuilder, pretrained: Pretrained, spec: SessionSpec) -> None:
+    def __init__(
+        self, builder: ModelBuilder, pretrained: Pretrained | LiveModel, spec: SessionSpec
+    ) -> None:
         self._builder, self._pretrained, self._spec = builder, pretrained, spec
         self._shape, self._head = shape_of(pretrained.config), HEAD_TABLE[spec.head]
         self._logits_per_token = self._head.per_token or pretrained.family.causal

@@ -7,12 +7,13 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 from sft_cloud.admin import OperationsServicer
 from sft_cloud.beside import Beside
-from sft_cloud.builder import BatchLimits, ModelBuilder
+from sft_cloud.builder import BatchLimits, Builder, ModelBuilder
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import check_compiler
 from sft_cloud.device import PRECISIONS, choose_device, describe, memory_bytes
@@ -39,8 +40,15 @@ UNANNOUNCED = 8
 """A step of a session that does not say how large its batches are gets one part in so many."""
 
 
-def run_server(options: argparse.Namespace) -> None:
+def run_server(
+    options: argparse.Namespace, wrap: Callable[[ModelBuilder], Builder] | None = None
+) -> None:
     """Serve with the options of `sft-cloud serve` until a signal.
+
+    Args:
+        options: of the command line.
+        wrap: makes the builder of the one session of a script, at whose end it stops; None: any
+            number of sessions with models from disk or a hub.
 
     Raises:
         ConfigError: the port is in use, a folder given is not there, or it would be open to all.
@@ -58,16 +66,17 @@ def run_server(options: argparse.Namespace) -> None:
     # A batch of another shape may have to be compiled, which nobody can know before.
     short_seconds = 0.0 if options.compile else SHORT_SECONDS
     scheduler = Scheduler(options.max_sessions, short_seconds=short_seconds)
+    builder = ModelBuilder(
+        ModelCatalog(_existing(options.model), trust_paths=local),
+        device,
+        precision=PRECISIONS[options.precision],
+        compiled=options.compile,
+        max_message_bytes=max_message_bytes,
+        unannounced_bytes=memory // UNANNOUNCED,
+        batches=BatchLimits(examples=options.max_batch, tokens=options.max_tokens),
+    )
     host = Host(
-        builder=ModelBuilder(
-            ModelCatalog(_existing(options.model), trust_paths=local),
-            device,
-            precision=PRECISIONS[options.precision],
-            compiled=options.compile,
-            max_message_bytes=max_message_bytes,
-            unannounced_bytes=memory // UNANNOUNCED,
-            batches=BatchLimits(examples=options.max_batch, tokens=options.max_tokens),
-        ),
+        builder=wrap(builder) if wrap else builder,
         scheduler=scheduler,
         limits=Limits(
             max_sessions=options.max_sessions,
@@ -123,6 +132,7 @@ def run_server(options: argparse.Namespace) -> None:
                     door=door,
                     reflects=not options.no_reflection,
                     beside=beside.running,
+                    once=wrap is not None,
                 )
             )
     finally:

@@ -52,6 +52,7 @@ async def serve(
     door: Door = OPEN,
     reflects: bool = True,
     beside: Callable[[int], AbstractAsyncContextManager[Any]] = nullcontext,
+    once: bool = False,
 ) -> bool:
     """Serve until SIGTERM or SIGINT, then put all sessions away within the grace time.
 
@@ -68,6 +69,7 @@ async def serve(
         reflects: whether callers may ask what the services look like.
         beside: what runs from the moment that the port, its argument, is bound until all sessions
             are put away.
+        once: whether to stop when the first session has ended.
 
     Raises:
         ConfigError: the port is in use, or the host is not of this machine.
@@ -95,7 +97,10 @@ async def serve(
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         ready(bound)
         watching = asyncio.create_task(sessions.watch())
+        ending = asyncio.create_task(_ended(sessions, stop)) if once else None
         await stop.wait()
+        if ending is not None:
+            ending.cancel()
         await health_servicer.enter_graceful_shutdown()
         watching.cancel()
         end = time.monotonic() + waits.grace_seconds
@@ -141,3 +146,10 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+async def _ended(sessions: Host, stop: asyncio.Event) -> None:
+    """Have the server stop when a session has ended."""
+    while not sessions.metrics.closed:
+        await asyncio.sleep(0.1)
+    stop.set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from sft_common.model.algorithms import described, settings_of
 from sft_common.model.cuts import CUT_TABLE, factor
 from sft_common.model.families import family_of, shape_of
 from sft_common.model.filling import copy_into
-from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.heads import HEAD_TABLE, head_of
 from sft_common.model.identity import config_digest
 from sft_common.model.partition import Net1, cloud_half, edge_half_of
 from sft_common.model.sources import find_model
@@ -38,7 +38,7 @@ from sft_edge.login import VARIABLE
 from sft_edge.remote import Rewound
 from sft_edge.retrying import Retry
 from sft_edge.standin import StandIn
-from sft_edge.wrapped import give_up, head_of
+from sft_edge.wrapped import give_up
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ class EdgeHalf:
         seed: of dropout on the cloud.
         access: how to reach the cloud; None: at `server`, with the token of the environment.
         retry: how long to try again when the connection is lost.
+        serve: the cloud's, when the same script runs there; of no meaning here.
 
     Raises:
         ConfigError: model, optimizer or cut do not fit.
@@ -85,6 +86,7 @@ class EdgeHalf:
         seed: int = 0,
         access: Access | None = None,
         retry: Retry = USUAL_RETRY,
+        serve: Mapping[str, Any] | None = None,
     ) -> None:
         if optimizer.state:
             raise ConfigError("the optimizer has stepped already; wrap it before its first step")

@@ -13,11 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import modeling_outputs as outputs
 
-from sft_common.config import HEADS
 from sft_common.errors import ConfigError, DataError
 from sft_common.model.heads import HEAD_TABLE, IGNORED, Head
 from sft_common.model.partition import Net1
@@ -43,25 +41,6 @@ OUTPUTS: Mapping[str, Any] = {
     "image-classification": outputs.ImageClassifierOutput,
 }
 """Head -> what a stock model with it returns."""
-
-
-def head_of(model: nn.Module) -> str:
-    """Return which of `HEADS` a stock model ends in.
-
-    Raises:
-        ConfigError: none of them.
-    """
-    config: Any = getattr(model, "config", None)
-    for name in HEADS:
-        classes = getattr(transformers, HEAD_TABLE[name].auto_class)._model_mapping
-        known = type(config) in classes and classes[type(config)]
-        if name != "regression" and known and isinstance(model, known):
-            regression = name == "sequence-classification" and config.num_labels == 1
-            return "regression" if regression else name
-    raise ConfigError(
-        f"a {type(model).__name__} cannot be split; it must be a transformers model that ends in "
-        f"one of: {', '.join(HEADS)}"
-    )
 
 
 def give_up(

@@ -103,8 +103,7 @@ class BiasOnly(nn.Module):
 
     def __init__(self, linear: Any) -> None:
         super().__init__()
-        bias = linear.bias
-        self.bias = None if bias is None else nn.Parameter(torch.empty_like(bias))
+        self.bias = linear.bias
 
 
 def add_biases(block: nn.Module, paths: tuple[str, ...], value: Tensor) -> Tensor:

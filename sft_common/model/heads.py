@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PretrainedConfig
 
-from sft_common.errors import ModelError, first_line
+from sft_common.errors import ConfigError, ModelError, first_line
 from sft_common.model.families import FAMILIES
 
 IGNORED = -100
@@ -163,6 +163,25 @@ def meta_model(config: PretrainedConfig, head: str) -> Any:
             return auto.from_config(own, dtype=torch.float32, trust_remote_code=False)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, ImportError) as error:
         raise ModelError(f"config.json describes no model: {first_line(error)}") from error
+
+
+def head_of(model: nn.Module) -> str:
+    """Return which of `HEADS` a stock model ends in.
+
+    Raises:
+        ConfigError: none of them.
+    """
+    config: Any = getattr(model, "config", None)
+    for name in HEAD_TABLE:
+        classes = getattr(transformers, HEAD_TABLE[name].auto_class)._model_mapping
+        known = type(config) in classes and classes[type(config)]
+        if name != "regression" and known and isinstance(model, known):
+            regression = name == "sequence-classification" and config.num_labels == 1
+            return "regression" if regression else name
+    raise ConfigError(
+        f"a {type(model).__name__} cannot be split; it must be a transformers model that ends in "
+        f"one of: {', '.join(HEAD_TABLE)}"
+    )
 
 
 def logits_of(output: Any) -> Tensor:

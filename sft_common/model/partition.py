@@ -226,9 +226,18 @@ def cloud_half(config: PretrainedConfig, split: SplitSpec, head: str) -> Net2:
         ConfigError: the cut does not fit the model.
         ModelError: the family is not supported, or has no such head.
     """
-    family, shape = family_of(config), shape_of(config)
+    return cloud_half_of(meta_model(config, head), split)
+
+
+def cloud_half_of(skeleton: Any, split: SplitSpec) -> Net2:
+    """Make net2 out of a model with a head, in place; the cloud's share of the cut is on meta.
+
+    Raises:
+        ConfigError: the cut does not fit the model.
+        ModelError: the family is not supported.
+    """
+    family, shape = family_of(skeleton.config), shape_of(skeleton.config)
     split.check(shape)
-    skeleton = meta_model(config, head)
     skeleton.config.pad_token_id = 0  # of the stand-in tokens; see Net2
     skeleton.config.tie_word_embeddings = False  # the embeddings are the edge's
     backbone = skeleton.get_submodule(skeleton.base_model_prefix)

@@ -7,11 +7,20 @@ from transformers import AutoModelForSequenceClassification
 
 from sft_common.optimizer import SFTOptimizer
 
-folder, server = sys.argv[1:]
+folder, server, role, *cut = sys.argv[1:]
 torch.manual_seed(0)
 model = AutoModelForSequenceClassification.from_pretrained(folder)
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-optimizer = SFTOptimizer(optimizer, model=model, role="edge", server=server, split_layer=2, rank=4)
+optimizer = SFTOptimizer(
+    optimizer,
+    model=model,
+    role=role,
+    server=server,
+    split_layer=2,
+    rank=4,
+    cut=cut[0] if cut else "sft",
+    serve={"cpu": True, "save_dir": "sessions"},
+)
 criterion = torch.nn.CrossEntropyLoss()
 for _ in range(60):
     target = torch.randint(0, 2, (16,))
