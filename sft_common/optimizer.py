@@ -19,8 +19,16 @@ ROLES = "sft.roles"
 """Group of entry points: name of a role -> what makes a `Half`."""
 
 
+STEPS = "sft_steps"
+"""In a state: the steps that both halves have taken."""
+
+
 class Half(Protocol):
     """One side of a script's training."""
+
+    @property
+    def steps(self) -> int:
+        """Steps that both halves have taken."""
 
     def step(self) -> None:
         """Step the script's optimizer, and the other half's."""
@@ -83,6 +91,25 @@ class SFTOptimizer(torch.optim.Optimizer):
         if closure is not None:
             raise ConfigError("step takes no closure here: call loss.backward() before it")
         self._half.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the wrapped optimizer's state, and of which step the cloud's is."""
+        return {**self._wrapped.state_dict(), STEPS: self._half.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state of the step at which the session stands.
+
+        Raises:
+            ConfigError: it is of another step: the cloud's half would not follow.
+        """
+        steps = int(state_dict.get(STEPS, 0))
+        if steps != self._half.steps:
+            raise ConfigError(
+                f"this state is of step {steps}, the session with the cloud stands at step "
+                f"{self._half.steps}; its half cannot follow"
+            )
+        self._wrapped.load_state_dict(state_dict)
+        self._share()
 
     def close(self) -> None:
         """End the session: the cloud keeps its half. At the script's end it is done anyway."""

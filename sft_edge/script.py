@@ -38,7 +38,7 @@ from sft_edge.login import VARIABLE
 from sft_edge.remote import Rewound
 from sft_edge.retrying import Retry
 from sft_edge.standin import StandIn
-from sft_edge.wrapped import give_up
+from sft_edge.wrapped import give_up, heeds_items
 
 T = TypeVar("T")
 
@@ -102,6 +102,7 @@ class EdgeHalf:
         head, config = head_of(model), model.config
         shape = shape_of(config)
         split.check(shape)
+        heeds = heeds_items(model, head)
         code = _Code(model, split, head)
         names = code.groups_of(optimizer)
         own = described(optimizer, names)
@@ -128,7 +129,12 @@ class EdgeHalf:
         self._anchor = torch.zeros((), requires_grad=True)
         net1, self._stand_ins = code.surrender(optimizer)
         ask_loss = None if labels == "edge" else self._ask_loss
-        give_up(model, net1, head, self._ask, ask_loss, spared=CUT_TABLE[cut].narrow)
+        give_up(model, net1, head, self._ask, ask_loss, spared=CUT_TABLE[cut].narrow, heeds=heeds)
+
+    @property
+    def steps(self) -> int:
+        """Steps that both halves have taken."""
+        return self._step - 1
 
     def step(self) -> None:
         """Step both halves; without a backward pass since the last step neither changes."""

@@ -32,6 +32,9 @@ INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "pixel_valu
 
 LABELS = frozenset({"labels", "start_positions", "end_positions"})
 
+BESIDE = frozenset({"return_dict", "use_cache", "num_items_in_batch"})
+"""What else it may be called with; of the last, the Trainer's, the loss is the share."""
+
 OUTPUTS: Mapping[str, Any] = {
     "sequence-classification": outputs.SequenceClassifierOutput,
     "regression": outputs.SequenceClassifierOutput,
@@ -43,6 +46,34 @@ OUTPUTS: Mapping[str, Any] = {
 """Head -> what a stock model with it returns."""
 
 
+@torch.no_grad()
+def heeds_items(model: Any, head: str) -> bool:
+    """Return whether a stock model divides its loss by `num_items_in_batch`; some pass it over.
+
+    Args:
+        model: still whole; left in the mode that it was in.
+        head: what it ends in.
+    """
+    config, kind = model.config, HEAD_TABLE[head].labels
+    inputs = {"input_ids": torch.ones(1, 4, dtype=torch.int64)}
+    if model.main_input_name == "pixel_values":
+        size = config.image_size
+        inputs = {"pixel_values": torch.zeros(1, config.num_channels, size, size)}
+    one = torch.zeros(1, 4) if kind == "tokens" else torch.zeros(1)
+    names = ("start_positions", "end_positions") if kind == "span" else ("labels",)
+    labels = {name: one if kind == "number" else one.long() for name in names}
+    given = {name: value.to(model.device) for name, value in (inputs | labels).items()}
+    training = model.training
+    model.eval()
+    try:
+        first, second = (model(**given, num_items_in_batch=n).loss for n in (1, 3))
+    except TypeError:  # it takes nothing beside its own arguments
+        return False
+    finally:
+        model.train(training)
+    return bool(first != second)
+
+
 def give_up(
     model: nn.Module,
     net1: Net1,
@@ -51,6 +82,7 @@ def give_up(
     ask_loss: AskLoss | None,
     *,
     spared: bool,
+    heeds: bool,
 ) -> None:
     """Have a model's forward compute net1 here and ask for the rest.
 
@@ -62,6 +94,7 @@ def give_up(
         ask_loss: gets the loss of a training step in one exchange, for which labels travel; None:
             they do not, and the loss is computed here.
         spared: whether net1 has no dropout even in training mode (docs/decisions/0008).
+        heeds: what `heeds_items` says of the model.
     """
     stock = model.forward
     signature = inspect.signature(stock)
@@ -80,12 +113,15 @@ def give_up(
         labels = _flat_labels(head, model, given, mask_BM)
         if labels is not None and ask_loss and model.training and torch.is_grad_enabled():
             found = ask_loss(activation_TW, lengths, labels.tolist()).to(activation_BMW.device)
+            if heeds:
+                found = found * _share(head, labels, given)
             return _output(head, found, None, as_tuple=as_tuple)
         rows = ask(activation_TW, lengths).to(activation_BMW.device)
         logits = _padded(rows, mask_BM) if HEAD_TABLE[head].per_token else rows
         loss = None
         if labels is not None:
             loss = HEAD_TABLE[head].loss(logits, labels.to(logits.device), mask_BM)
+            loss = loss * _share(head, labels, given) if heeds else loss
         return _output(head, loss, logits, as_tuple=as_tuple)
 
     model.forward = forward
@@ -103,7 +139,7 @@ def _given(
     for name in [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]:
         given |= given.pop(name, {})
     known = {name for name, value in given.items() if value is not None and value is not False}
-    if beyond := known - INPUTS - LABELS - {"return_dict", "use_cache"}:
+    if beyond := known - INPUTS - LABELS - BESIDE:
         raise ConfigError(
             f"a split model takes no {min(beyond)}: half of it is on the cloud; it takes "
             f"{', '.join(sorted(INPUTS | LABELS))}"
@@ -150,6 +186,14 @@ def _flat_labels(name: str, model: Any, given: Mapping[str, Any], mask_BM: Tenso
     if head.labels == "tokens":
         return labels[mask_BM]
     return labels.flatten().to(torch.float32 if head.labels == "number" else torch.int64)
+
+
+def _share(name: str, labels: Tensor, given: Mapping[str, Any]) -> float:
+    """Return the share of a batch in a loss that is the mean over several."""
+    items = given.get("num_items_in_batch")
+    if items is None:
+        return 1.0
+    return HEAD_TABLE[name].weight(labels.tolist()) / float(items)
 
 
 def _labels(head: Head, given: Mapping[str, Any]) -> Tensor | None:

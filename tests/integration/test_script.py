@@ -6,15 +6,18 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from torch.utils.data import DataLoader, Dataset
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from sft_common.errors import ConfigError
 from sft_common.optimizer import SFTOptimizer
@@ -68,7 +71,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
         ],
         lr=1e-3,
         weight_decay=0.0,
-        eps=1e-4,
+        eps=1e-3,
     ),
 }
 
@@ -133,8 +136,67 @@ def two_losses(model: Any, optimizer: Any) -> list[float]:
     return losses
 
 
+class Examples(Dataset[dict[str, Tensor]]):
+    """Sentences of one length, as a Trainer wants them."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(number)
+        tokens = torch.randint(5, 60, (6,), generator=generator)
+        return {"input_ids": tokens, "labels": torch.tensor(number % 3)}
+
+
+def trainer(model: Any, optimizer: Any) -> list[float]:
+    """Train with transformers' Trainer: schedule, accumulation, clipping, evaluation."""
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    with tempfile.TemporaryDirectory() as place:
+        settings = TrainingArguments(
+            output_dir=place,
+            num_train_epochs=1,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=2,
+            max_grad_norm=0.5,
+            logging_steps=1,
+            report_to=[],
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        training = Trainer(
+            model=model,
+            args=settings,
+            train_dataset=Examples(),
+            eval_dataset=Examples(),
+            optimizers=(optimizer, schedule),
+        )
+        training.train()
+        last = training.evaluate()["eval_loss"]
+    told = [(e["loss"], e["grad_norm"]) for e in training.state.log_history if "loss" in e]
+    return [*(number for pair in told for number in pair), last]
+
+
+def accelerated(model: Any, optimizer: Any) -> list[float]:
+    """Train with Accelerate."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    loader = DataLoader(Examples(), batch_size=4)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    losses = []
+    for batch in loader:
+        with accelerator.accumulate(model):
+            loss = model(**batch).loss
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                losses.append(accelerator.clip_grad_norm_(model.parameters(), 0.4).item())
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
 @pytest.mark.parametrize("labels", ["cloud", "edge"])
-@pytest.mark.parametrize("script", [plain, accumulating, two_losses, at_once])
+@pytest.mark.parametrize("script", [plain, accumulating, two_losses, at_once, trainer, accelerated])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_script_trains_as_without_the_two_lines(
     cloud: Cloud,
@@ -154,6 +216,19 @@ def test_a_script_trains_as_without_the_two_lines(
     for each, parameter in here.items():
         if not each.startswith("net2"):
             torch.testing.assert_close(parameter, whole.get_parameter(each), atol=1e-6, rtol=0)
+
+
+def test_a_state_of_another_step_is_refused(cloud: Cloud, tiny_model: Path) -> None:
+    model = load(tiny_model)
+    optimizer = split(model, torch.optim.Adam(model.parameters()), cloud)
+    state = optimizer.state_dict()
+    optimizer.load_state_dict(state)
+    data, target = batches()[0]
+    model(**data, labels=target).loss.backward()
+    optimizer.step()
+    with pytest.raises(ConfigError, match="state is of step 0, the session with the cloud stands"):
+        optimizer.load_state_dict(state)
+    optimizer.close()
 
 
 def test_what_cannot_be_done_elsewhere_is_refused(cloud: Cloud, tiny_model: Path) -> None:
