@@ -183,14 +183,14 @@ def apply(session: Session, message: pb.Apply) -> None:
 
 
 def weights(session: Session, message: pb.Weights, numbers: Numbers) -> None:
-    """Take rows of a parameter; raises as `Session.rows_of` and `Session.take_weights`."""
-    shape = session.rows_of(message.name)
+    """Take rows of a parameter; raises as `Arriving.shape_of` and `Arriving.take`."""
+    shape = session.arriving.shape_of(message.name)
     count = message.rows.shape[0] if message.rows.shape else 0
     if not 0 < count <= shape[0]:
         raise ProtocolError(f"{count} rows of {message.name} came, which has {shape[0]}")
     rows = tensor_from_parts(message.rows, numbers, (count, *shape[1:]), "rows of weights")
     check_finite(rows, "rows of weights")
-    session.take_weights(message.name, message.first, rows)
+    session.arriving.take(message.name, message.first, rows)
 
 
 def factor(session: Session, message: pb.Factor) -> None:

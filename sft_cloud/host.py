@@ -362,7 +362,7 @@ class Host:
         edge_has = bool(opening.known)
         session, u_NR = design.build(record.session, opening.basis, trained, edge_has=edge_has)
         if edge_has:
-            session.await_weights(opening.known)
+            session.arriving.expect(opening.known)
         return session, u_NR
 
     def _check_open(self) -> None:

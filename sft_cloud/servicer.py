@@ -226,7 +226,7 @@ class SplitTrainingServicer:
             max_message_bytes=self.max_message_bytes,
             device=self._device_name,
             snapshots=self._host.keeps_snapshots,
-            wanted=visit.session.wanted,
+            wanted=visit.session.arriving.wanted,
         )
         return visit, pb.TrainResponse(opened=opened)
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sft_cloud.arriving import Arriving
 from sft_cloud.bounds import Bounds, Labels
 from sft_cloud.engine import Engine, Pass, Randomness
 from sft_common.config import LARGEST, SessionSpec
-from sft_common.errors import LimitError, MismatchError, ProtocolError
+from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.heads import HEAD_TABLE
-from sft_common.model.identity import digest_of
 from sft_common.own_optimizer import GroupUpdate
 from sft_common.position import Position
 from sft_common.snapshots import Snapshot
@@ -78,8 +78,7 @@ class Session:
         self._waiting: dict[int, _Waiting] = {}
         self._joined = set[int]()
         self._begin_step()
-        self._awaited: dict[str, int] = {}
-        """Parameters that the edge is to send first, with the number of rows that have come."""
+        self.arriving = Arriving(engine.parameters)
 
         self._engine = engine
         self._head = HEAD_TABLE[spec.head]
@@ -303,6 +302,7 @@ class Session:
                 f"apply of step {step} has learning rate {learning_rate}; 0 to {LARGEST:g} fit"
             )
         self._engine.apply(learning_rate, updates)
+        self.arriving.rows.clear()
         self.applied = step
         self._begin_step()
 
@@ -332,7 +332,7 @@ class Session:
         """
         if self._exchanges:
             raise ProtocolError(f"evaluate came before apply of step {self.applied + 1}")
-        self._check_complete()
+        self.arriving.check_complete()
         if (labels or every_token) and not self._head.next_token:
             what = "labels" if labels else "every_token"
             raise ProtocolError(f"evaluate takes no {what} with the head {self.spec.head}")
@@ -346,60 +346,6 @@ class Session:
     def norms(self) -> list[float]:
         """Return the Euclidean norms of the gradients so far; see `Engine.norms`."""
         return self._engine.norms()
-
-    def await_weights(self, known: Mapping[str, bytes]) -> list[str]:
-        """Compare net2 with the edge's; returns the names of what the edge must send.
-
-        Args:
-            known: of every parameter that the edge has: name -> digest (`digest_of`).
-
-        Raises:
-            MismatchError: those are not the parameters of net2.
-        """
-        mine = self._engine.parameters()
-        if other := sorted(known.keys() ^ mine.keys()):
-            there = "the edge has no" if other[0] in mine else "net2 has no"
-            raise MismatchError(
-                f"edge and cloud do not mean the same net2: {there} {other[0][:200]!r}, and "
-                f"{len(other) - 1} more differ; give both the same model and cut"
-            )
-        self._awaited = {
-            name: 0 for name, weight in mine.items() if digest_of(weight) != known[name]
-        }
-        return self.wanted
-
-    @property
-    def wanted(self) -> list[str]:
-        """Names of the parameters that the edge is to send."""
-        return [*self._awaited]
-
-    def rows_of(self, name: str) -> torch.Size:
-        """Return the shape of a parameter of which rows may come.
-
-        Raises:
-            ProtocolError: none of that name was asked for, or the session has begun.
-        """
-        if self.position > Position():
-            raise ProtocolError("weights came in a session that has begun to train")
-        if name not in self._awaited:
-            raise ProtocolError(f"weights of {name[:200]!r} came, which were not asked for")
-        return self._engine.parameters()[name].shape
-
-    def take_weights(self, name: str, first: int, rows: Tensor) -> None:
-        """Take rows of a parameter, (K, ...), as the edge has them; those that are there stay.
-
-        Raises:
-            ProtocolError: rows are missing before them, or none may come.
-        """
-        weight, there = self._engine.parameters()[name], self._awaited[name]
-        end = first + len(rows)
-        if first > there or end > len(weight):
-            raise ProtocolError(
-                f"rows {first} to {end} of {name} came; {there} of {len(weight)} are there"
-            )
-        with torch.no_grad():
-            weight[first:end].copy_(rows)
-        self._awaited[name] = max(there, end)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the parameters of net2 on the CPU, by their stock names."""
@@ -416,7 +362,7 @@ class Session:
                 place: {"lengths": waiting.lengths, "training": waiting.training}
                 for place, waiting in self._waiting.items()
             },
-            "awaited": self._awaited,
+            "awaited": self.arriving.rows,
             "joined": sorted(self._joined),
         }
         replies = {
@@ -457,7 +403,7 @@ class Session:
         self._exchanges, self._shares = int(facts["exchanges"]), float(facts["shares"])
         self._backwards = int(facts["backwards"])
         self._joined = set(facts["joined"])
-        self._awaited = {str(name): int(rows) for name, rows in facts["awaited"].items()}
+        self.arriving.rows = {str(name): int(rows) for name, rows in facts["awaited"].items()}
         kept, waiting = tensors.get("replies", {}), tensors.get("waiting", {})
         self._replies = [
             (_bytes_of(kept.get(f"{n}:message")), _bytes_of(kept.get(f"{n}:numbers")))
@@ -491,15 +437,8 @@ class Session:
         passed = self._engine.forward(activation_BMW, mask_BM, began, training=training)
         return _Waiting(activation_TW, lengths, training, passed)
 
-    def _check_complete(self) -> None:
-        """Refuse to compute with a net2 of which parts are still to come."""
-        if not self.applied and self._awaited:
-            parameters = self._engine.parameters()
-            if late := [n for n, rows in self._awaited.items() if rows < len(parameters[n])]:
-                raise ProtocolError(f"weights of {len(late)} parameters have not come: {late[0]}")
-
     def _expect_step(self, step: int, exchange: int) -> None:
-        self._check_complete()
+        self.arriving.check_complete()
         if exchange >= MAX_EXCHANGES:
             raise ProtocolError(
                 f"step {step} has more than {MAX_EXCHANGES} exchanges; choose fewer micro-batches"

@@ -16,28 +16,23 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
-from sft_common.config import BASIS_CUTS, ModelIdentity, SessionSpec, SplitSpec
+from sft_common.config import BASIS_CUTS, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, SessionLostError, TrainingError
 from sft_common.model.algorithms import described, settings_of
-from sft_common.model.cuts import CUT_TABLE, factor
-from sft_common.model.families import family_of, shape_of
-from sft_common.model.filling import copy_into
+from sft_common.model.cuts import CUT_TABLE
+from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE, head_of
-from sft_common.model.identity import config_digest
-from sft_common.model.partition import Net1, cloud_half, edge_half_of
-from sft_common.model.sources import find_model
 from sft_common.own_optimizer import GroupUpdate, Setting
 from sft_common.rpc.access import Access
 from sft_common.wire.codec import is_finite
 from sft_edge.client import GrpcSession
 from sft_edge.defaults import USUAL
-from sft_edge.job import name_for
+from sft_edge.elsewhere import remote_logits, remote_loss
 from sft_edge.login import VARIABLE
 from sft_edge.remote import Rewound
 from sft_edge.retrying import Retry
-from sft_edge.standin import StandIn
+from sft_edge.surrender import Surrender, classes_of, dropout_of, identity_of
 from sft_edge.wrapped import give_up, heeds_items
 
 T = TypeVar("T")
@@ -103,31 +98,31 @@ class EdgeHalf:
         shape = shape_of(config)
         split.check(shape)
         heeds = heeds_items(model, head)
-        code = _Code(model, split, head)
-        names = code.groups_of(optimizer)
+        whole = Surrender(model, split, head)
+        names = whole.groups_of(optimizer)
         own = described(optimizer, names)
         self._algorithm = own.algorithm
         self._told: list[dict[str, Setting]] = [dict(group.settings) for group in own.groups]
         encoding = encoding or USUAL[cut].encoding
         spec = SessionSpec(
-            model=_identity(model, server),
+            model=identity_of(model, server),
             split=split,
             own_optimizer=own,
             head=head,
-            num_labels=_classes(config, head),
+            num_labels=classes_of(config, head),
             seed=seed,
-            dropout=_dropout(config),
+            dropout=dropout_of(config),
             encoding=encoding,
             gradient_encoding=gradient_encoding or encoding,
         )
         access = access or Access(server=server, token=os.environ.get(VARIABLE, ""))
-        self._session = GrpcSession(access, spec, shape, retry=retry, net2=code.net2)
+        self._session = GrpcSession(access, spec, shape, retry=retry, net2=whole.net2)
         atexit.register(self.close)
         self._step, self._exchanges, self._closed = 1, 0, False
         self._norms: list[float] | None = None
         self._every_token = HEAD_TABLE[head].next_token
         self._anchor = torch.zeros((), requires_grad=True)
-        net1, self._stand_ins = code.surrender(optimizer)
+        net1, self._stand_ins = whole.surrender(optimizer)
         ask_loss = None if labels == "edge" else self._ask_loss
         give_up(model, net1, head, self._ask, ask_loss, spared=CUT_TABLE[cut].narrow, heeds=heeds)
 
@@ -250,17 +245,13 @@ class EdgeHalf:
 
     def _ask(self, activation_TW: Tensor, lengths: list[int]) -> Tensor:
         if torch.is_grad_enabled():
-            apply: Any = _RemoteLogits.apply
-            rows: Tensor = apply(activation_TW, self._anchor, self, lengths)
-            return rows
+            return remote_logits(activation_TW, self._anchor, self, lengths)
         ask = self._session.begin_evaluation
         self._guarded(ask, activation_TW, lengths, every_token=self._every_token)
         return self._guarded(self._session.end_evaluation)
 
     def _ask_loss(self, activation_TW: Tensor, lengths: list[int], labels: list[float]) -> Tensor:
-        apply: Any = _RemoteLoss.apply
-        loss: Tensor = apply(activation_TW, self._anchor, self, lengths, labels)
-        return loss
+        return remote_loss(activation_TW, self._anchor, self, lengths, labels)
 
     def _guarded(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Do something with the session.
@@ -276,157 +267,3 @@ class EdgeHalf:
                 f"the cloud has gone back to step {rewound.step}, and this script has come to "
                 f"step {self._step}; start it again from a checkpoint of its own"
             ) from rewound
-
-
-class _RemoteLogits(torch.autograd.Function):
-    """The logits of net2; its backward is net2's.
-
-    The anchor needs a gradient, so that net2 gets its own though nothing of net1 trains.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, activation_TW: Tensor, anchor: Tensor, half: EdgeHalf, lengths: list[int]
-    ) -> Tensor:
-        rows, ctx.step, ctx.place = half.forward(activation_TW.float().cpu(), lengths)
-        ctx.half, ctx.tokens, ctx.like = half, len(activation_TW), activation_TW
-        return rows
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient_TW = ctx.half.backward(gradients[0], ctx.step, ctx.place, ctx.tokens)
-        return gradient_TW.to(ctx.like), None, None, None
-
-
-class _RemoteLoss(torch.autograd.Function):
-    """The loss of net2 and its gradient in one exchange; its backward says what they count."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        activation_TW: Tensor,
-        anchor: Tensor,
-        half: EdgeHalf,
-        lengths: list[int],
-        labels: list[float],
-    ) -> Tensor:
-        sent = activation_TW.float().cpu()
-        loss, gradient_TW, ctx.step, ctx.place = half.loss(sent, lengths, labels)
-        ctx.half = half
-        ctx.save_for_backward(gradient_TW.to(activation_TW))
-        return torch.tensor(loss, dtype=torch.float32)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient_TW,) = ctx.saved_tensors
-        factor = gradients[0].item()
-        ctx.half.count(factor, ctx.step, ctx.place)
-        return gradient_TW * factor, None, None, None, None
-
-
-class _Code:
-    """What becomes of a script's model where it is cut.
-
-    Args:
-        model: still whole.
-        split: where and how.
-        head: what it ends in.
-    """
-
-    def __init__(self, model: Any, split: SplitSpec, head: str) -> None:
-        self._model, self._split = model, split
-        family = family_of(model.config)
-        half = cloud_half(model.config, split, head)
-        self._at = f"{half.block_name}.cut"
-        paths = CUT_TABLE[split.cut].factored(family.block)
-        self._factored = [f"{half.block_name}.{path}.weight" for path in paths]
-        factors = {}
-        if paths:
-            weights = [family.block.matrix(model.get_parameter(name)) for name in self._factored]
-            self._u, sigma, v = factor(torch.cat(weights, dim=1), split.rank)
-            factors = {f"{self._at}.sigma": sigma, f"{self._at}.v": v}
-        names = [name for name, _ in half.skeleton.named_parameters()]
-        self.net2 = {n: factors[n] if n in factors else model.get_parameter(n) for n in names}
-        """Every parameter of net2, by stock name."""
-
-    def groups_of(self, optimizer: torch.optim.Optimizer) -> list[tuple[str, ...]]:
-        """Return the names of net2's parameters that belong to each group of an optimizer.
-
-        Factors belong where the weight was that they stand for.
-        """
-        group_of = {id(p): n for n, g in enumerate(optimizer.param_groups) for p in g["params"]}
-        names: list[list[str]] = [[] for _ in optimizer.param_groups]
-        for name in self.net2:
-            stock = self._factored[0] if name.startswith(self._at) else name
-            weight = self._model.get_parameter(stock)
-            if weight.requires_grad and id(weight) in group_of:
-                names[group_of[id(weight)]].append(name)
-        return [tuple(each) for each in names]
-
-    def surrender(self, optimizer: torch.optim.Optimizer) -> tuple[Net1, list[StandIn]]:
-        """Cut the model in place, and leave its optimizer what stays here.
-
-        Returns:
-            Net1, and what stands in for the rest, one for each group.
-        """
-        group_of = {id(p): g for g in optimizer.param_groups for p in g["params"]}
-        factored = self._model.get_parameter(self._factored[0]) if self._factored else None
-        net1 = edge_half_of(self._model, self._split)
-        if factored is not None:
-            net1.block.cut.to_empty(device=factored.device)
-            u = net1.block.cut.get_parameter("u")
-            copy_into(u, self._u, "u")
-            u.requires_grad_(factored.requires_grad)
-            if (group := group_of.get(id(factored))) is not None:
-                group["params"].append(u)
-        mine = {id(parameter) for parameter in net1.parameters()}
-        stand_ins = []
-        for number, group in enumerate(optimizer.param_groups):
-            stand_in = StandIn()
-            self._model.register_parameter(f"net2_group_{number}", stand_in)
-            group["params"] = [*(p for p in group["params"] if id(p) in mine), stand_in]
-            stand_ins.append(stand_in)
-        return net1, stand_ins
-
-
-def _identity(model: Any, server: str) -> ModelIdentity:
-    """Return what to call a model towards the cloud; which weights are meant, digests will say."""
-    name = model.config.name_or_path
-    if not name:
-        raise ConfigError("the model does not say where it came from; load it with from_pretrained")
-    source = find_model(name)
-    return ModelIdentity(
-        name=name_for(server, source),
-        revision=source.revision,
-        config_digest=config_digest(model.config),
-    )
-
-
-def _classes(config: Any, head: str) -> int:
-    if HEAD_TABLE[head].next_token:
-        return int(config.vocab_size)
-    return 2 if HEAD_TABLE[head].labels == "span" else int(config.num_labels)
-
-
-def _dropout(config: Any) -> float | None:
-    """Return the dropout of net2 if it is another than the model's own.
-
-    Raises:
-        ConfigError: the script has changed some dropouts and not others.
-    """
-    own = AutoConfig.from_pretrained(config.name_or_path)
-    now, before = (_dropouts(each) for each in (config, own))
-    if now == before:
-        return None
-    rates = {rate for rate in now.values() if rate is not None}
-    if len(rates) != 1:
-        raise ConfigError(
-            f"the model's dropouts are {now}, in its folder {before}; only all of them together "
-            "can be changed for net2"
-        )
-    return float(rates.pop())
-
-
-def _dropouts(config: Any) -> dict[str, float | None]:
-    known = vars(config).items()
-    return {n: v for n, v in known if "drop" in n and (v is None or isinstance(v, int | float))}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import modeling_outputs as outputs
 
 from sft_common.errors import ConfigError, DataError
@@ -75,7 +75,7 @@ def heeds_items(model: Any, head: str) -> bool:
 
 
 def give_up(
-    model: nn.Module,
+    model: Any,
     net1: Net1,
     head: str,
     ask: Ask,
@@ -102,6 +102,7 @@ def give_up(
 
     @functools.wraps(stock)
     def forward(*args: Any, **kwargs: Any) -> Any:
+        _check_precision(model.device)
         given = _given(signature, args, kwargs)
         inputs = {name: value for name, value in given.items() if name in INPUTS}
         backbone.train(model.training and not spared)
@@ -125,6 +126,19 @@ def give_up(
         return _output(head, loss, logits, as_tuple=as_tuple)
 
     model.forward = forward
+
+
+def _check_precision(device: torch.device) -> None:
+    """Refuse autocast, which would reach one half alone.
+
+    Raises:
+        ConfigError: it is on.
+    """
+    if torch.is_autocast_enabled(device.type):
+        raise ConfigError(
+            "autocast reaches net1 alone, and net2 computes as its cloud was told; leave autocast "
+            "out, and start the cloud with --precision bfloat16 if its half is to compute so"
+        )
 
 
 def _given(

@@ -242,6 +242,11 @@ def test_what_cannot_be_done_elsewhere_is_refused(cloud: Cloud, tiny_model: Path
         nn.utils.clip_grad_norm_(model.parameters(), 0.1, norm_type=float("inf"))
     with pytest.raises(ConfigError, match="a split model takes no output_attentions"):
         model(**data, output_attentions=True)
+    with (
+        pytest.raises(ConfigError, match="autocast reaches net1 alone"),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        model(**data)
     with pytest.raises(ConfigError, match="step takes no closure"):
         optimizer.step(lambda: 0.0)
     late = model(**data).logits

@@ -44,9 +44,11 @@ def step(session: Session) -> None:
 def test_only_what_differs_is_asked_for_and_taken_in_rows(session: Session) -> None:
     weights = {name: weight.clone() for name, weight in session.weights().items()}
     digests = known(session)
-    assert session.await_weights(digests) == []
+    session.arriving.expect(digests)
+    assert session.arriving.wanted == []
     new = torch.randn(weights[V].shape)
-    assert session.await_weights(digests | {V: digest_of(new)}) == [V]
+    session.arriving.expect(digests | {V: digest_of(new)})
+    assert session.arriving.wanted == [V]
     with pytest.raises(ProtocolError, match=f"weights of 1 parameters have not come: {V}"):
         step(session)
     with pytest.raises(ProtocolError, match="have not come"):
@@ -58,13 +60,16 @@ def test_only_what_differs_is_asked_for_and_taken_in_rows(session: Session) -> N
     others = session.weights().keys() - {V}
     assert all(torch.equal(session.weights()[name], weights[name]) for name in others)
     step(session)
-    with pytest.raises(ProtocolError, match="weights came in a session that has begun to train"):
+    send(session, V, new)  # sent again, since no answer to the step has come
+    session.apply(1, 1e-3)
+    assert not torch.equal(session.weights()[V], new)
+    with pytest.raises(ProtocolError, match=f"weights of '{V}' came, which were not asked for"):
         send(session, V, new)
 
 
 def test_what_has_come_is_in_a_snapshot(session: Session, tiny_model: Path, tmp_path: Path) -> None:
     new = torch.randn(session.weights()[V].shape)
-    session.await_weights(known(session) | {V: digest_of(new)})
+    session.arriving.expect(known(session) | {V: digest_of(new)})
     send(session, V, new[:3])
     Snapshots(tmp_path).write("it", session.snapshot())
     other = open_session(tiny_model, SPLIT, seed=9)[0]
@@ -79,10 +84,10 @@ def test_what_has_come_is_in_a_snapshot(session: Session, tiny_model: Path, tmp_
 def test_another_net2_is_refused(session: Session) -> None:
     digests = known(session)
     with pytest.raises(MismatchError, match="net2 has no 'classifier.extra', and 0 more differ"):
-        session.await_weights(digests | {"classifier.extra": b""})
+        session.arriving.expect(digests | {"classifier.extra": b""})
     del digests[V]
     with pytest.raises(MismatchError, match=f"the edge has no '{V}'"):
-        session.await_weights(digests)
+        session.arriving.expect(digests)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +106,7 @@ def test_rows_that_do_not_fit_are_refused(
     session: Session, name: str, rows: Tensor, first: int, message: str
 ) -> None:
     before = {each: weight.clone() for each, weight in session.weights().items()}
-    session.await_weights(known(session) | {V: b""})
+    session.arriving.expect(known(session) | {V: b""})
     with pytest.raises(ProtocolError, match=message):
         send(session, name, rows, first)
     assert all(torch.equal(before[each], w) for each, w in session.weights().items())
