@@ -6,6 +6,7 @@ short. `numbers` are those of the request's tensor, which its message lacks.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from sft_cloud.cache import ActivationCache
 from sft_cloud.hosted import Hosted
-from sft_cloud.session import Reply, Session
+from sft_cloud.session import Session
 from sft_common.errors import ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.spec import update_from_proto
@@ -35,18 +36,32 @@ Answer = tuple[pb.TrainResponse, Numbers]
 """A message, and the numbers of its tensor, which it lacks."""
 
 
-def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -> Answer:
-    """Run a micro-batch, or answer as before if it has been there; raises as `Session.step`.
+def _once(work: Callable[[Session, Any, Numbers, _Watch], Answer]) -> Work:
+    """Have an exchange of a step answered as before if it has been there; raises as `reply_to`.
+
+    What is returned takes, instead of a watch, when the request came, by `time.perf_counter`.
+    """
+
+    @functools.wraps(work)
+    def answer(session: Session, message: Any, numbers: Numbers, arrived: float) -> Answer:
+        watch = _Watch(arrived)
+        if (known := session.reply_to(message.step, message.exchange)) is not None:
+            return pb.TrainResponse.FromString(known[0]), known[1]
+        return work(session, message, numbers, watch)
+
+    return answer
+
+
+@_once
+def step(session: Session, message: pb.Step, numbers: Numbers, watch: _Watch) -> Answer:
+    """Run a micro-batch; raises as `Session.step`.
 
     Args:
         session: of the stream.
         message: the request.
         numbers: of its activation.
-        arrived: when it came, by `time.perf_counter`.
+        watch: follows it.
     """
-    watch = _Watch(arrived)
-    if (known := session.reply_to(message.step, message.exchange)) is not None:
-        return _again(known)
     spec, shape = session.spec, session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
     session.bounds.check_gradient(shape[0], session.reply_bytes)
@@ -65,14 +80,12 @@ def step(session: Session, message: pb.Step, numbers: Numbers, arrived: float) -
     return _gradient_answer(session, message, watch, gradient_TW, loss)
 
 
-def forward(session: Session, message: pb.Forward, numbers: Numbers, arrived: float) -> Answer:
-    """Run a pass forward, or answer as before; arguments as of `step`, raises as `Session.forward`.
+@_once
+def forward(session: Session, message: pb.Forward, numbers: Numbers, watch: _Watch) -> Answer:
+    """Run a pass forward; arguments as of `step`, raises as `Session.forward`.
 
     The answer holds the logits.
     """
-    watch = _Watch(arrived)
-    if (known := session.reply_to(message.step, message.exchange)) is not None:
-        return _again(known)
     shape = session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
     session.bounds.check_rows(message.lengths, session.reply_bytes)
@@ -90,18 +103,16 @@ def forward(session: Session, message: pb.Forward, numbers: Numbers, arrived: fl
     return _remembered(session, pb.TrainResponse(forward_result=result), data)
 
 
-def backward(session: Session, message: pb.Backward, numbers: Numbers, arrived: float) -> Answer:
-    """Run the pass backward, or answer as before; raises as `Session.backward`.
+@_once
+def backward(session: Session, message: pb.Backward, numbers: Numbers, watch: _Watch) -> Answer:
+    """Run the pass backward; raises as `Session.backward`.
 
     Args:
         session: of the stream.
         message: the request.
         numbers: of the gradient with respect to the logits.
-        arrived: when it came, by `time.perf_counter`.
+        watch: follows it.
     """
-    watch = _Watch(arrived)
-    if (known := session.reply_to(message.step, message.exchange)) is not None:
-        return _again(known)
     lengths, what = session.lengths_of(message.forward), "gradient of the logits"
     shape, up = session.bounds.rows_shape(lengths), session.transfers.up
     gradient = tensor_from_parts(message.gradient, numbers, shape, what, place=up)
@@ -141,10 +152,6 @@ def _gradient_answer(
 def _remembered(session: Session, response: pb.TrainResponse, data: memoryview) -> Answer:
     session.remember((response.SerializeToString(), data))
     return response, data
-
-
-def _again(known: Reply) -> Answer:
-    return pb.TrainResponse.FromString(known[0]), known[1]
 
 
 WORK: dict[str, Work] = {"step": step, "forward": forward, "backward": backward}
@@ -204,7 +211,7 @@ def norms(session: Session) -> Answer:
 
 
 def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: float) -> Answer:
-    """Evaluate a batch; arguments as of `step`, raises as `Session.evaluate`."""
+    """Evaluate a batch; `arrived` is by `time.perf_counter`; raises as `Session.evaluate`."""
     watch = _Watch(arrived)
     shape = session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)

@@ -242,7 +242,7 @@ class Engine:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the parameters of net2 on the CPU, by their stock names."""
-        return {name: p.detach().cpu() for name, p in self.net2.skeleton.named_parameters()}
+        return {name: p.detach().cpu() for name, p in self.parameters().items()}
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """Return the parameters of net2 themselves, by their stock names."""
@@ -261,7 +261,7 @@ class Engine:
         }
         cpu, cuda = self._random_state
         return {
-            "weights": dict(self.net2.skeleton.named_parameters()),
+            "weights": {**self.parameters()},
             "moments": moments_of(self._optimizer, self.net2.skeleton),
             "gradients": self._gradients(),
             "apart": apart,
@@ -272,12 +272,12 @@ class Engine:
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on from what `state` returned once, on this device or another; copies it."""
         gradients, randomness = state.get("gradients", {}), state["randomness"]
-        for name, parameter in self.net2.skeleton.named_parameters():
+        parameters = self.parameters()
+        for name, parameter in parameters.items():
             parameter.copy_(state["weights"][name])
             gradient = gradients.get(name)
             parameter.grad = None if gradient is None else gradient.to(parameter, copy=True)
         self._apart.clear()
-        parameters = self.parameters()
         for name, tensor in state.get("apart", {}).items():
             key, _, stock = name.partition(":")
             there = tensor.to(parameters[stock], copy=True)

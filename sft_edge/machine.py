@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from sft_common.memory import machine_bytes
+
 
 def machine_facts(device: torch.device) -> dict[str, Any]:
     """Return what metrics.json says of this machine.
@@ -37,7 +39,7 @@ def _processor() -> str:
 
 def _memory_bytes() -> int | None:
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return machine_bytes()
     except (OSError, ValueError):  # a system that does not tell
         return None
 

@@ -22,7 +22,7 @@ from sft_common.errors import ConfigError, SessionLostError, TrainingError
 from sft_common.model.algorithms import described, settings_of
 from sft_common.model.cuts import CUT_TABLE
 from sft_common.model.families import shape_of
-from sft_common.model.heads import HEAD_TABLE, head_of
+from sft_common.model.heads import HEAD_TABLE, classes_of, head_of
 from sft_common.own_optimizer import GroupUpdate, Setting
 from sft_common.rpc.access import Access
 from sft_common.wire.codec import is_finite
@@ -32,7 +32,7 @@ from sft_edge.elsewhere import remote_logits, remote_loss
 from sft_edge.login import VARIABLE
 from sft_edge.remote import Rewound
 from sft_edge.retrying import Retry
-from sft_edge.surrender import Surrender, classes_of, dropout_of, identity_of
+from sft_edge.surrender import Surrender, dropout_of, identity_of
 from sft_edge.wrapped import give_up, heeds_items
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from sft_common.errors import ConfigError
 from sft_common.model.cuts import CUT_TABLE, factor
 from sft_common.model.families import family_of
 from sft_common.model.filling import copy_into
-from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.identity import config_digest
+from sft_common.model.loading import dropouts_of
 from sft_common.model.partition import Net1, cloud_half, edge_half_of
 from sft_common.model.sources import find_model
 from sft_edge.job import name_for
@@ -101,13 +101,6 @@ def identity_of(model: Any, server: str) -> ModelIdentity:
     )
 
 
-def classes_of(config: Any, head: str) -> int:
-    """Return C."""
-    if HEAD_TABLE[head].next_token:
-        return int(config.vocab_size)
-    return 2 if HEAD_TABLE[head].labels == "span" else int(config.num_labels)
-
-
 def dropout_of(config: Any) -> float | None:
     """Return the dropout of net2 if it is another than the model's own.
 
@@ -115,7 +108,7 @@ def dropout_of(config: Any) -> float | None:
         ConfigError: the script has changed some dropouts and not others.
     """
     own = AutoConfig.from_pretrained(config.name_or_path)
-    now, before = (_dropouts(each) for each in (config, own))
+    now, before = (dropouts_of(each) for each in (config, own))
     if now == before:
         return None
     rates = {rate for rate in now.values() if rate is not None}
@@ -125,8 +118,3 @@ def dropout_of(config: Any) -> float | None:
             "can be changed for net2"
         )
     return float(rates.pop())
-
-
-def _dropouts(config: Any) -> dict[str, float | None]:
-    known = vars(config).items()
-    return {n: v for n, v in known if "drop" in n and (v is None or isinstance(v, int | float))}

@@ -165,6 +165,18 @@ def meta_model(config: PretrainedConfig, head: str) -> Any:
         raise ModelError(f"config.json describes no model: {first_line(error)}") from error
 
 
+def fixed_classes(config: Any, head: str) -> int | None:
+    """Return C where the task has no say: two ends of a span, or the vocabulary."""
+    if HEAD_TABLE[head].next_token:
+        return int(config.vocab_size)
+    return 2 if HEAD_TABLE[head].labels == "span" else None
+
+
+def classes_of(config: Any, head: str) -> int:
+    """Return C of a model with a head."""
+    return fixed_classes(config, head) or int(config.num_labels)
+
+
 def head_of(model: nn.Module) -> str:
     """Return which of `HEADS` a stock model ends in.
 

@@ -12,7 +12,7 @@ from sft_common.config import ModelIdentity, SplitSpec
 from sft_common.errors import MismatchError, ProtocolError
 from sft_common.model.families import family_of
 from sft_common.model.filling import copy_into
-from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.heads import classes_of
 from sft_common.model.identity import config_digest
 from sft_common.model.partition import Net2, cloud_half_of
 
@@ -34,9 +34,7 @@ class LiveModel:
     @property
     def classes(self) -> int:
         """C."""
-        if HEAD_TABLE[self.head].next_token:
-            return int(self.config.vocab_size)
-        return 2 if HEAD_TABLE[self.head].labels == "span" else int(self.config.num_labels)
+        return classes_of(self.config, self.head)
 
     def check_same(self, edge: ModelIdentity) -> None:
         """Refuse an edge whose script has loaded a model of another shape.

@@ -18,7 +18,7 @@ from sft_common.model.checkpoint import Checkpoint
 from sft_common.model.cuts import CUT_TABLE, Basis, factor, first_layers
 from sft_common.model.families import family_of
 from sft_common.model.filling import copy_into, fill, sources_of
-from sft_common.model.heads import HEAD_TABLE, meta_model
+from sft_common.model.heads import HEAD_TABLE, fixed_classes, meta_model
 from sft_common.model.hub.weights import HubWeights
 from sft_common.model.identity import check_same, config_digest, weights_digest
 from sft_common.model.partition import Net1, Net2, cloud_half, edge_half
@@ -103,9 +103,7 @@ class Pretrained:
     @property
     def classes(self) -> int | None:
         """C where the head does not leave it to the task: two ends of a span, or the vocabulary."""
-        if HEAD_TABLE[self.head].next_token:
-            return int(self.config.vocab_size)
-        return 2 if HEAD_TABLE[self.head].labels == "span" else None
+        return fixed_classes(self.config, self.head)
 
     def check_classes(self, num_labels: int) -> None:
         """Refuse a number of classes that the head cannot have.
@@ -277,14 +275,19 @@ def set_basis(net1: Net1, basis: Basis) -> None:
     copy_into(cut.get_parameter("offset"), -basis.mean @ basis.encoder, "offset")
 
 
+def dropouts_of(config: PretrainedConfig) -> dict[str, float | None]:
+    """Return every dropout probability of a configuration, by its name."""
+    known = vars(config).items()
+    return {n: v for n, v in known if "drop" in n and (v is None or isinstance(v, int | float))}
+
+
 def with_dropout(config: PretrainedConfig, dropout: float | None) -> PretrainedConfig:
     """Return the configuration with every dropout probability replaced; None changes nothing."""
     if dropout is None:
         return config
     changed = copy.deepcopy(config)
-    for name, value in vars(config).items():
-        if "drop" in name and (value is None or isinstance(value, float | int)):
-            setattr(changed, name, dropout)
+    for name in dropouts_of(config):
+        setattr(changed, name, dropout)
     changed.classifier_dropout = dropout  # some heads have one that their configuration leaves out
     return changed
 
