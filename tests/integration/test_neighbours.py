@@ -31,7 +31,7 @@ def scene(
     programs: Forge, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
     place = tmp_path_factory.mktemp("neighbours")
-    limits = ("--max-sessions", 12, "--open-timeout", 3, "--park-after", 5)
+    limits = ("--max-sessions", 12, "--open-timeout", 3, "--park-after", 15)
     with new_scene(programs, place, tiny_model, *limits) as made:
         yield made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -108,13 +109,14 @@ class Scene:
 
     def left_of(self, session_id: str) -> list[Path]:
         """Return whatever in the save folder has to do with a session."""
-        files = list(self.cloud.sessions.rglob("*"))
-        return [
-            path
-            for path in files
-            if session_id in str(path)
-            or (path.is_file() and session_id.encode() in path.read_bytes())
-        ]
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # deleted while we look
+                return [
+                    path
+                    for path in list(self.cloud.sessions.rglob("*"))
+                    if session_id in str(path)
+                    or (path.is_file() and session_id.encode() in path.read_bytes())
+                ]
 
 
 def until(condition: Callable[[], T]) -> T:
