@@ -208,8 +208,12 @@ class Host:
         )
         return visit, rewound
 
-    async def close(self, visit: Visit) -> Ending:
+    async def close(self, visit: Visit, *, discard: bool = False) -> Ending:
         """End a session in good order: keep what was trained, and forget the rest.
+
+        Args:
+            visit: the hold on it.
+            discard: whether to keep nothing.
 
         Raises:
             CapacityError: the disk does not take it; snapshots are left as they are.
@@ -217,17 +221,20 @@ class Host:
         hosted = visit.hosted
         await hosted.quiet()
         # A stream that breaks meanwhile must not leave a session that is closed on disk alone.
-        return await hosted.working(asyncio.ensure_future(self._close(hosted)))
+        return await hosted.working(asyncio.ensure_future(self._close(hosted, discard=discard)))
 
-    async def _close(self, hosted: Hosted) -> Ending:
+    async def _close(self, hosted: Hosted, *, discard: bool) -> Ending:
         steps = hosted.session.applied
-        weights = await self.results.weights_to_keep(hosted) if steps else None
+        kept = steps and not discard
+        weights = await self.results.weights_to_keep(hosted) if kept else None
         if weights is not None:
             await self.results.keep(hosted, weights)
         ending = Ending(steps, saved=weights is not None)
         self.results.note(hosted.record, ending)
         self.metrics.closed += 1
         self.residents.drop(hosted)
+        if discard and self._store is not None:
+            await self.scheduler.files(self._store.delete, hosted.record.session)
         return ending
 
     async def keep(self, visit: Visit, step: int) -> None:

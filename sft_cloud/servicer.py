@@ -317,7 +317,7 @@ class SplitTrainingServicer:
                     yield pb.TrainResponse(parked=parked), b""
                     return
                 case "close":
-                    ending = await self._host.close(visit)
+                    ending = await self._host.close(visit, discard=request.close.discard)
                     closed = pb.Closed(steps=ending.steps, saved=ending.saved)
                     yield pb.TrainResponse(closed=closed), b""
                     return

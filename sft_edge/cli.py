@@ -45,18 +45,59 @@ def parser() -> OneLineParser:
     train = commands.add_parser("train", help="fine-tune a model together with a cloud")
     _add_what(train)
     _add_cut(train)
+    _add_auto(train)
     _add_wire(train)
     _add_edge(train)
     _add_how_long(train)
     _add_safety(train)
     _add_output(train)
+    train.set_defaults(forecast=None)
     train.set_defaults(run_command=_train, parse_again=train.parse_args, wrong=train.error)
+    _add_plan(commands, train)
     _add_afterwards(commands)
     _add_doctor(commands)
     completion = commands.add_parser("completion", help="print a script for your shell's Tab key")
     add_shells(completion)
     completion.set_defaults(run_command=_completion)
     return top
+
+
+def _add_plan(commands: argparse._SubParsersAction[OneLineParser], train: OneLineParser) -> None:
+    plan = commands.add_parser(
+        "plan", help="measure link and devices, and say how to cut, and how long a step will take"
+    )
+    _add_what(plan)
+    _add_cut(plan)
+    _add_wire(plan)
+    _add_labels(plan.add_argument_group("what the edge does"))
+    _add_how_long(plan)
+    group = plan.add_argument_group("the plans")
+    _add_limits(group)
+    group.add_argument(
+        "--tokens",
+        type=number_in(1, _MANY),
+        metavar="N",
+        help="without --task: tokens of every example (default 128)",
+    )
+    group.add_argument(
+        "--from",
+        dest="from_file",
+        type=Path,
+        metavar="FILE",
+        help="plan for the model, link and devices that are written in this file; nothing is "
+        "measured",
+    )
+    group.add_argument(
+        "--save", type=Path, metavar="FILE", help="write what was measured, for --from"
+    )
+    group.add_argument(
+        "--top", type=number_in(1, _MANY), default=10, metavar="N", help="lines of the table"
+    )
+    group.add_argument("--quiet", action="store_true", help="do not say what is being measured")
+    group.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    alone = train.parse_args([])
+    plan.set_defaults(**vars(alone))
+    plan.set_defaults(run_command=_plan, train_defaults=lambda: alone)
 
 
 def _add_afterwards(commands: argparse._SubParsersAction[OneLineParser]) -> None:
@@ -196,6 +237,33 @@ def _add_cut(train: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_auto(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("or: have the cut found (see `sft-edge plan`)")
+    group.add_argument(
+        "--auto",
+        action="store_true",
+        help="measure link and devices first, for a minute or two, and choose cut, block, rank, "
+        "encoding and micro-batches, as far as none is named",
+    )
+    _add_limits(group)
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-accuracy-loss",
+        type=real_in(0, 100),
+        default=1.0,
+        metavar="POINTS",
+        help="leave plans out that are not known to lose at most so much (default %(default)g)",
+    )
+    group.add_argument(
+        "--memory",
+        type=real_in(0, 10**6),
+        metavar="GB",
+        help="what net1 and its training may take here (default: what is free)",
+    )
+
+
 def _micro_batches(text: str) -> int | str:
     return text if text == AUTO else number_in(1, _MANY)(text)
 
@@ -232,13 +300,7 @@ def _add_wire(train: argparse.ArgumentParser) -> None:
 
 def _add_edge(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("what the edge does")
-    group.add_argument(
-        "--labels",
-        choices=("cloud", "edge"),
-        default="cloud",
-        help="where the loss is computed. edge: labels do not leave this machine; logits come down "
-        "and their gradient goes up, a second round trip a step (default %(default)s)",
-    )
+    _add_labels(group)
     group.add_argument(
         "--edge",
         choices=("trained", "frozen"),
@@ -250,6 +312,16 @@ def _add_edge(train: argparse.ArgumentParser) -> None:
         "--detach",
         action="store_true",
         help="with --edge frozen: leave when all is sent; `sft-edge fetch` gets the result",
+    )
+
+
+def _add_labels(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--labels",
+        choices=("cloud", "edge"),
+        default="cloud",
+        help="where the loss is computed. edge: labels do not leave this machine; logits come down "
+        "and their gradient goes up, a second round trip a step (default %(default)s)",
     )
 
 
@@ -378,6 +450,13 @@ def _train(options: argparse.Namespace) -> None:
     from sft_edge.run import run_training
 
     run_training(options)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.planner.command import run_plan
+
+    run_plan(options)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

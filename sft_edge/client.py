@@ -347,9 +347,13 @@ class GrpcSession:
         self.traffic.blocked(waited - (self.stream.lost_seconds - lost))
         return int(running.total_steps)
 
-    def close(self) -> Closing:
-        """End the session and the connection; raises like `step`."""
-        closed = self._ask(pb.TrainRequest(close=pb.Close()), "closed").closed
+    def close(self, *, discard: bool = False) -> Closing:
+        """End the session and the connection; raises like `step`.
+
+        Args:
+            discard: whether the cloud is to keep nothing of it.
+        """
+        closed = self._ask(pb.TrainRequest(close=pb.Close(discard=discard)), "closed").closed
         self.abandon()
         return Closing(steps=closed.steps, saved=closed.saved)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sft_common.errors import DeviceError, first_line
+from sft_common.memory import available_bytes, machine_bytes
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 
@@ -26,3 +27,15 @@ def device_named(name: str) -> torch.device:
             "use --device cpu"
         ) from error
     return device
+
+
+def memory_of(device: torch.device) -> tuple[int, int]:
+    """Return what is free of a device's memory, and all of it, in bytes.
+
+    Raises:
+        OSError: this system does not say what is free.
+    """
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return int(free), int(total)
+    return available_bytes(), machine_bytes()

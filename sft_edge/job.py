@@ -136,6 +136,19 @@ def prepare(options: argparse.Namespace) -> Job:
     )
 
 
+def recut(job: Job) -> Job:
+    """Return a job that is cut as its options say now, with all else as it was."""
+    split = _split(job.options, job.shape, job.pretrained.prepared)
+    encoding = job.options.encoding or USUAL[split.cut].encoding
+    spec = dataclasses.replace(
+        job.spec,
+        split=split,
+        encoding=encoding,
+        gradient_encoding=job.options.grad_encoding or encoding,
+    )
+    return dataclasses.replace(job, spec=spec, net1=job.pretrained.net1(split))
+
+
 def _check_edge(options: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
     if options.edge == "frozen" and options.micro_batches not in (None, 1):
@@ -147,6 +160,8 @@ def _check_edge(options: argparse.Namespace) -> None:
             "--labels edge is for a trained edge: with a frozen one the cloud trains alone, and "
             "needs the labels for it"
         )
+    if options.auto and options.edge == "frozen":
+        raise ConfigError("--auto is for a trained edge: with a frozen one no step waits for it")
     if options.detach and options.edge != "frozen":
         raise ConfigError("--detach goes with --edge frozen: a trained edge is needed to the end")
     if options.detach and options.unsplit:
@@ -239,7 +254,7 @@ def name_for(server: str, source: Source) -> str:
 
 def _default_name(task: Task, options: argparse.Namespace, source: Source) -> str:
     prepared = prepared_split(source.folder)
-    cut = options.cut or (prepared.cut if prepared else CUT)
+    cut = "auto" if options.auto else options.cut or (prepared.cut if prepared else CUT)
     layer = "" if options.split_layer is None else f"-l{options.split_layer}"
     rank = "" if options.rank is None or cut == "none" else f"-r{options.rank}"
     now = datetime.now().strftime("%Y%m%d-%H%M%S")

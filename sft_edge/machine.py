@@ -24,7 +24,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_bytes": _memory_bytes(),
-        "device": _device_name(device),
+        "device": device_name(device),
     }
 
 
@@ -44,5 +44,6 @@ def _memory_bytes() -> int | None:
         return None
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Return what a device is called, for people."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

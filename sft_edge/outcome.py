@@ -42,6 +42,7 @@ def asked(job: Job) -> dict[str, Any]:
         "learning_rate": job.plan.learning_rate,
         "group_by_length": job.plan.group_by_length,
         "hidden": job.shape.hidden,
+        "forecast": job.options.forecast,
     }
 
 

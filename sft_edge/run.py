@@ -20,6 +20,7 @@ from sft_common.model.heads import HEAD_TABLE
 from sft_edge.frozen import train_frozen
 from sft_edge.job import Job, prepare
 from sft_edge.learners import WholeLearner
+from sft_edge.planner.command import planned
 from sft_edge.recorder import Recorder
 from sft_edge.report.writing import report_at_end
 from sft_edge.screen import make_screen, print_table
@@ -36,6 +37,8 @@ def run_training(options: argparse.Namespace) -> None:
     """
     transformers.logging.set_verbosity_error()
     job = prepare(options)
+    if options.auto:
+        job = planned(job)
     with job.folder.locked():
         try:
             metrics = _trained(job)

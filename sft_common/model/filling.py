@@ -17,6 +17,9 @@ from sft_common.errors import ModelError
 from sft_common.model.checkpoint import Checkpoint
 from sft_common.model.randomness import exclusive_randomness, seed_cpu
 
+SPREAD = 0.02
+"""Standard deviation of numbers of no meaning, about that of fresh weights."""
+
 
 def fill(
     skeleton: Any,
@@ -50,6 +53,16 @@ def fill(
             copy_into(parameter, checkpoint.read(sources[name]), name)
     _initialise(skeleton, seed)
     skeleton.to(device)
+
+
+def fill_at_random(skeleton: Any, seed: int) -> None:
+    """Give a model on the meta device memory and numbers of no meaning, to see how fast it is."""
+    skeleton.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in skeleton.parameters():  # those of the cut, which transformers leaves alone
+            parameter.normal_(std=SPREAD, generator=generator)
+    _initialise(skeleton, seed)
 
 
 def sources_of(

@@ -17,7 +17,7 @@ from sft_common.errors import ConfigError, ModelError, ProtocolError, first_line
 from sft_common.model.checkpoint import Checkpoint
 from sft_common.model.cuts import CUT_TABLE, Basis, factor, first_layers
 from sft_common.model.families import family_of
-from sft_common.model.filling import copy_into, fill, sources_of
+from sft_common.model.filling import copy_into, fill, fill_at_random, sources_of
 from sft_common.model.heads import HEAD_TABLE, fixed_classes, meta_model
 from sft_common.model.hub.weights import HubWeights
 from sft_common.model.identity import check_same, config_digest, weights_digest
@@ -52,7 +52,7 @@ class Pretrained:
         # A language model has no labels beside its vocabulary, which would make a long list here.
         fixed = HEAD_TABLE[head].next_token or HEAD_TABLE[head].labels == "span"
         labels = 2 if fixed else num_labels
-        self.config = with_dropout(_read_config(folder, labels), dropout)
+        self.config = with_dropout(read_config(folder, labels), dropout)
         self._dropout = dropout
         self.head = head
         self.padding: int | None = getattr(self.config, "pad_token_id", None)
@@ -126,14 +126,38 @@ class Pretrained:
             ModelError: the checkpoint lacks a tensor.
         """
         self._check_prepared(split)
-        spared = self._dropout is None and CUT_TABLE[split.cut].narrow
-        config = with_dropout(self.config, 0.0) if spared else self.config
-        net1 = edge_half(config, split, self.head)
+        net1 = self._net1(split)
         code = () if self.prepared else f"{net1.block_name}.cut."
         self.checkpoint.require(
             name for name, _ in net1.skeleton.named_parameters() if not name.startswith(code)
         )
         return net1
+
+    def blank_net1(self, split: SplitSpec) -> Net1:
+        """Return net1 with numbers of no meaning, to see how fast it is; reads no tensor.
+
+        Raises:
+            ConfigError: the cut does not fit the model.
+        """
+        net1 = self._net1(split)
+        fill_at_random(net1.skeleton, seed=0)
+        self._freeze_shared(net1.skeleton)
+        return net1
+
+    def parameters_of(self, split: SplitSpec) -> tuple[int, int]:
+        """Return the parameters of net1 and of net2, without their shares of the cut."""
+        halves = self._net1(split), cloud_half(self.config, split, self.head)
+        at = f"{halves[0].block_name}.cut."
+        net1, net2 = (
+            sum(p.numel() for n, p in half.skeleton.named_parameters() if not n.startswith(at))
+            for half in halves
+        )
+        return net1, net2
+
+    def _net1(self, split: SplitSpec) -> Net1:
+        spared = self._dropout is None and CUT_TABLE[split.cut].narrow
+        config = with_dropout(self.config, 0.0) if spared else self.config
+        return edge_half(config, split, self.head)
 
     def fill_net1(self, net1: Net1, trained: Mapping[str, Tensor] | None = None) -> None:
         """Give net1 its numbers.
@@ -292,7 +316,12 @@ def with_dropout(config: PretrainedConfig, dropout: float | None) -> PretrainedC
     return changed
 
 
-def _read_config(folder: Path, num_labels: int) -> PretrainedConfig:
+def read_config(folder: Path, num_labels: int) -> PretrainedConfig:
+    """Return the configuration of a model folder.
+
+    Raises:
+        ModelError: it has none, or one that cannot be read.
+    """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json")
     try:

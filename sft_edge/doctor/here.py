@@ -7,13 +7,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from sft_common.memory import available_bytes, machine_bytes
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.model.prepared import prepared_split
 from sft_common.model.sources import find_model
 from sft_edge.defaults import usual_split
-from sft_edge.device import device_named
+from sft_edge.device import device_named, memory_of
 from sft_edge.doctor.finding import Finding, ok, warning, within, wrong
 
 COPIES = 4
@@ -43,7 +42,7 @@ def check_memory(device_name: str, model: str | None, seconds: float) -> Finding
         SftError: there is no such device or model.
         OSError: this system does not say what is free, or the hub does not answer in time.
     """
-    free, total = _memory(device_named(device_name))
+    free, total = memory_of(device_named(device_name))
     found = f"{_gb(free)} of {_gb(total)} GB are free"
     if model is None:
         return ok("memory", f"{found}; --model says whether its net1 fits")
@@ -76,14 +75,6 @@ def _kept_bytes(parameters: Iterable[Tensor]) -> int:
         parameter.numel() * parameter.element_size() * (COPIES if parameter.requires_grad else 1)
         for parameter in parameters
     )
-
-
-def _memory(device: torch.device) -> tuple[int, int]:
-    """Return what is free of a device's memory, and all of it, in bytes."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return int(free), int(total)
-    return available_bytes(), machine_bytes()
 
 
 def _gb(size: int) -> str:

@@ -581,8 +581,10 @@ class Opened(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., session_id: _Optional[str] = ..., edge_factor: _Optional[_Union[Tensor, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., device: _Optional[str] = ..., snapshots: _Optional[bool] = ..., wanted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Close(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("discard",)
+    DISCARD_FIELD_NUMBER: _ClassVar[int]
+    discard: bool
+    def __init__(self, discard: _Optional[bool] = ...) -> None: ...
 
 class Closed(_message.Message):
     __slots__ = ("steps", "saved")

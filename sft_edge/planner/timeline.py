@@ -1,0 +1,132 @@
+"""How long a step takes: one thing after the other (SFT, Eq. 4), or with what runs side by side.
+
+Plain arithmetic over seconds; it knows no model and no cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Leg(NamedTuple):
+    """The way of one micro-batch, in seconds."""
+
+    forward: float
+    """Of net1."""
+
+    up: float
+    """That its activation takes the link, beside the latency."""
+
+    cloud_forward: float
+    cloud_backward: float
+    down: float
+    """That its gradient takes the link."""
+
+    backward: float
+    """Of net1."""
+
+
+class Around(NamedTuple):
+    """What a step takes beside its micro-batches, in seconds."""
+
+    latency: float
+    """Half of a round trip."""
+
+    update: float
+    """Of net1, in which the edge does nothing else."""
+
+    late: float
+    """Of net1, for which waiting is used as far as there is any."""
+
+    cloud_update: float
+    """Of net2."""
+
+
+class Step(NamedTuple):
+    """What a step took."""
+
+    seconds: float
+    waiting: float
+    """Of them, in which the edge had nothing to do."""
+
+
+def in_turn(legs: Sequence[Leg], around: Around) -> float:
+    """Return the seconds of a step in which nothing runs beside anything else (SFT, Eq. 4).
+
+    Net1, the way up, net2, the way down; Eq. 4 leaves out latency and updates, which are here.
+    """
+    each = sum(sum(leg) + 2 * around.latency for leg in legs)
+    return each + around.update + around.late + around.cloud_update
+
+
+@dataclass
+class Timeline:
+    """Steps one behind the other, as edge, link and cloud take them.
+
+    Args:
+        kept: whether labels stay on the edge: logits come down and their gradient goes up, so
+            every micro-batch has a second round trip.
+    """
+
+    kept: bool = False
+    _now: float = field(default=0.0, init=False)
+    _up: float = field(default=0.0, init=False)
+    _down: float = field(default=0.0, init=False)
+    _cloud: float = field(default=0.0, init=False)
+
+    def step(self, legs: Sequence[Leg], around: Around) -> Step:
+        """Take a step; returns its seconds, from the edge's beginning to its update.
+
+        All forward passes come first; gradients are taken in order. The cloud's update begins with
+        the edge's last backward pass, and holds up the next step's first micro-batch there.
+        """
+        begin, waiting, late = self._now, 0.0, around.late
+        answers = self._kept(legs, around) if self.kept else self._sent(legs, around)
+        for number, (leg, answer) in enumerate(zip(legs, answers, strict=True), start=1):
+            wait = max(0.0, answer - self._now)
+            used = min(wait, late)
+            late, waiting = late - used, waiting + wait - used
+            self._now += wait
+            if number == len(legs):
+                self._cloud = max(self._cloud, self._now + around.latency) + around.cloud_update
+            self._now += leg.backward
+        self._now += late + around.update
+        return Step(self._now - begin, waiting)
+
+    def _sent(self, legs: Sequence[Leg], around: Around) -> list[float]:
+        """Return when each answer comes where labels travel with the activations."""
+        answers = []
+        for leg in legs:
+            self._now += leg.forward
+            arrival = self._sent_up(self._now, leg.up) + around.latency
+            done = self._worked(arrival, leg.cloud_forward + leg.cloud_backward)
+            answers.append(self._sent_down(done, leg.down) + around.latency)
+        return answers
+
+    def _kept(self, legs: Sequence[Leg], around: Around) -> list[float]:
+        """Return when each answer comes where labels stay here; logits take the link no time."""
+        logits = []
+        for leg in legs:
+            self._now += leg.forward
+            arrival = self._sent_up(self._now, leg.up) + around.latency
+            logits.append(self._worked(arrival, leg.cloud_forward) + around.latency)
+        answers = []
+        for leg, came in zip(legs, logits, strict=True):
+            arrival = max(self._now, came) + around.latency
+            done = self._worked(arrival, leg.cloud_backward)
+            answers.append(self._sent_down(done, leg.down) + around.latency)
+        return answers
+
+    def _sent_up(self, ready: float, seconds: float) -> float:
+        self._up = max(self._up, ready) + seconds
+        return self._up
+
+    def _sent_down(self, ready: float, seconds: float) -> float:
+        self._down = max(self._down, ready) + seconds
+        return self._down
+
+    def _worked(self, ready: float, seconds: float) -> float:
+        self._cloud = max(self._cloud, ready) + seconds
+        return self._cloud
