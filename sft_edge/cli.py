@@ -254,7 +254,8 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         type=real_in(0, 100),
         default=1.0,
         metavar="POINTS",
-        help="leave plans out that are not known to lose at most so much (default %(default)g)",
+        help="leave plans out that are not known to lose at most so much; 100 leaves none out "
+        "(default %(default)g)",
     )
     group.add_argument(
         "--memory",

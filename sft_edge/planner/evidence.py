@@ -16,6 +16,9 @@ from typing import NamedTuple
 FINENESS = ("int4", "int8", "bfloat16", "float16", "float32")
 """Encodings, the coarsest first."""
 
+ALL = 100.0
+"""Points that there are to lose."""
+
 NOT_LESS = 5e-4
 """Shares and depths that differ by less are the same: they are rounded."""
 
@@ -57,8 +60,8 @@ class Risk(NamedTuple):
     """The tasks that say so."""
 
     def within(self, most: float) -> bool:
-        """Return whether it is known to lose no more."""
-        return self.points is not None and self.points <= most
+        """Return whether it loses no more, as far as is known; nobody loses more than all."""
+        return (ALL if self.points is None else self.points) <= most
 
 
 @cache
