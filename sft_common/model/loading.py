@@ -249,18 +249,16 @@ class Pretrained:
             )
 
     def _split_weight(self, net2: Net2, split: SplitSpec) -> Tensor:
-        """Return the weight that the cut factors, (in, out); those of a gated layer in a row.
+        """Return the weight that the cut factors, (in, out).
 
         It lies amidst what net2 is filled with, so all of that is fetched with it.
         """
-        layout = self.family.block
-        paths = CUT_TABLE[split.cut].factored(layout)
-        names = [f"{net2.block_name}.{path}.weight" for path in paths]
+        cut, layout = CUT_TABLE[split.cut], self.family.block
+        names = {path: f"{net2.block_name}.{path}.weight" for path in cut.factored(layout)}
         self.checkpoint.prefetch(
-            [*names, *sources_of(net2.skeleton, self.checkpoint, handed={}).values()]
+            [*names.values(), *sources_of(net2.skeleton, self.checkpoint, handed={}).values()]
         )
-        weights = [self.checkpoint.read(name).float() for name in names]
-        return torch.cat([layout.matrix(weight) for weight in weights], dim=1)
+        return cut.weight(layout, lambda path: self.checkpoint.read(names[path]).float())
 
 
 def set_edge_factor(net1: Net1, u: Tensor) -> None:
