@@ -17,7 +17,7 @@ from sft_common.errors import ConfigError
 from sft_common.model.cuts import CUT_TABLE, Basis, Factors, factor
 from sft_common.model.families import family_of
 from sft_common.model.identity import config_digest
-from sft_common.model.loading import dropouts_of, set_basis, set_edge_factor
+from sft_common.model.loading import dropouts_of, freeze_shared, set_basis, set_edge_factor
 from sft_common.model.partition import Net1, cloud_half, edge_half_of
 from sft_common.model.sources import find_model
 from sft_edge.job import name_for
@@ -28,7 +28,7 @@ class Surrender:
     """What becomes of a script's model where it is cut.
 
     Args:
-        model: still whole.
+        model: still whole; what both halves will hold of it stops training.
         split: where and how.
         head: what it ends in.
     """
@@ -36,6 +36,7 @@ class Surrender:
     def __init__(self, model: Any, split: SplitSpec, head: str) -> None:
         self._model, self._split = model, split
         self._cut, self._family = CUT_TABLE[split.cut], family_of(model.config)
+        freeze_shared(model, self._family)
         half = cloud_half(model.config, split, head)
         self._block, self._at = half.block_name, f"{half.block_name}.cut"
         self._names = {name: p.ndim for name, p in half.skeleton.named_parameters()}

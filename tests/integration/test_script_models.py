@@ -45,6 +45,7 @@ NO_DROPOUT = {
     # Both halves train a copy of a tied table (docs/numerics.md), which the twin does not.
     "gpt2": dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     | {"tie_word_embeddings": False},
+    "mpnet": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     "llama": {},
 }
 
@@ -57,6 +58,7 @@ class Kind(NamedTuple):
 
 
 BERT = Kind("bert", "sequence-classification")
+MPNET = Kind("mpnet", "sequence-classification")
 WORDS = Kind("bert", "token-classification")
 SPANS = Kind("bert", "question-answering")
 VIT = Kind("vit", "image-classification")
@@ -104,7 +106,9 @@ def batches(kind: Kind) -> list[tuple[Given, Given]]:
         else:
             mask[number, 4:] = 0
             each = tokens if kind in (GPT2, LLAMA) else draw(0, CLASSES, (4, 7))
-            labels = {"labels": each[:, 0] if kind is BERT else each.masked_fill(mask == 0, -100)}
+            labels = {
+                "labels": each[:, 0] if kind in (BERT, MPNET) else each.masked_fill(mask == 0, -100)
+            }
         found.append(({"input_ids": tokens, "attention_mask": mask}, labels))
     return found
 
@@ -239,6 +243,15 @@ def test_models_of_every_kind_train_as_without_the_two_lines(
 ) -> None:
     halved, whole = (load(saved(kind), kind.head) for _ in range(2))
     check_same(kind, halved, whole, cloud.server, loss_of, cut="none", labels=labels)
+
+
+def test_tables_that_both_halves_hold_stay_as_they_are(
+    cloud: Cloud, saved: Callable[[Kind], Path]
+) -> None:
+    """Two trained copies would be no model of the family any more."""
+    halved, whole = (load(saved(MPNET), MPNET.head) for _ in range(2))
+    whole.get_parameter("mpnet.encoder.relative_attention_bias.weight").requires_grad_(False)
+    check_same(MPNET, halved, whole, cloud.server, own_criterion, cut="none")
 
 
 @pytest.mark.parametrize("loss_of", [own_criterion, models_loss])
