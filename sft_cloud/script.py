@@ -21,7 +21,9 @@ from sft_common.model.heads import head_of
 from sft_common.model.live import LiveModel
 from sft_common.own_optimizer import ALGORITHMS, unknown_algorithm
 
-IGNORED = frozenset({"encoding", "gradient_encoding", "labels", "seed", "access", "retry"})
+IGNORED = frozenset(
+    {"calibration", "encoding", "gradient_encoding", "labels", "seed", "access", "retry"}
+)
 """Arguments of the edge's half, which the same script gives to both."""
 
 
@@ -56,8 +58,9 @@ def serve_script(
         raise ConfigError(f"SFTOptimizer takes no {min(unknown)}")
     if (algorithm := type(optimizer).__name__) not in ALGORITHMS:
         raise unknown_algorithm(algorithm)
-    live = LiveModel(model, head_of(model))
     split = SplitSpec(cut=cut, split_layer=split_layer, rank=rank)
+    live = LiveModel(model, head_of(model), split)
+    optimizer.param_groups.clear()  # else net1's parameters would stay in memory
     options = _options(server, serve or {})
     run_server(options, wrap=lambda builder: _ScriptBuilder(builder, live, split, algorithm))
     raise SystemExit(0)

@@ -71,7 +71,8 @@ class GrpcSession:
         replaces: a session that this one takes the place of; empty: none.
         takes_up: a session to take up again, in place of a new one; `rewound_to` then says where.
         snapshots: tells the steps behind which the edge has snapshots.
-        net2: every parameter of it, if the edge has them; what the cloud has otherwise is sent.
+        net2: finds every parameter of it, once the cloud is there, if the edge has them; what the
+            cloud has otherwise is sent.
 
     Raises:
         UnreachableError: nobody answers there.
@@ -95,7 +96,7 @@ class GrpcSession:
         replaces: str = "",
         takes_up: str = "",
         snapshots: Callable[[], Sequence[int]] = tuple,
-        net2: Mapping[str, Tensor] | None = None,
+        net2: Callable[[], Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.traffic, self.kept, self.rewound_to = Traffic(), 0, 0
         self.edge_factor: Tensor | None = None
@@ -114,7 +115,7 @@ class GrpcSession:
                 self.rewound_to = self.stream.take_up(takes_up)
             else:
                 ready = prepared or bool(trained_session) or net2 is not None
-                self._open(shape, basis, trained_session, replaces, ready=ready, net2=net2 or {})
+                self._open(shape, basis, trained_session, replaces, ready=ready, net2=net2)
         except BaseException as error:
             self.abandon()
             if type(error) is UnreachableError:  # it was there a moment ago
@@ -135,10 +136,10 @@ class GrpcSession:
         replaces: str,
         *,
         ready: bool,
-        net2: Mapping[str, Tensor],
+        net2: Callable[[], Mapping[str, Tensor]] | None,
     ) -> None:
-        request = spec_to_proto(self._spec)
-        request.known.extend(pb.Known(name=n, digest=digest_of(t)) for n, t in net2.items())
+        request, weights = spec_to_proto(self._spec), net2() if net2 else {}
+        request.known.extend(pb.Known(name=n, digest=digest_of(t)) for n, t in weights.items())
         request.trained_session, request.replaces = trained_session, replaces
         if basis is not None:
             request.basis.CopyFrom(basis_to_proto(basis()))
@@ -147,13 +148,13 @@ class GrpcSession:
             expected = (self._spec.split.coded_width(shape), self._spec.split.rank)
             self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
         for name in opened.wanted:
-            self._send_weights(name, net2)
+            self._send_weights(name, weights)
 
-    def _send_weights(self, name: str, net2: Mapping[str, Tensor]) -> None:
+    def _send_weights(self, name: str, weights: Mapping[str, Tensor]) -> None:
         """Send a parameter in parts of about a megabyte."""
-        if name not in net2:
+        if name not in weights:
             raise ProtocolError(f"the cloud asks for weights of {printable(name[:200])!r}")
-        weight = net2[name].detach().to("cpu", torch.float32)
+        weight = weights[name].detach().to("cpu", torch.float32)
         count = max(1, len(weight) * PIECE_BYTES // (4 * weight.numel()))
         for first in range(0, len(weight), count):
             rows, numbers = tensor_to_parts(weight[first : first + count].contiguous())

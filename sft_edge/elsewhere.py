@@ -5,6 +5,9 @@ Legend: B batch, T real tokens, W width on the wire, C classes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -53,9 +56,39 @@ def remote_loss(
     labels: list[float],
 ) -> Tensor:
     """Return the loss of net2, a scalar; its backward says what it counts. Arguments as above."""
-    apply: Any = _RemoteLoss.apply
-    loss: Tensor = apply(activation_TW, anchor, there, lengths, labels)
-    return loss
+    sent = activation_TW.detach().float().cpu()
+    loss, gradient_TW, step, place = there.loss(sent, lengths, labels)
+    count = partial(there.count, step=step, exchange=place)
+    return received_loss(activation_TW, loss, gradient_TW, anchor=anchor, count=count).float()
+
+
+def received_loss(
+    activation_TW: Tensor,
+    loss: float,
+    gradient_TW: Tensor,
+    *,
+    anchor: Tensor | None = None,
+    count: Callable[[float], None] | None = None,
+) -> Tensor:
+    """Return a loss that was computed elsewhere; its `backward` reaches net1.
+
+    The cut-layer gradient came with it (SFT, Algorithm 1, edge side).
+
+    Args:
+        activation_TW: what was sent, with its graph, shape (T, W).
+        loss: what came of it.
+        gradient_TW: of that with respect to the activation.
+        anchor: as above; None: net1 trains.
+        count: told, before the gradient goes on, what it is multiplied with.
+
+    Returns:
+        A float64 scalar on the CPU, since not every device has float64; NaN if a number of the
+        gradient is not finite.
+    """
+    loss = loss if gradient_TW.isfinite().all() else math.nan
+    apply: Any = _ReceivedLoss.apply
+    found: Tensor = apply(activation_TW, anchor, loss, gradient_TW, count)
+    return found
 
 
 class _RemoteLogits(torch.autograd.Function):
@@ -73,25 +106,24 @@ class _RemoteLogits(torch.autograd.Function):
         return gradient_TW.to(ctx.like), None, None, None
 
 
-class _RemoteLoss(torch.autograd.Function):
+class _ReceivedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         activation_TW: Tensor,
-        anchor: Tensor,
-        half: Elsewhere,
-        lengths: list[int],
-        labels: list[float],
+        anchor: Tensor | None,
+        loss: float,
+        gradient_TW: Tensor,
+        count: Callable[[float], None] | None,
     ) -> Tensor:
-        sent = activation_TW.float().cpu()
-        loss, gradient_TW, ctx.step, ctx.place = half.loss(sent, lengths, labels)
-        ctx.half = half
+        ctx.count = count
         ctx.save_for_backward(gradient_TW.to(activation_TW))
-        return torch.tensor(loss, dtype=torch.float32)
+        return torch.tensor(loss, dtype=torch.float64)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient_TW,) = ctx.saved_tensors
         factor = gradients[0].item()
-        ctx.half.count(factor, ctx.step, ctx.place)
+        if ctx.count is not None:
+            ctx.count(factor)
         return gradient_TW * factor, None, None, None, None

@@ -20,10 +20,11 @@ from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_mom
 from sft_common.model.heads import Head, logits_of
 from sft_common.model.partition import Net1
 from sft_common.wire.packing import pack
+from sft_edge.elsewhere import received_loss
 from sft_edge.exchanges import Exchanges, LabelsKept, LabelsSent, Part
 from sft_edge.late_table import LateTable
 from sft_edge.pacing import Pacing
-from sft_edge.remote import CloudSession, remote_loss
+from sft_edge.remote import CloudSession
 from sft_edge.tasks.batches import Batch
 
 AHEAD = 2
@@ -100,9 +101,9 @@ class SplitLearner:
         self._optimizer.zero_grad()
         under_way = self._exchanges.begin(step, self._parts(step, batches), self._meanwhile)
         total = 0.0 if under_way else math.nan
-        for place, micro_batch in enumerate(under_way, start=1):
+        for place, (activation_TW, outcome) in enumerate(under_way, start=1):
             self._meanwhile()
-            loss = remote_loss(*micro_batch)
+            loss = received_loss(activation_TW, *outcome())
             total += loss.item()
             if not math.isfinite(total):
                 break

@@ -1,6 +1,6 @@
-"""The cloud half as the edge sees it: a session, and a loss that looks like any other module's.
+"""The cloud half as the edge sees it: a session, and what can come of one.
 
-It knows no transport; tests inject a session that computes in memory.
+It knows no transport and no model; tests inject a session that computes in memory.
 
 Legend: B batch, M padded length, T real tokens, W width on the wire, C classes. Labels are flat, as
 the head takes them (sft_common/model/heads.py).
@@ -8,11 +8,9 @@ the head takes them (sft_common/model/heads.py).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from sft_edge.tasks.batches import Labels
@@ -169,37 +167,3 @@ class CloudSession(Protocol):
 
 Outcome = Callable[[], tuple[float, Tensor]]
 """Waits for a loss and its gradient with respect to an activation, (T, W)."""
-
-
-class _RemoteLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, activation_TW: Tensor, outcome: Outcome) -> Tensor:
-        loss, gradient_TW = outcome()
-        if not gradient_TW.isfinite().all():
-            loss = math.nan
-        ctx.save_for_backward(gradient_TW.to(activation_TW.device))
-        return torch.tensor(loss, dtype=torch.float64)  # not every device has float64
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient_TW,) = ctx.saved_tensors
-        return gradient_TW * gradients[0].item(), None
-
-
-def remote_loss(activation_TW: Tensor, outcome: Outcome) -> Tensor:
-    """Return the loss of a micro-batch under way; its `backward` reaches net1.
-
-    The last exchange of a micro-batch fetches the cut-layer gradient (SFT, Algorithm 1, edge side);
-    others may have begun meanwhile.
-
-    Args:
-        activation_TW: what was sent of it, with its graph, shape (T, W).
-        outcome: waits for loss and gradient.
-
-    Returns:
-        The mean loss times the share of the micro-batch, a float64 scalar on the CPU; NaN if a
-        number of its gradient is not finite.
-    """
-    apply: Any = _RemoteLoss.apply
-    loss: Tensor = apply(activation_TW, outcome)
-    return loss

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from sft_edge.elsewhere import remote_logits, remote_loss
 from sft_edge.login import VARIABLE
 from sft_edge.remote import Rewound
 from sft_edge.retrying import Retry
+from sft_edge.script_basis import script_basis
 from sft_edge.surrender import Surrender, dropout_of, identity_of
 from sft_edge.wrapped import give_up, heeds_items
 
@@ -51,8 +52,12 @@ class EdgeHalf:
         server: the cloud's "host:port".
         split_layer: the block to cut, 1 is the lowest.
         rank: R.
-        cut: "none" or one with factors ("sft", "sft-output", "svd-residual").
-        encoding: how activations travel, one of `ENCODINGS`; None: as usual with the cut.
+        cut: "none", one with factors ("sft", "sft-output", "svd-residual") or one with a basis
+            ("stream", "stream-end").
+        calibration: batches of what the model is called with, such as the training's data loader
+            (`script_basis`), of which the first few are drawn; for cuts with a basis.
+        encoding: how activations travel, one of `ENCODINGS`; None: as usual with the cut, which is
+            "int4" for those with a basis and "float32" for all others.
         gradient_encoding: how their gradients travel; None: as `encoding`.
         labels: where the loss is computed of a model that is called with them in training: on the
             "cloud" in one exchange, then without logits, or on the "edge".
@@ -75,6 +80,7 @@ class EdgeHalf:
         split_layer: int,
         rank: int,
         cut: str = "sft",
+        calibration: Iterable[Any] | None = None,
         encoding: str | None = None,
         gradient_encoding: str | None = None,
         labels: str = "cloud",
@@ -87,10 +93,10 @@ class EdgeHalf:
             raise ConfigError("the optimizer has stepped already; wrap it before its first step")
         if labels not in ("cloud", "edge"):
             raise ConfigError(f"labels are on the {labels!r}; choose one of: cloud, edge")
-        if cut in BASIS_CUTS:
+        if cut in BASIS_CUTS and calibration is None:
             raise ConfigError(
-                f"cut {cut} needs a basis, which a script has no way to find yet; choose one of: "
-                "sft, sft-output, svd-residual, none"
+                f"cut {cut} needs a basis, which is found in a few batches: give calibration=, an "
+                "iterable of what the model is called with, such as the training's data loader"
             )
         self._model, self._wrapped = model, optimizer
         split = SplitSpec(cut=cut, split_layer=split_layer, rank=rank)
@@ -116,7 +122,10 @@ class EdgeHalf:
             gradient_encoding=gradient_encoding or encoding,
         )
         access = access or Access(server=server, token=os.environ.get(VARIABLE, ""))
-        self._session = GrpcSession(access, spec, shape, retry=retry, net2=whole.net2)
+        batches = calibration if cut in BASIS_CUTS else None
+        find = partial(script_basis, model, spec, batches) if batches is not None else None
+        net2 = partial(whole.net2, find)
+        self._session = GrpcSession(access, spec, shape, retry=retry, net2=net2)
         atexit.register(self.close)
         self._step, self._exchanges, self._closed = 1, 0, False
         self._norms: list[float] | None = None

@@ -70,7 +70,7 @@ def _rows(
     net1.to(device).eval()
     seen: list[Tensor] = []
     hook = net1.block.cut.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    rows: list[Tensor] = []
+    rows = [torch.empty(0, hidden)]
     for inputs, mask_BM in batches:
         net1({name: value.to(device) for name, value in inputs.items()})
         rows.append(seen.pop()[mask_BM.to(device, torch.bool)].cpu())

@@ -20,6 +20,7 @@ prepared with decoder layers pass h' or y' through those too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,6 +65,16 @@ class Cut:
         if self.code != "factors":
             return ()
         return layout.projections if self.leaves_at == "input" else (layout.contraction,)
+
+    def weight(self, layout: BlockLayout, weight_of: Callable[[str], Tensor]) -> Tensor:
+        """Return the weight that is factored, (in, out); those of a gated layer in a row.
+
+        Args:
+            layout: of the block.
+            weight_of: path of a layer in the block -> its weight, as it is stored.
+        """
+        weights = [layout.matrix(weight_of(path)) for path in self.factored(layout)]
+        return torch.cat(weights, dim=1)
 
     def leave(self, block: nn.Module, layout: BlockLayout, stream: Tensor) -> Tensor:
         """Return the value of the stage that the cut codes, shape (B, M, N), for "inner" H."""

@@ -18,18 +18,26 @@ from sft_common.model.partition import Net2, cloud_half_of
 
 
 class LiveModel:
-    """A script's model; it is cut in place when net2 is made of it.
+    """A script's model, of which only net2 is left; the numbers of its cut are zeros at first.
 
     Args:
-        model: a stock transformers model with a head.
+        model: a stock transformers model with a head; it is cut in place.
         head: what it ends in.
+        split: where and how.
+
+    Raises:
+        ConfigError: the cut does not fit the model.
+        ModelError: the family is not supported.
     """
 
-    def __init__(self, model: Any, head: str) -> None:
-        self._model, self.head = model, head
-        self.config, self.family = model.config, family_of(model.config)
-        self._digest = config_digest(model.config)
-        self._net2: Net2 | None = None
+    def __init__(self, model: Any, head: str, split: SplitSpec) -> None:
+        self.config, self.head = model.config, head
+        self.family, self._digest = family_of(model.config), config_digest(model.config)
+        self._split, self._net2 = split, cloud_half_of(model, split)
+        code = self._net2.skeleton.get_submodule(f"{self._net2.block_name}.cut")
+        code.to_empty(device="cpu")
+        for parameter in code.parameters():
+            torch.nn.init.zeros_(parameter)
 
     @property
     def classes(self) -> int:
@@ -68,12 +76,7 @@ class LiveModel:
                 "this cloud is a training script's own and serves the edge of that script; others "
                 "want sft-cloud serve"
             )
-        if self._net2 is None:
-            self._net2 = cloud_half_of(self._model, split)
-            code = self._net2.skeleton.get_submodule(f"{self._net2.block_name}.cut")
-            code.to_empty(device="cpu")
-            for parameter in code.parameters():
-                torch.nn.init.zeros_(parameter)
+        assert split == self._split
         for name, value in (trained or {}).items():
             copy_into(self._net2.skeleton.get_parameter(name), value, name)
         return self._net2.to(device), None

@@ -16,7 +16,7 @@ from sft_common.config import BASIS_CUTS, FACTOR_CUTS, ModelIdentity, SplitSpec
 from sft_common.errors import ConfigError, ModelError, ProtocolError, first_line
 from sft_common.model.checkpoint import Checkpoint
 from sft_common.model.cuts import CUT_TABLE, Basis, factor, first_layers
-from sft_common.model.families import family_of
+from sft_common.model.families import Family, family_of
 from sft_common.model.filling import copy_into, fill, fill_at_random, sources_of
 from sft_common.model.heads import HEAD_TABLE, fixed_classes, meta_model
 from sft_common.model.hub.weights import HubWeights
@@ -174,7 +174,7 @@ class Pretrained:
             code = net1.block.cut.named_parameters(prefix=f"{net1.block_name}.cut")
             handed = {name: torch.zeros(parameter.shape) for name, parameter in code}
         fill(net1.skeleton, self.checkpoint, handed, seed=0)
-        self._freeze_shared(net1.skeleton)
+        freeze_shared(net1.skeleton, self.family)
 
     def net2(
         self,
@@ -214,7 +214,7 @@ class Pretrained:
             code = net2.skeleton.get_submodule(f"{net2.block_name}.cut").named_parameters()
             handed |= {f"{net2.block_name}.cut.{name}": torch.zeros(p.shape) for name, p in code}
         fill(net2.skeleton, self.checkpoint, handed, seed=seed, device=device)
-        self._freeze_shared(net2.skeleton)
+        freeze_shared(net2.skeleton, self.family)
         return net2, u
 
     def _code(
@@ -241,7 +241,7 @@ class Pretrained:
         model = meta_model(self.config, self.head)
         model.config.pad_token_id = self.padding
         fill(model, self.checkpoint, {}, seed=seed)
-        self._freeze_shared(model)
+        freeze_shared(model, self.family)
         whole: nn.Module = model
         return whole
 
@@ -257,13 +257,6 @@ class Pretrained:
                 "no unsplit model; leave --unsplit out"
             )
 
-    def _freeze_shared(self, skeleton: Any) -> None:
-        """Take what both halves hold out of training."""
-        tables = tuple(f"{skeleton.base_model_prefix}.{path}." for path in self.family.shared)
-        for name, parameter in skeleton.named_parameters():
-            if tables and name.startswith(tables):
-                parameter.requires_grad_(False)
-
     def _check_prepared(self, split: SplitSpec) -> None:
         if self.prepared not in (None, split):
             assert self.prepared is not None
@@ -273,18 +266,24 @@ class Pretrained:
             )
 
     def _split_weight(self, net2: Net2, split: SplitSpec) -> Tensor:
-        """Return the weight that the cut factors, (in, out); those of a gated layer in a row.
+        """Return the weight that the cut factors, (in, out).
 
         It lies amidst what net2 is filled with, so all of that is fetched with it.
         """
-        layout = self.family.block
-        paths = CUT_TABLE[split.cut].factored(layout)
-        names = [f"{net2.block_name}.{path}.weight" for path in paths]
+        cut, layout = CUT_TABLE[split.cut], self.family.block
+        names = {path: f"{net2.block_name}.{path}.weight" for path in cut.factored(layout)}
         self.checkpoint.prefetch(
-            [*names, *sources_of(net2.skeleton, self.checkpoint, handed={}).values()]
+            [*names.values(), *sources_of(net2.skeleton, self.checkpoint, handed={}).values()]
         )
-        weights = [self.checkpoint.read(name).float() for name in names]
-        return torch.cat([layout.matrix(weight) for weight in weights], dim=1)
+        return cut.weight(layout, lambda path: self.checkpoint.read(names[path]).float())
+
+
+def freeze_shared(skeleton: Any, family: Family) -> None:
+    """Take what both halves hold out of training (docs/decisions/0007)."""
+    tables = tuple(f"{skeleton.base_model_prefix}.{path}." for path in family.shared)
+    for name, parameter in skeleton.named_parameters():
+        if name.startswith(tables):
+            parameter.requires_grad_(False)
 
 
 def set_edge_factor(net1: Net1, u: Tensor) -> None:

@@ -22,9 +22,9 @@ from sft_common.model.tokenizer import load_tokenizer
 from sft_common.plan import SORTED_BATCHES, Plan, learning_rate_at, micro_batches, planned_steps
 from sft_common.position import Position
 from sft_edge import late_table
+from sft_edge.elsewhere import received_loss
 from sft_edge.learners import SplitLearner
 from sft_edge.pacing import Pacing
-from sft_edge.remote import remote_loss
 from sft_edge.tasks.batches import Batch, Dataset
 from sft_edge.tasks.data import TaskData
 from sft_edge.tasks.kinds import Part
@@ -326,13 +326,13 @@ def test_a_folder_without_a_fitting_tokenizer_is_refused(tiny_model: Path, tmp_p
         load_tokenizer(tiny_model, 32)
 
 
-def test_the_remote_loss_has_the_gradient_of_the_local_one(tiny_model: Path) -> None:
+def test_a_received_loss_has_the_gradient_of_the_local_one(tiny_model: Path) -> None:
     """Scaled by what comes from above, as any loss's."""
     session, _ = open_session(tiny_model, SPLIT, dropout=0.0)
     activation = torch.randn(5, 4, requires_grad=True)
     near = LocalSession(session)
     near.begin_step(1, activation.detach(), [2, 3], [0, 1])
-    loss = remote_loss(activation, near.end_step)
+    loss = received_loss(activation, *near.end_step())
     (3 * loss).backward()
     other, _ = open_session(tiny_model, SPLIT, dropout=0.0)
     expected_loss, expected = other.step(1, activation.detach(), [2, 3], [0, 1])
