@@ -141,7 +141,7 @@ class Pretrained:
         """
         net1 = self._net1(split)
         fill_at_random(net1.skeleton, seed=0)
-        self._freeze_shared(net1.skeleton)
+        freeze_shared(net1.skeleton, self.family)
         return net1
 
     def parameters_of(self, split: SplitSpec) -> tuple[int, int]:

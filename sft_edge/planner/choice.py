@@ -200,10 +200,13 @@ def ranked(found: Sequence[Forecast]) -> list[Forecast]:
 
 
 def shortlist(plans: Sequence[Forecast], most: int) -> list[Forecast]:
-    """Return the first plans that no earlier one is better than in every respect."""
+    """Return the first plans that no earlier one is better than in every respect.
+
+    Of those that differ in micro-batches alone the first is shown.
+    """
     kept: list[Forecast] = []
     for plan in plans:
-        if len(kept) < most and not any(_better(other, plan) for other in kept):
+        if len(kept) < most and not any(_better(o, plan) or _like(o, plan) for o in kept):
             kept.append(plan)
     return kept
 
@@ -247,7 +250,7 @@ def yardsticks(scene: Scene) -> Yardsticks:
     whole, late = scene.whole_work(), scene.edge.late
     tokens = [padded(batch) for batch in scene.batches]
     local = fmean(whole.forward.of(t) + whole.backward.of(t) for t in tokens)
-    plain = {layer: _plain_seconds(scene, layer) for layer in scene.layers}
+    plain = {layer: plain_seconds(scene, layer) for layer in scene.layers}
     layer = min(plain, key=plain.__getitem__)
     sizes = scene.sizes
     parameters = sizes.base_parameters + (sizes.blocks - 1) * sizes.block_parameters
@@ -284,7 +287,7 @@ def width_of(setting: Setting, hidden: int) -> int:
     return setting.rank + (hidden if setting.cut == "svd-residual" else 0)
 
 
-def _plain_seconds(scene: Scene, layer: int) -> float:
+def plain_seconds(scene: Scene, layer: int) -> float:
     """Return the seconds of a mean step of plain split learning in a layer (SFT, Eq. 4)."""
     edge, cloud = scene.edge_work(layer), scene.cloud_work(layer)
     around = _around(scene, layer)
@@ -372,6 +375,11 @@ def _risk(
 
 def _preference(plan: Forecast) -> tuple[float, float, int]:
     return plan.risk.points or 0.0, plan.bytes_up + plan.bytes_down, plan.edge_bytes
+
+
+def _like(other: Forecast, plan: Forecast) -> bool:
+    """Return whether two plans differ in micro-batches alone."""
+    return other.setting._replace(micro_batches=plan.setting.micro_batches) == plan.setting
 
 
 def _better(other: Forecast, plan: Forecast) -> bool:

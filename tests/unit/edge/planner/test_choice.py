@@ -102,7 +102,8 @@ def test_on_a_slow_link_less_travels_and_on_a_weak_edge_less_is_done_there() -> 
 
 
 def plan(seconds: float, loss: float, moved: float, memory: int = 1) -> Forecast:
-    return Forecast(PAPER, seconds, 0, 0, moved, moved, memory, 1, Risk(loss, ()))
+    setting = PAPER._replace(rank=round(100 * seconds))
+    return Forecast(setting, seconds, 0, 0, moved, moved, memory, 1, Risk(loss, ()))
 
 
 def test_among_plans_as_fast_as_one_another_the_safest_is_best() -> None:
@@ -115,6 +116,8 @@ def test_the_short_list_leaves_out_what_something_shown_is_better_than() -> None
     best, other, worse = plan(1, 0.5, 10), plan(2, 0.0, 10), plan(3, 0.5, 10)
     assert shortlist([best, worse, other], 9) == [best, other]
     assert shortlist([best, other], 1) == [best]
+    parts = other._replace(setting=best.setting._replace(micro_batches=8))
+    assert shortlist([best, parts], 9) == [best]
 
 
 def test_the_whole_model_takes_what_both_halves_would_take_here() -> None:
