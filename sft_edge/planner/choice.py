@@ -153,8 +153,10 @@ def choose(scene: Scene, asked: Asked) -> Choice:
         if edge_bytes(scene, each) <= free and cloud_bytes(scene, each) <= scene.cloud.memory_bytes
     ]
     found = [forecast(scene, each, asked) for each in fits]
-    safe = [each for each in found if each.risk.within(asked.max_loss)]
-    risky = sorted((each for each in found if each not in safe), key=lambda f: f.seconds)
+    safe, risky = [], []
+    for each in found:
+        (safe if each.risk.within(asked.max_loss) else risky).append(each)
+    risky.sort(key=lambda each: each.seconds)
     return Choice(ranked(safe), len(settings) - len(fits), risky, yardsticks(scene))
 
 
@@ -374,7 +376,7 @@ def _risk(
 
 
 def _preference(plan: Forecast) -> tuple[float, float, int]:
-    return plan.risk.points or 0.0, plan.bytes_up + plan.bytes_down, plan.edge_bytes
+    return plan.risk.at_most, plan.bytes_up + plan.bytes_down, plan.edge_bytes
 
 
 def _like(other: Forecast, plan: Forecast) -> bool:

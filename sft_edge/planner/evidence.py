@@ -59,9 +59,14 @@ class Risk(NamedTuple):
     tasks: tuple[str, ...]
     """The tasks that say so."""
 
+    @property
+    def at_most(self) -> float:
+        """Points that it may lose; where nothing is known, all that there are."""
+        return ALL if self.points is None else self.points
+
     def within(self, most: float) -> bool:
-        """Return whether it loses no more, as far as is known; nobody loses more than all."""
-        return (ALL if self.points is None else self.points) <= most
+        """Return whether it loses no more, as far as is known."""
+        return self.at_most <= most
 
 
 @cache

@@ -101,7 +101,7 @@ def test_on_a_slow_link_less_travels_and_on_a_weak_edge_less_is_done_there() -> 
     assert even and even.setting.split_layer > 6
 
 
-def plan(seconds: float, loss: float, moved: float, memory: int = 1) -> Forecast:
+def plan(seconds: float, loss: float | None, moved: float, memory: int = 1) -> Forecast:
     setting = PAPER._replace(rank=round(100 * seconds))
     return Forecast(setting, seconds, 0, 0, moved, moved, memory, 1, Risk(loss, ()))
 
@@ -110,6 +110,12 @@ def test_among_plans_as_fast_as_one_another_the_safest_is_best() -> None:
     fast, safe, late = plan(1.0, 0.9, 10), plan(1.04, 0.1, 90), plan(1.06, 0.0, 1)
     assert ranked([late, fast, safe]) == [safe, fast, late]
     assert ranked([]) == []
+
+
+def test_of_what_nothing_is_known_is_not_taken_to_be_safe() -> None:
+    unknown, known = plan(1.0, None, 1), plan(1.04, 2.0, 10)
+    assert ranked([unknown, known]) == [known, unknown]
+    assert shortlist([unknown, plan(1.2, 2.0, 10)], 9) == [unknown, plan(1.2, 2.0, 10)]
 
 
 def test_the_short_list_leaves_out_what_something_shown_is_better_than() -> None:
