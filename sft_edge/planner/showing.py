@@ -22,8 +22,8 @@ COLUMNS = (
 
 TEXTS = ("cut", "encoding")
 
-OF_PLANS = ("auto", "max_accuracy_loss", "memory")
-"""Options of `sft-edge train` that say which plan to take."""
+OF_PLANS = ("auto", "max_accuracy_loss", "memory", "json", "quiet")
+"""Options of `sft-edge train` that say which plan to take, or here how to show it."""
 
 WIDTH = 100
 """Columns of a terminal that the table takes; a narrower one folds it."""
