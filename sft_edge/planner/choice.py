@@ -153,7 +153,8 @@ def choose(scene: Scene, asked: Asked) -> Choice:
         if edge_bytes(scene, each) <= free and cloud_bytes(scene, each) <= scene.cloud.memory_bytes
     ]
     found = [forecast(scene, each, asked) for each in fits]
-    safe, risky = [], []
+    safe: list[Forecast] = []
+    risky: list[Forecast] = []
     for each in found:
         (safe if each.risk.within(asked.max_loss) else risky).append(each)
     risky.sort(key=lambda each: each.seconds)

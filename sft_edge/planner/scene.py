@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from sft_edge.link import Link
 
+BACKWARD = 2
+"""Backward passes take so many times a forward one, where they were not told apart."""
+
 Lengths = tuple[int, ...]
 """Real tokens of each example of a batch."""
 

@@ -16,19 +16,25 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sft_common.errors import ConfigError, first_line
 from sft_common.files import read_named
 from sft_edge.link import Link
-from sft_edge.planner.scene import Cloud, Edge, Lengths, Line, Scene, Sizes, Work
+from sft_edge.planner.scene import BACKWARD, Cloud, Edge, Lengths, Line, Scene, Sizes, Work
 
 ATTENTION = 1 / 3
 """Share of a block that its attention is, where only teraflops are written: 4 of 12 N x N
 weights."""
 
-BACKWARD = 2
-"""Backward passes take so many times a forward one."""
+LARGEST = 1e12
+"""Of any number; what is larger is no device, and its sums are no numbers."""
+
+LEAST = 1e-9
+"""Of a number that something is divided by."""
+
+MOST = {"blocks": 1000, "hidden": 10**6, "examples": 10**5, "tokens": 10**6}
+"""Of whole numbers that say how much is computed here."""
 
 KEPT_WIDTHS = 34
 """Numbers that a block keeps of a token, in hidden widths, where nothing is written of them: about
@@ -43,7 +49,7 @@ def read_scene(path: Path) -> Scene:
     """
     try:
         known = tomllib.loads(read_named("--from", path).decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--from {path} is no TOML: {first_line(error)}") from error
     return _Reader(str(path)).scene(known)
 
@@ -100,7 +106,7 @@ class _Reader:
         sizes = self._sizes(model)
         batches = self._batches(self._table(known, "batch"))
         layers = model.get("layers", list(range(1, sizes.blocks + 1)))
-        if not layers or not all(type(n) is int and 1 <= n <= sizes.blocks for n in layers):
+        if not _are_whole(layers, sizes.blocks):
             raise self._wrong("[model] layers", layers, f"some of 1..{sizes.blocks}")
         longest = max(max(batch) for batch in batches)
         return Scene(
@@ -108,12 +114,12 @@ class _Reader:
             batches=batches,
             link=Link(
                 round_trip_seconds=self._number("[link]", link, "round_trip_ms") / 1e3,
-                up_bytes_per_second=self._number("[link]", link, "up_mbit", over=0) / 8e-6,
-                down_bytes_per_second=self._number("[link]", link, "down_mbit", over=0) / 8e-6,
+                up_bytes_per_second=self._number("[link]", link, "up_mbit", least=LEAST) / 8e-6,
+                down_bytes_per_second=self._number("[link]", link, "down_mbit", least=LEAST) / 8e-6,
             ),
             edge=self._edge(self._table(known, "edge"), sizes, longest),
             cloud=self._cloud(self._table(known, "cloud"), sizes, longest),
-            layers=tuple(layers),
+            layers=tuple(sorted(set(layers))),
         )
 
     def _sizes(self, model: Mapping[str, Any]) -> Sizes:
@@ -128,11 +134,11 @@ class _Reader:
             examples = self._whole("[batch]", batch, "examples")
             return ((self._whole("[batch]", batch, "tokens"),) * examples,)
         lengths = batch["lengths"]
-        rows = isinstance(lengths, list) and lengths and all(isinstance(r, list) for r in lengths)
-        if not rows or not all(
-            row and all(type(n) is int and n > 0 for n in row) for row in lengths
+        most = MOST["tokens"]
+        if not (
+            isinstance(lengths, list) and lengths and all(_are_whole(r, most) for r in lengths)
         ):
-            raise self._wrong("[batch] lengths", lengths, "lists of whole numbers above 0")
+            raise self._wrong("[batch] lengths", lengths, f"lists of whole numbers, 1 to {most}")
         return tuple(tuple(row) for row in lengths)
 
     def _edge(self, edge: Mapping[str, Any], sizes: Sizes, longest: int) -> Edge:
@@ -177,7 +183,7 @@ class _Reader:
                 raise ConfigError(
                     f"{self._place}: [{side}] has both teraflops and {name}; leave one of them out"
                 )
-        flops = self._number(f"[{side}]", device, "teraflops", over=0) * 1e12
+        flops = self._number(f"[{side}]", device, "teraflops", least=LEAST) * 1e12
         token = (2 * sizes.block_parameters + 4 * longest * sizes.hidden) / flops
         block = Work(Line(0.0, token), Line(0.0, BACKWARD * token))
         return Work().plus(block, share), block
@@ -195,7 +201,9 @@ class _Reader:
             line = table.get(name)
             if not (isinstance(line, list) and len(line) == 2 and all(map(_is_number, line))):
                 raise self._wrong(
-                    f"{where} {name}", line, "[milliseconds, microseconds a token], not below 0"
+                    f"{where} {name}",
+                    line,
+                    f"[milliseconds, microseconds a token], 0 to {LARGEST:g}",
                 )
             lines.append(Line(line[0] / 1e3, line[1] / 1e6))
         return Work(lines[0], lines[1], self._number(where, table, "update", 0.0) / 1e3)
@@ -219,27 +227,44 @@ class _Reader:
         name: str,
         default: float | None = None,
         *,
-        over: float | None = None,
+        least: float = 0.0,
     ) -> float:
-        value = table.get(name, default)
-        if not _is_number(value) or (over is not None and value <= over):
-            least = "not below 0" if over is None else f"above {over:g}"
-            raise self._wrong(f"{where} {name}", value, f"a number {least}")
+        value: Any = table.get(name, default)
+        if not _is_number(value) or value < least:
+            wanted = f"a number from {least:g} to {LARGEST:g}"
+            raise self._wrong(f"{where} {name}", value, wanted)
         return float(value)
 
     def _whole(self, where: str, table: Mapping[str, Any], name: str) -> int:
-        value = table.get(name)
-        if type(value) is not int or value < 1:
-            raise self._wrong(f"{where} {name}", value, "a whole number above 0")
-        return value
+        value, most = table.get(name), MOST.get(name, int(LARGEST))
+        if name == "block_parameters" and value == 0:  # of a model of one block
+            return 0
+        if not _is_whole(value, most):
+            raise self._wrong(f"{where} {name}", value, f"a whole number from 1 to {most}")
+        return int(value)
 
     def _wrong(self, what: str, value: object, wanted: str) -> ConfigError:
-        said = "is missing" if value is None else f"is {str(value)[:80]}"
+        said = "is missing" if value is None else f"is {_short(value)}"
         return ConfigError(f"{self._place}: {what} {said}; it must be {wanted}")
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= float(str(value)) < float("inf")
+    return isinstance(value, int | float) and type(value) is not bool and 0 <= value <= LARGEST
+
+
+def _is_whole(value: object, most: int) -> TypeGuard[int]:
+    return isinstance(value, int) and type(value) is not bool and 1 <= value <= most
+
+
+def _are_whole(values: object, most: int) -> bool:
+    return isinstance(values, list) and bool(values) and all(_is_whole(n, most) for n in values)
+
+
+def _short(value: object) -> str:
+    try:
+        return str(value)[:80]
+    except ValueError:  # an integer of thousands of digits
+        return "a number of thousands of digits"
 
 
 def _work_table(work: Work) -> dict[str, Any]:
