@@ -6,21 +6,27 @@ Activations are random, so nothing of anyone's data leaves; what comes back is l
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
+from sft_common.commandline import Stopped
 from sft_common.config import BASIS_CUTS, ModelShape, SessionSpec, SplitSpec
+from sft_common.errors import ProtocolError, SftError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.plan import micro_batches
 from sft_common.rpc.access import Access
 from sft_edge.client import GrpcSession
 from sft_edge.planner.edge_rehearsal import BUDGET_SECONDS, COUNTS, ROUNDS
-from sft_edge.planner.scene import Lengths, Work, line_through, padded, per_block
+from sft_edge.planner.scene import BACKWARD, Lengths, Work, line_through, padded, per_block
+from sft_edge.remote import Rewound
+from sft_edge.stopping import Interrupted, Stopper
 
 SPREAD = 0.1
 """Standard deviation of the activations and gradients that are sent."""
@@ -54,6 +60,7 @@ def rehearse_cloud(
     batches: Sequence[Lengths],
     *,
     prepared: bool,
+    keeps_labels: bool,
     max_message_bytes: int,
 ) -> Measured:
     """Return what net2 takes of a cloud.
@@ -65,10 +72,12 @@ def rehearse_cloud(
         layers: the highest and the lowest block to cut; both may be the same.
         batches: lengths of typical batches, from the smallest to the largest.
         prepared: whether the model holds the factors of its cut itself.
+        keeps_labels: whether they are to stay here in the training that is planned.
         max_message_bytes: largest message to take or send.
 
     Raises:
         SftError: the cloud is not to be reached, or refuses.
+        Stopped: somebody stopped it.
     """
     found = []
     for layer in dict.fromkeys(layers):
@@ -82,30 +91,49 @@ def rehearse_cloud(
             basis=noise if at.split.cut in BASIS_CUTS and not prepared else None,
             prepared=prepared,
         )
-        try:
-            found.append(_rehearsed(session, at, shape, batches))
-            session.close(discard=True)
-        finally:
-            session.abandon()
+        with _thrown_away(session) as stopped:
+            steps = _Steps(session, at, shape, keeps_labels=keeps_labels)
+            found.append(_rehearsed(steps, batches, stopped))
     block = per_block(found[0], found[-1], layers[0] - layers[1])
     return Measured(found[0], block, session.device)
 
 
-def _rehearsed(
-    session: GrpcSession, spec: SessionSpec, shape: ModelShape, batches: Sequence[Lengths]
-) -> Work:
-    """Take steps over a session; returns what they took on the cloud."""
+@contextmanager
+def _thrown_away(session: GrpcSession) -> Iterator[Callable[[], bool]]:
+    """Have the cloud keep nothing of a session, however the block ends; yields whether to stop."""
+    try:
+        with Stopper() as stopper:
+            try:
+                yield stopper.asked
+            except Exception:
+                with suppress(SftError, Rewound):
+                    session.close(discard=True)
+                raise
+            session.close(discard=True)
+    except Interrupted:
+        raise Stopped("stopped; the cloud keeps nothing of what was measured") from None
+    finally:
+        session.abandon()
+
+
+def _rehearsed(steps: _Steps, batches: Sequence[Lengths], stopped: Callable[[], bool]) -> Work:
+    """Take steps over a session; returns what they took on the cloud.
+
+    What an update took is what the next step's first message waited for it, less the time that this
+    was on its way: the smallest of these messages say it best.
+    """
     last = len(batches) - 1
     chosen = [(number, count) for number in sorted({0, last // 2, last}) for count in COUNTS]
-    steps = _Steps(session, spec, shape)
     forward: dict[int, list[float]] = {}
     backward: dict[int, list[float]] = {}
-    updates: list[float] = []
+    updates: dict[int, list[float]] = {}
     begin = time.monotonic()
     for turn in range(ROUNDS):
         for number, count in chosen:
             if turn > 1 and time.monotonic() - begin > BUDGET_SECONDS:
                 break
+            if stopped():
+                raise Interrupted(steps.done)
             lengths = batches[number]
             parts = [
                 [lengths[row] for row in rows]
@@ -114,7 +142,7 @@ def _rehearsed(
             taken = steps.take(parts)
             if not turn:
                 continue
-            updates.append(taken[0][0].queue)
+            updates.setdefault(sum(parts[0]), []).append(taken[0][0].queue)
             for part, passes in zip(parts, taken, strict=True):
                 for known, each in zip((forward, backward), passes, strict=True):
                     known.setdefault(padded(part), []).append(each.compute)
@@ -122,52 +150,90 @@ def _rehearsed(
         line_through([(tokens, median(taken)) for tokens, taken in known.items()])
         for known in (forward, backward)
     )
-    return Work(there, back, median(updates))
+    return Work(there, back, median(updates[min(updates)]))
 
 
 class _Steps:
     """Steps of one session, in which logits come down and random gradients go up.
 
+    But for language models: the logits of all tokens would be more than a link or a message takes.
+    Random labels go up instead, if the training's are to, and both passes are told in one figure.
+
     Args:
         session: open.
         spec: what it was opened with.
         shape: sizes of the model.
+        keeps_labels: whether labels are to stay here in the training that is planned.
     """
 
-    def __init__(self, session: GrpcSession, spec: SessionSpec, shape: ModelShape) -> None:
-        self._session, self._done = session, 0
+    def __init__(
+        self, session: GrpcSession, spec: SessionSpec, shape: ModelShape, *, keeps_labels: bool
+    ) -> None:
+        self._session, self.done, self._exchanges = session, 0, 0
         self._width = spec.split.wire_width(shape)
         self._head, self._classes = HEAD_TABLE[spec.head], spec.num_labels
+        self._sends_labels = self._head.next_token and not keeps_labels
 
     def take(self, parts: Sequence[Sequence[int]]) -> list[tuple[_Exchange, _Exchange]]:
         """Take a step of micro-batches of these lengths; returns what each pass took.
 
-        The first also waits for the update of the step before.
+        The first also waits for the update of the step before, which is asked for here, so that
+        nothing but the message itself comes between them.
         """
-        self._done += 1
+        activations = [SPREAD * torch.randn(sum(part), self._width) for part in parts]
+        if self._exchanges:
+            self._session.apply(self.done, 0.0, exchanges=self._exchanges)
+        self.done += 1
+        take = self._take_whole if self._sends_labels else self._take_passes
+        taken = take(parts, activations)
+        self._exchanges = len(parts) * (1 if self._sends_labels else 2)
+        return taken
+
+    def _take_passes(
+        self, parts: Sequence[Sequence[int]], activations: Sequence[torch.Tensor]
+    ) -> list[tuple[_Exchange, _Exchange]]:
         forward, backward = [], []
-        for place, lengths in enumerate(parts):
-            activation_TW = SPREAD * torch.randn(sum(lengths), self._width)
-            self._session.begin_forward(self._done, activation_TW, lengths, exchange=place)
+        for place, (lengths, activation_TW) in enumerate(zip(parts, activations, strict=True)):
+            self._session.begin_forward(self.done, activation_TW, lengths, exchange=place)
             forward.append(self._ended(self._session.end_forward))
         for place, lengths in enumerate(parts):
             gradient = SPREAD * torch.randn(self._head.rows_shape(lengths, self._classes))
             self._session.begin_backward(
-                self._done,
+                self.done,
                 gradient,
                 forward=place,
                 tokens=sum(lengths),
                 exchange=len(parts) + place,
             )
             backward.append(self._ended(self._session.end_backward))
-        self._session.apply(self._done, 0.0, exchanges=2 * len(parts))
         return list(zip(forward, backward, strict=True))
 
-    def _ended(self, end: Callable[[], torch.Tensor]) -> _Exchange:
+    def _take_whole(
+        self, parts: Sequence[Sequence[int]], activations: Sequence[torch.Tensor]
+    ) -> list[tuple[_Exchange, _Exchange]]:
+        taken, total = [], sum(map(sum, parts))
+        for place, (lengths, activation_TW) in enumerate(zip(parts, activations, strict=True)):
+            labels = torch.randint(self._classes, (sum(lengths),)).tolist()
+            share = sum(lengths) / total
+            self._session.begin_step(
+                self.done, activation_TW, lengths, labels, exchange=place, share=share
+            )
+            both = self._ended(self._session.end_step)
+            forward = both.compute / (1 + BACKWARD)
+            taken.append((both._replace(compute=forward), _Exchange(BACKWARD * forward, 0.0)))
+        return taken
+
+    def _ended(self, end: Callable[[], object]) -> _Exchange:
         traffic = self._session.traffic
         compute, queue = traffic.compute_seconds, traffic.queue_seconds
         end()
-        return _Exchange(traffic.compute_seconds - compute, traffic.queue_seconds - queue)
+        took = _Exchange(traffic.compute_seconds - compute, traffic.queue_seconds - queue)
+        if not all(math.isfinite(seconds) and seconds >= 0 for seconds in took):
+            raise ProtocolError(
+                f"the cloud says that it worked {took.compute} s behind {took.queue} s of waiting; "
+                "these are no times"
+            )
+        return took
 
 
 def _noise_basis(split: SplitSpec, shape: ModelShape) -> tuple[torch.Tensor, torch.Tensor]:

@@ -63,16 +63,7 @@ def planned(job: Job) -> Job:
     Raises:
         SftError: the cloud is not to be reached, or no plan fits.
     """
-    options = job.options
-    subject = Subject(
-        name=job.source.name,
-        pretrained=job.pretrained,
-        spec=job.spec,
-        sample=DataSample(job.data.train, job.plan),
-        access=job.access,
-        device=job.device,
-        max_message_bytes=options.max_message * 2**20,
-    )
+    options, subject = job.options, _subject_of(job)
     say = _silent if options.quiet else _on_stderr
     asked = _within(_asked(options), job.pretrained.prepared)
     scene = measure_scene(subject, asked.cut, say)
@@ -92,16 +83,7 @@ def _subject(options: argparse.Namespace) -> Subject:
     if options.task:
         if options.tokens:
             raise ConfigError("--tokens is for a plan without a --task, whose data has tokens")
-        job = prepare(options)
-        return Subject(
-            name=job.source.name,
-            pretrained=job.pretrained,
-            spec=job.spec,
-            sample=DataSample(job.data.train, job.plan),
-            access=job.access,
-            device=job.device,
-            max_message_bytes=options.max_message * 2**20,
-        )
+        return _subject_of(prepare(options))
     if not options.model:
         raise ConfigError("--model or --task is needed: what is to be planned for?")
     source = find_model(options.model)
@@ -125,7 +107,21 @@ def _subject(options: argparse.Namespace) -> Subject:
         sample=InventedSample(pretrained.config, examples, tokens),
         access=edge_access(options, options.server),
         device=device_named(options.device),
+        keeps_labels=options.labels == "edge",
         max_message_bytes=options.max_message * 2**20,
+    )
+
+
+def _subject_of(job: Job) -> Subject:
+    return Subject(
+        name=job.source.name,
+        pretrained=job.pretrained,
+        spec=job.spec,
+        sample=DataSample(job.data.train, job.plan),
+        access=job.access,
+        device=job.device,
+        keeps_labels=job.options.labels == "edge",
+        max_message_bytes=job.options.max_message * 2**20,
     )
 
 

@@ -55,6 +55,9 @@ class Subject:
     device: torch.device
     """Where net1 would run."""
 
+    keeps_labels: bool
+    """Whether they are to stay here."""
+
     max_message_bytes: int
 
     @property
@@ -87,6 +90,7 @@ def measure_scene(subject: Subject, cut: str | None, say: Say) -> Scene:
         (max(layers), min(layers)),
         subject.sample.lengths,
         prepared=prepared is not None,
+        keeps_labels=subject.keeps_labels,
         max_message_bytes=subject.max_message_bytes,
     )
     say("this device: steps of net1 alone")

@@ -11,6 +11,16 @@ from typing import Any
 
 import pytest
 
+from sft_common.commandline import Stopped
+from sft_common.config import SessionSpec, SplitSpec
+from sft_common.errors import SftError
+from sft_common.model.families import shape_of
+from sft_common.model.loading import Pretrained
+from sft_common.rpc.access import Access
+from sft_edge.channel import connect
+from sft_edge.greeting import greet
+from sft_edge.planner import cloud_rehearsal
+from sft_edge.planner.cloud_rehearsal import Measured, rehearse_cloud
 from tests.models import save_tiny_model
 from tests.processes import Cloud, edge_here, running_cloud, write_rows
 from tests.scene import Scene, new_scene
@@ -35,10 +45,16 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cloud(kept: Path, tiny_model: Path, vit: Path) -> Iterator[Cloud]:
-    with running_cloud(
-        kept.parent / "plan-cloud", "--save-dir", kept, "--model", tiny_model, "--model", vit
-    ) as running:
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model of so many words that its logits are larger than what goes up."""
+    folder = tmp_path_factory.mktemp("words") / "tiny-gpt2"
+    return save_tiny_model(folder, "gpt2", head="causal-lm", vocab_size=4096)
+
+
+@pytest.fixture(scope="module")
+def cloud(kept: Path, tiny_model: Path, vit: Path, gpt2: Path) -> Iterator[Cloud]:
+    models = [word for model in (tiny_model, vit, gpt2) for word in ("--model", model)]
+    with running_cloud(kept.parent / "plan-cloud", "--save-dir", kept, *models) as running:
         yield running
 
 
@@ -101,6 +117,66 @@ def test_a_model_alone_is_planned_for_with_batches_of_the_size_named(
     assert "--task TASK" in found["command"]
     images = planned("--model", vit, *line, "--batch-size", 4)
     assert images["plans"][0]["bytes_up"] > 4 * 4 * 32 * 4
+
+
+def rehearsed(
+    cloud: Cloud, model: Path, batches: list[tuple[int, ...]], *, head: str, keeps_labels: bool
+) -> Measured:
+    """Measure a cloud with a model's cuts in block 3 and 1; messages have at most a megabyte."""
+    pretrained = Pretrained(model, num_labels=2, head=head)
+    spec = SessionSpec(
+        model=pretrained.identity(str(model)),
+        split=SplitSpec(cut="stream", split_layer=1, rank=4),
+        head=head,
+        num_labels=pretrained.classes or 2,
+    )
+    return rehearse_cloud(
+        Access(server=cloud.server),
+        spec,
+        shape_of(pretrained.config),
+        (3, 1),
+        batches,
+        prepared=False,
+        keeps_labels=keeps_labels,
+        max_message_bytes=2**20,
+    )
+
+
+def test_the_logits_of_a_language_model_come_down_only_where_its_labels_stay(
+    cloud: Cloud, gpt2: Path
+) -> None:
+    """Those of 256 tokens are 4 MB."""
+    batches = [(32,) * 8]
+    found = rehearsed(cloud, gpt2, batches, head="causal-lm", keeps_labels=False)
+    assert found.top.forward.of(256) > 0 and found.top.backward.of(256) > 0
+    with pytest.raises(SftError, match="over the limit of 1,048,576"):
+        rehearsed(cloud, gpt2, batches, head="causal-lm", keeps_labels=True)
+
+
+def test_a_plan_that_is_stopped_leaves_nothing_on_the_cloud(
+    cloud: Cloud, kept: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, take = [], cloud_rehearsal._Steps.take
+
+    def stopped_at_the_third(steps: Any, parts: Any) -> Any:
+        taken.append(parts)
+        if len(taken) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return take(steps, parts)
+
+    before = free_places(cloud), sorted(kept.iterdir())
+    monkeypatch.setattr(cloud_rehearsal._Steps, "take", stopped_at_the_third)
+    with pytest.raises(Stopped, match="keeps nothing"):
+        rehearsed(cloud, tiny_model, [(5, 3)], head="sequence-classification", keeps_labels=False)
+    assert len(taken) == 3 and (free_places(cloud), sorted(kept.iterdir())) == before
+
+
+def free_places(cloud: Cloud) -> int:
+    channel = connect(Access(server=cloud.server))
+    try:
+        return greet(channel, 10).free_places
+    finally:
+        channel.close()
 
 
 def test_a_run_finds_its_own_cut_and_goes_on_with_it(
