@@ -144,7 +144,7 @@ class Choice(NamedTuple):
 
 def choose(scene: Scene, asked: Asked) -> Choice:
     """Return all plans for a scene."""
-    _check(scene, asked)
+    check_asked(asked, scene.layers, scene.sizes.hidden)
     settings = list(settings_for(scene, asked))
     free = scene.edge.memory_bytes if asked.memory_bytes is None else asked.memory_bytes
     fits = [
@@ -161,17 +161,21 @@ def choose(scene: Scene, asked: Asked) -> Choice:
     return Choice(ranked(safe), len(settings) - len(fits), risky, yardsticks(scene))
 
 
-def _check(scene: Scene, asked: Asked) -> None:
-    """Refuse a layer or a rank that the model has not."""
-    if asked.split_layer is not None and asked.split_layer not in scene.layers:
+def check_asked(asked: Asked, layers: Sequence[int], hidden: int) -> None:
+    """Refuse a cut, a layer or a rank that there is not.
+
+    Raises:
+        ConfigError: says which.
+    """
+    if asked.split_layer is not None and asked.split_layer not in layers:
         raise ConfigError(
-            f"split layer {asked.split_layer} is not one of {scene.layers[0]}..{scene.layers[-1]}, "
+            f"split layer {asked.split_layer} is not one of {layers[0]}..{layers[-1]}, "
             "the blocks that can be cut here; choose a --split-layer of them"
         )
-    if asked.rank is not None and not 1 <= asked.rank <= scene.sizes.hidden:
+    if asked.rank is not None and not 1 <= asked.rank <= hidden:
         raise ConfigError(
-            f"rank {asked.rank} is outside 1..{scene.sizes.hidden}, the model's width; choose a "
-            "--rank in that range"
+            f"rank {asked.rank} is outside 1..{hidden}, the model's width; choose a --rank in that "
+            "range"
         )
     if asked.cut not in (None, *CUT_NAMES):
         raise ConfigError(f"unknown cut {asked.cut!r}; choose one of: {', '.join(CUT_NAMES)}")

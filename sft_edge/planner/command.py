@@ -44,7 +44,7 @@ def run_plan(options: argparse.Namespace) -> None:
     else:
         subject = _subject(options)
         asked = _within(asked, subject.pretrained.prepared)
-        scene = measure_scene(subject, asked.cut, say)
+        scene = measure_scene(subject, asked, say)
     if options.save:
         options.save.write_text(scene_text(scene), "utf-8")
     choice = choose(scene, asked)
@@ -66,7 +66,7 @@ def planned(job: Job) -> Job:
     options, subject = job.options, _subject_of(job)
     say = _silent if options.quiet else _on_stderr
     asked = _within(_asked(options), job.pretrained.prepared)
-    scene = measure_scene(subject, asked.cut, say)
+    scene = measure_scene(subject, asked, say)
     best = _best(choose(scene, asked), asked)
     if not options.quiet:
         _on_stderr(_said_of(best))

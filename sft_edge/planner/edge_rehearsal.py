@@ -5,6 +5,7 @@ Two cuts are rehearsed; what the higher one takes more is what the blocks betwee
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from sft_common.config import OptimizerSpec, SplitSpec
-from sft_common.model.heads import HEAD_TABLE
+from sft_common.errors import DataError
+from sft_common.model.heads import HEAD_TABLE, Head
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
 from sft_edge.learners import SplitLearner
@@ -80,9 +82,16 @@ def rehearse_edge(
         split: cut and rank; the layer does not matter.
         sample: typical batches.
         device: where net1 runs.
+
+    Raises:
+        DataError: the batches have nothing to learn from.
     """
     layers = [1, min(1 + HIGHER, pretrained.config.num_hidden_layers)]
-    low, high = (_times(pretrained, split, layer, sample, device) for layer in layers)
+    times = []
+    for layer in layers:
+        times.append(_times(pretrained, split, layer, sample, device))
+        gc.collect()  # the words' table knows who trains it, and is known to it
+    low, high = times
     between = layers[1] - layers[0]
     return Rehearsed(
         base=low.work,
@@ -101,10 +110,18 @@ def _times(
     net1 = pretrained.blank_net1(at).to(device)
     last = len(sample.lengths) - 1
     chosen = [(number, count) for number in sorted({0, last // 2, last}) for count in COUNTS]
-    parts = {each: sample.parts(*each) for each in chosen}
-    token_bytes = _kept_bytes(net1, parts[chosen[-1]][0], device)
-    rehearsal = _Rehearsal(net1, pretrained.head, device)
-    taken: dict[tuple[int, int], list[_Taken]] = {each: [] for each in chosen}
+    head = HEAD_TABLE[pretrained.head]
+    # As in a step, what has nothing to learn from is left out.
+    labelled = (
+        (each, [batch for batch in sample.parts(*each) if head.weight(batch.labels)])
+        for each in chosen
+    )
+    parts = {each: batches for each, batches in labelled if batches}
+    if not parts:
+        raise DataError("no token of the batches to measure with has a label")
+    token_bytes = _kept_bytes(net1, [*parts.values()][-1][-1], device)
+    rehearsal = _Rehearsal(net1, head, device)
+    taken: dict[tuple[int, int], list[_Taken]] = {each: [] for each in parts}
     begin = time.monotonic()
     for _ in range(ROUNDS):
         for each, batches in parts.items():
@@ -140,10 +157,10 @@ class _Rehearsal:
         device: where net1 is.
     """
 
-    def __init__(self, net1: Net1, head: str, device: torch.device) -> None:
+    def __init__(self, net1: Net1, head: Head, device: torch.device) -> None:
         self._device, self._nobody = device, _Nobody(device)
         self._learner = _Timed(
-            net1, cast(CloudSession, self._nobody), HEAD_TABLE[head], OptimizerSpec(), device
+            net1, cast(CloudSession, self._nobody), head, OptimizerSpec(), device
         )
         self._step = 0
 

@@ -1,6 +1,6 @@
 """Looks at everything a plan depends on: link, cloud and this device. A minute or two.
 
-It knows jobs and clouds; what becomes of the figures is in choice.py.
+It knows models and clouds; what becomes of the figures is in choice.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sft_edge.device import memory_of
 from sft_edge.greeting import greet
 from sft_edge.link import Link, measure_over
 from sft_edge.machine import device_name
+from sft_edge.planner.choice import Asked, check_asked
 from sft_edge.planner.cloud_rehearsal import Measured, rehearse_cloud
 from sft_edge.planner.edge_rehearsal import Rehearsed, rehearse_edge
 from sft_edge.planner.sample import Sample
@@ -66,21 +67,24 @@ class Subject:
         return self.pretrained.config
 
 
-def measure_scene(subject: Subject, cut: str | None, say: Say) -> Scene:
+def measure_scene(subject: Subject, asked: Asked, say: Say) -> Scene:
     """Return what was measured.
 
     Args:
         subject: for what.
-        cut: the only one that is considered; None: several.
+        asked: what is to be chosen among; its cut says which one is measured.
         say: tells a person what goes on.
 
     Raises:
-        SftError: the cloud is not to be reached, or refuses; the message says why.
+        SftError: something was asked for that there is not, or the cloud is not to be reached, or
+            refuses; the message says why.
         OSError: this system does not say what memory is free.
     """
     shape, prepared = shape_of(subject.config), subject.pretrained.prepared
-    split = prepared or _rehearsed_split(cut, shape)
+    split = prepared or _rehearsed_split(asked.cut, shape)
     layers = (split.split_layer,) if prepared else tuple(range(1, shape.blocks + 1))
+    check_asked(asked, layers, shape.hidden)
+    here = memory_of(subject.device)[0]  # before the rehearsal has taken some of it
     link, free_bytes = _link(subject.access, say)
     say("the cloud: steps of two sessions, which are thrown away")
     cloud = rehearse_cloud(
@@ -99,7 +103,7 @@ def measure_scene(subject: Subject, cut: str | None, say: Say) -> Scene:
         sizes=_sizes(subject, shape),
         batches=subject.sample.lengths,
         link=link,
-        edge=_edge(edge, subject.device),
+        edge=_edge(edge, subject.device, here),
         cloud=_cloud(cloud, free_bytes, shape.blocks - max(layers)),
         layers=layers,
     )
@@ -141,10 +145,10 @@ def _sizes(subject: Subject, shape: ModelShape) -> Sizes:
     )
 
 
-def _edge(measured: Rehearsed, device: torch.device) -> Edge:
+def _edge(measured: Rehearsed, device: torch.device, free_bytes: int) -> Edge:
     return Edge(
         name=device_name(device),
-        memory_bytes=memory_of(device)[0],
+        memory_bytes=free_bytes,
         base=measured.base,
         block=measured.block,
         late=measured.late,

@@ -229,6 +229,15 @@ def test_what_cannot_be_planned_is_said_in_a_line(
     assert "Traceback" not in done.stderr
 
 
+def test_a_cut_that_is_not_there_is_refused_before_anything_is_measured(
+    cloud: Cloud, tiny_model: Path
+) -> None:
+    line = ("--server", cloud.server, "--model", tiny_model, "--split-layer", 9)
+    done = edge_here("plan", *line)
+    assert done.returncode == 1 and "split layer 9 is not one of 1..4" in done.stderr
+    assert "the link" not in done.stderr
+
+
 def test_a_cloud_that_is_not_there_is_named(what: list[object]) -> None:
     done = edge_here("plan", *what, "--server", "127.0.0.1:1", "--connect-timeout", 0.5)
     assert done.returncode == 1 and "no cloud answers at 127.0.0.1:1" in done.stderr
