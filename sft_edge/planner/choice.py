@@ -225,7 +225,8 @@ def forecast(scene: Scene, setting: Setting, asked: Asked) -> Forecast:
         _legs(scene, setting, micro_batches(range(len(b)), b, setting.micro_batches), b)
         for b in scene.batches
     ]
-    line = Timeline(kept=asked.labels == "edge")
+    kept = asked.labels == "edge"
+    line = Timeline(kept=kept)
     for each in legs:  # until the first step's beginning is forgotten
         line.step(each, around)
     steps = [line.step(each, around) for each in legs]
@@ -234,7 +235,8 @@ def forecast(scene: Scene, setting: Setting, asked: Asked) -> Forecast:
         setting=setting,
         seconds=fmean(step.seconds for step in steps),
         in_turn_seconds=fmean(
-            in_turn(_legs(scene, setting, [range(len(b))], b), around) for b in scene.batches
+            in_turn(_legs(scene, setting, [range(len(b))], b), around, kept=kept)
+            for b in scene.batches
         ),
         waiting_seconds=fmean(step.waiting for step in steps),
         bytes_up=up,

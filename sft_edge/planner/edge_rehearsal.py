@@ -236,7 +236,7 @@ def _kept_bytes(net1: Net1, batch: Batch, device: torch.device) -> float:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a node that holds its own output would never be let go of
 
     net1.train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

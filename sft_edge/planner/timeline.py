@@ -52,12 +52,18 @@ class Step(NamedTuple):
     """Of them, in which the edge had nothing to do."""
 
 
-def in_turn(legs: Sequence[Leg], around: Around) -> float:
+def in_turn(legs: Sequence[Leg], around: Around, *, kept: bool = False) -> float:
     """Return the seconds of a step in which nothing runs beside anything else (SFT, Eq. 4).
 
     Net1, the way up, net2, the way down; Eq. 4 leaves out latency and updates, which are here.
+
+    Args:
+        legs: of its micro-batches.
+        around: what it takes beside them.
+        kept: whether labels stay on the edge, as of `Timeline`.
     """
-    each = sum(sum(leg) + 2 * around.latency for leg in legs)
+    ways = 4 if kept else 2
+    each = sum(sum(leg) + ways * around.latency for leg in legs)
     return each + around.update + around.late + around.cloud_update
 
 

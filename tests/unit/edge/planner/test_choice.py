@@ -62,6 +62,8 @@ def test_labels_that_stay_cost_a_round_trip() -> None:
         forecast(place, PAPER, Asked(labels=where)).seconds for where in ("cloud", "edge")
     )
     assert kept == pytest.approx(sent + 1.0)
+    found = forecast(place, PAPER, Asked(labels="edge"))
+    assert found.seconds <= found.in_turn_seconds  # nothing beside anything else
 
 
 def test_what_was_named_is_kept_and_the_rest_is_free() -> None:

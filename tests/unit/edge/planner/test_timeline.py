@@ -70,7 +70,6 @@ def test_no_step_is_faster_than_its_longest_part_or_slower_than_all_in_turn(
     found, waiting = steady(each, around, kept=kept)
     edge = sum(leg.forward + leg.backward for leg in each) + around.update + around.late
     cloud = sum(leg.cloud_forward + leg.cloud_backward for leg in each) + around.cloud_update
-    again = 2 * around.latency * len(each) if kept else 0.0
     assert found >= max(edge, cloud, sum(leg.up for leg in each)) - 1e-9
-    assert found <= in_turn(each, around) + again + 1e-9
+    assert found <= in_turn(each, around, kept=kept) + 1e-9
     assert found == pytest.approx(edge + waiting)
