@@ -116,7 +116,8 @@ def backward(session: Session, message: pb.Backward, numbers: Numbers, watch: _W
     lengths, what = session.lengths_of(message.forward), "gradient of the logits"
     shape, up = session.bounds.rows_shape(lengths), session.transfers.up
     gradient = tensor_from_parts(message.gradient, numbers, shape, what, place=up)
-    check_finite(gradient, what)
+    if session.spec.own_optimizer is None:  # a script may scale its loss until it is too much
+        check_finite(gradient, what)
     session.bounds.check_gradient(sum(lengths), session.reply_bytes)
     with watch.computing():
         gradient_TW = session.backward(
@@ -203,6 +204,11 @@ def weights(session: Session, message: pb.Weights, numbers: Numbers) -> None:
 def factor(session: Session, message: pb.Factor) -> None:
     """Count what was kept apart; raises as `Session.take_factor`."""
     session.take_factor(message.step, message.exchange, message.factor)
+
+
+def drop(session: Session, message: pb.Drop) -> None:
+    """Forget gradients; raises as `Session.drop`."""
+    session.drop(message.step, message.number, message.groups)
 
 
 def norms(session: Session) -> Answer:

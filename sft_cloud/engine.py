@@ -7,7 +7,7 @@ those of the head (sft_common/model/heads.py).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -18,11 +18,11 @@ from torch.nn.functional import pad
 from sft_cloud.transfers import Transfers
 from sft_common.config import OptimizerSpec
 from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_moments
-from sft_common.model.algorithms import built, norm, norms, update
+from sft_common.model.algorithms import built, checked, norm, norms, settings_of, update
 from sft_common.model.heads import Head
 from sft_common.model.partition import Net2
 from sft_common.model.randomness import exclusive_randomness
-from sft_common.own_optimizer import GroupUpdate, OwnOptimizer
+from sft_common.own_optimizer import GroupUpdate, OwnOptimizer, Setting
 
 Randomness = tuple[Tensor, Tensor | None]
 """The state of a random generator on the CPU, and of one on a CUDA device, if that is used."""
@@ -119,6 +119,17 @@ class Engine:
     def apart(self) -> list[int]:
         """Keys of the gradients that are kept apart."""
         return [*self._apart]
+
+    def drop(self, groups: Iterable[int]) -> None:
+        """Forget the gradients so far of groups of a script's optimizer."""
+        for number in groups:
+            for parameter in self._optimizer.param_groups[number]["params"]:
+                parameter.grad = None
+
+    @property
+    def groups(self) -> int:
+        """Groups of a script's optimizer; 0 where it has none."""
+        return len(self._optimizer.param_groups) if self._algorithm else 0
 
     def _gradients(self) -> dict[str, Tensor]:
         return {n: p.grad for n, p in self.parameters().items() if p.grad is not None}
@@ -268,9 +279,23 @@ class Engine:
             "randomness": {"cpu": cpu} if cuda is None else {"cpu": cpu, "cuda": cuda},
         }
 
+    def settings(self) -> list[dict[str, Setting]]:
+        """Return the settings of each group of a script's optimizer, which its steps change."""
+        groups = self._optimizer.param_groups if self._algorithm else []
+        return [settings_of(self._algorithm, group) for group in groups]
+
     @torch.no_grad()
-    def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on from what `state` returned once, on this device or another; copies it."""
+    def restore(
+        self,
+        state: Mapping[str, Mapping[str, Tensor]],
+        settings: Sequence[Mapping[str, Setting]] = (),
+    ) -> None:
+        """Go on from what `state` and `settings` returned once, on this device or another.
+
+        It takes copies.
+        """
+        for group, known in zip(self._optimizer.param_groups, settings, strict=False):
+            group.update(checked(self._algorithm, known, group))
         gradients, randomness = state.get("gradients", {}), state["randomness"]
         parameters = self.parameters()
         for name, parameter in parameters.items():

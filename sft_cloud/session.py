@@ -343,6 +343,31 @@ class Session:
         activation_BMW = unpack(activation_TW, lengths)
         return self._engine.evaluate(activation_BMW, mask_BM, known, every_token=every_token)
 
+    def drop(self, step: int, number: int, groups: Sequence[int]) -> None:
+        """Forget the gradients so far of groups of a script's optimizer; done twice, done once.
+
+        Args:
+            step: its number.
+            number: how many times that was done before in the step.
+            groups: their numbers.
+
+        Raises:
+            ProtocolError: it is out of order, or there are no such groups.
+        """
+        if step <= self.applied or (step == self.applied + 1 and number < self._drops):
+            return
+        if (step, number) != (self.applied + 1, self._drops):
+            raise ProtocolError(
+                f"drop {number} of step {step} came, drop {self._drops} of step "
+                f"{self.applied + 1} was expected"
+            )
+        if wrong := [group for group in groups if group >= self._engine.groups]:
+            raise ProtocolError(
+                f"drop names group {wrong[0]}; the optimizer has {self._engine.groups} of a script"
+            )
+        self._engine.drop(groups)
+        self._drops += 1
+
     def norms(self) -> list[float]:
         """Return the Euclidean norms of the gradients so far; see `Engine.norms`."""
         return self._engine.norms()
@@ -364,6 +389,8 @@ class Session:
             },
             "awaited": self.arriving.rows,
             "joined": sorted(self._joined),
+            "drops": self._drops,
+            "settings": self._engine.settings(),
         }
         replies = {
             f"{number}:{part}": torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -390,6 +417,19 @@ class Session:
             },
         )
 
+    def state(self) -> Snapshot:
+        """Return what a script's optimizer calls its state, as `snapshot` does.
+
+        Nothing of the step under way is in it: no gradients, no passes that wait.
+        """
+        kept = self.snapshot()
+        step = {"exchanges": 0, "shares": 0.0, "backwards": 0, "drops": 0}
+        groups = ("weights", "moments", "randomness", "draws")
+        return Snapshot(
+            {**kept.facts, **step, "waiting": {}, "joined": []},
+            {group: kept.tensors[group] for group in groups},
+        )
+
     def restore(self, snapshot: Snapshot) -> None:
         """Become what a session of the same spec was; takes copies. Passes that wait are run again.
 
@@ -397,12 +437,12 @@ class Session:
             KeyError: it is the snapshot of something else.
         """
         facts, tensors = snapshot.facts, snapshot.tensors
-        self._engine.restore(tensors)
+        self._engine.restore(tensors, facts.get("settings", ()))
         self.rounding.set_state(tensors["draws"]["rounding"].clone())
         self.applied = int(facts["applied"])
         self._exchanges, self._shares = int(facts["exchanges"]), float(facts["shares"])
         self._backwards = int(facts["backwards"])
-        self._joined = set(facts["joined"])
+        self._joined, self._drops = set(facts["joined"]), int(facts.get("drops", 0))
         self.arriving.rows = {str(name): int(rows) for name, rows in facts["awaited"].items()}
         kept, waiting = tensors.get("replies", {}), tensors.get("waiting", {})
         self._replies = [
@@ -421,7 +461,7 @@ class Session:
 
     def _begin_step(self) -> None:
         """Begin a step of which nothing has come."""
-        self._exchanges, self._shares, self._backwards = 0, 0.0, 0
+        self._exchanges, self._shares, self._backwards, self._drops = 0, 0.0, 0, 0
         self._replies.clear()
         self._waiting.clear()
         self._joined.clear()

@@ -31,6 +31,7 @@ from sft_common.snapshots import Snapshots
 WEIGHTS = "cloud.safetensors"
 RECORD = "session.json"
 SNAPSHOTS = "snapshots"
+STATES = "states"
 PIECE_BYTES = 2**20
 
 MAX_SHOWN = 400
@@ -144,6 +145,10 @@ class Store:
     def snapshots(self, session_id: str) -> Snapshots:
         """Return the snapshots of a session, none if it has none."""
         return Snapshots(self.place(session_id) / SNAPSHOTS)
+
+    def states(self, session_id: str) -> Snapshots:
+        """Return the states of a session that its script asked for; they stay when it is closed."""
+        return Snapshots(self.place(session_id) / STATES)
 
     def drop_snapshots(self, session_id: str) -> None:
         """Delete the snapshots of a session that needs them no more, as far as the disk lets go."""

@@ -5,6 +5,7 @@ It knows messages, not training; lasting.py sees to it that none is lost or coun
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,7 @@ class GrpcSession:
         trained_session: a finished session whose net2 to go on with; empty: the pre-trained one.
         replaces: a session that this one takes the place of; empty: none.
         takes_up: a session to take up again, in place of a new one; `rewound_to` then says where.
+        state: the state of that session to go back to; empty: none.
         snapshots: tells the steps behind which the edge has snapshots.
         net2: every parameter of it, if the edge has them; what the cloud has otherwise is sent.
 
@@ -94,11 +96,15 @@ class GrpcSession:
         trained_session: str = "",
         replaces: str = "",
         takes_up: str = "",
+        state: str = "",
         snapshots: Callable[[], Sequence[int]] = tuple,
         net2: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.traffic, self.kept, self.rewound_to = Traffic(), 0, 0
         self.edge_factor: Tensor | None = None
+        self.beginning = ""
+        """A digest of net2 as it was opened, if the edge has it."""
+
         self._spec, self._under_way = spec, deque[_Asked]()
         self._width = spec.split.wire_width(shape)
         self.stream = LastingStream(
@@ -111,7 +117,7 @@ class GrpcSession:
         )
         try:
             if takes_up:
-                self.rewound_to = self.stream.take_up(takes_up)
+                self.rewound_to = self.stream.take_up(takes_up, state, replaces)
             else:
                 ready = prepared or bool(trained_session) or net2 is not None
                 self._open(shape, basis, trained_session, replaces, ready=ready, net2=net2 or {})
@@ -138,7 +144,9 @@ class GrpcSession:
         net2: Mapping[str, Tensor],
     ) -> None:
         request = spec_to_proto(self._spec)
-        request.known.extend(pb.Known(name=n, digest=digest_of(t)) for n, t in net2.items())
+        known = {name: digest_of(weight) for name, weight in net2.items()}
+        request.known.extend(pb.Known(name=n, digest=digest) for n, digest in known.items())
+        self.beginning = hashlib.sha256(b"".join(known.values())).hexdigest()[:16]
         request.trained_session, request.replaces = trained_session, replaces
         if basis is not None:
             request.basis.CopyFrom(basis_to_proto(basis()))
@@ -283,6 +291,22 @@ class GrpcSession:
     def factor(self, step: int, exchange: int, factor: float) -> None:
         """Say what an exchange counts that was kept apart; an error shows as with `apply`."""
         self._send(pb.TrainRequest(factor=pb.Factor(step=step, exchange=exchange, factor=factor)))
+
+    def drop(self, step: int, number: int, groups: Sequence[int]) -> None:
+        """Have gradients of groups of a script's optimizer forgotten; an error shows as above.
+
+        Args:
+            step: under way.
+            number: how many times that was done before in it.
+            groups: their numbers.
+        """
+        message = pb.Drop(step=step, number=number, groups=groups)
+        self._send(pb.TrainRequest(drop=message))
+
+    def save(self, state: str) -> str:
+        """Have the cloud write a state of that name; returns why it did not, empty if it did."""
+        trouble = self._ask(pb.TrainRequest(save=pb.Save(state=state)), "saved").saved.trouble
+        return printable(trouble[:MAX_SAID])
 
     def norms(self) -> list[float]:
         """Return the Euclidean norm of net2's gradients, of each group of a script's optimizer."""

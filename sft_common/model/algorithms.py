@@ -107,6 +107,8 @@ def update(
         for parameter in group["params"]:
             if each.skipped:
                 parameter.grad = None
+            elif each.scale == 0 and parameter.grad is not None:
+                parameter.grad.zero_()  # what is not finite, too
             elif each.scale != 1 and parameter.grad is not None:
                 parameter.grad.mul_(each.scale)
 

@@ -208,6 +208,8 @@ def return_to_proto(asked: Return) -> pb.Resume:
         open=spec_to_proto(asked.spec),
         incarnation=asked.incarnation,
         snapshots=asked.snapshots,
+        state=asked.state,
+        replaces=asked.replaces,
     )
     if asked.confirmed is not None and asked.sent is not None:
         message.confirmed.CopyFrom(position_to_proto(asked.confirmed))
@@ -233,6 +235,8 @@ def return_from_proto(message: pb.Resume) -> Return:
         confirmed=position_from_proto(message.confirmed) if in_memory else None,
         sent=position_from_proto(message.sent) if in_memory else None,
         snapshots=tuple(message.snapshots),
+        state=message.state,
+        replaces=message.replaces,
     )
 
 
