@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sft_common.autocast import Autocast, dtype_of
 from sft_common.config import FACTOR_CUTS, ModelShape, SessionSpec
 from sft_common.errors import ProtocolError, RetryLaterError, UnreachableError, printable
 from sft_common.model.heads import HEAD_TABLE
@@ -25,12 +26,18 @@ from sft_common.rpc.access import Access
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.spec import (
     CloudBasis,
+    autocast_to_proto,
     basis_to_proto,
     plan_to_proto,
     spec_to_proto,
     update_to_proto,
 )
-from sft_common.wire.codec import tensor_from_parts, tensor_from_proto, tensor_to_parts
+from sft_common.wire.codec import (
+    encoding_to_proto,
+    tensor_from_parts,
+    tensor_from_proto,
+    tensor_to_parts,
+)
 from sft_common.wire.framing import Numbers
 from sft_common.wire.pieces import PIECE_BYTES
 from sft_edge.lasting import MAX_SAID, LastingStream
@@ -52,6 +59,9 @@ class _Asked(NamedTuple):
 
     kind: str
     """Of the reply."""
+
+    autocast: Autocast | None = None
+    """How the script computes."""
 
     sent: float = 0.0
     """When it was written."""
@@ -178,6 +188,7 @@ class GrpcSession:
         exchange: int = 0,
         share: float = 1.0,
         apart: bool = False,
+        autocast: Autocast | None = None,
     ) -> None:
         """Ask for loss and gradient of a micro-batch; `remote.CloudSession` has the arguments.
 
@@ -189,6 +200,7 @@ class GrpcSession:
             exchange: see there.
             share: see there.
             apart: whether what it does to net2 counts only as `factor` will say.
+            autocast: how the script computes.
 
         Raises:
             LimitError: the batch is larger than the cloud takes.
@@ -202,6 +214,7 @@ class GrpcSession:
             exchange=exchange,
             share=share,
             apart=apart,
+            autocast=autocast_to_proto(autocast),
         )
         self._put_labels(message, labels)
         asked = _Asked((step, exchange), tuple(activation_TW.shape), "step_result")
@@ -225,6 +238,7 @@ class GrpcSession:
         *,
         exchange: int = 0,
         training: bool = True,
+        autocast: Autocast | None = None,
     ) -> None:
         """Ask for the logits of a micro-batch; raises like `begin_step`."""
         begin = time.perf_counter()
@@ -235,10 +249,11 @@ class GrpcSession:
             lengths=lengths,
             exchange=exchange,
             evaluation=not training,
+            autocast=autocast_to_proto(autocast),
         )
         head = HEAD_TABLE[self._spec.head]
         shape = head.rows_shape(lengths, self._spec.num_labels)
-        asked = _Asked((step, exchange), shape, "forward_result")
+        asked = _Asked((step, exchange), shape, "forward_result", autocast)
         self._begin(pb.TrainRequest(forward=message), numbers, asked, begin)
 
     def end_forward(self) -> Tensor:
@@ -246,7 +261,7 @@ class GrpcSession:
         asked, reply = self._end()
         result = reply.message.forward_result
         _check_number(result, asked)
-        return self._read(result.logits, reply, asked, "logits", "float32")
+        return self._logits(result.logits, reply, asked)
 
     def begin_backward(
         self, step: int, gradient: Tensor, *, forward: int, tokens: int, exchange: int = 1
@@ -323,26 +338,30 @@ class GrpcSession:
         labels: Sequence[int] = (),
         *,
         every_token: bool = False,
+        autocast: Autocast | None = None,
     ) -> None:
         """Ask what the head says of a batch; raises like `begin_step`."""
         begin = time.perf_counter()
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Evaluate(
-            activation=activation, lengths=lengths, labels=labels, every_token=every_token
+            activation=activation,
+            lengths=lengths,
+            labels=labels,
+            every_token=every_token,
+            autocast=autocast_to_proto(autocast),
         )
         head, classes = HEAD_TABLE[self._spec.head], self._spec.num_labels
         if every_token:
             expected: tuple[int, ...] = head.rows_shape(lengths, classes)
         else:
             expected = head.verdict_shape(lengths, classes, labelled=bool(labels))
-        asked = _Asked((0, 0), expected, "evaluation")
+        asked = _Asked((0, 0), expected, "evaluation", autocast)
         self._begin(pb.TrainRequest(evaluate=message), numbers, asked, begin)
 
     def end_evaluation(self) -> Tensor:
         """Return what the head says of the oldest batch under way; raises like `end_step`."""
         asked, reply = self._end()
-        logits = reply.message.evaluation.logits
-        return self._read(logits, reply, asked, "logits", "float32")
+        return self._logits(reply.message.evaluation.logits, reply, asked)
 
     def store(
         self, part: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
@@ -396,6 +415,13 @@ class GrpcSession:
         _check_number(result, asked)
         encoding = self._spec.gradient_encoding
         return self._read(result.gradient, reply, asked, "gradient", encoding)
+
+    def _logits(self, logits: pb.Tensor, reply: Reply, asked: _Asked) -> Tensor:
+        """Return logits, float32 unless the cloud has computed others under autocast."""
+        dtype = "float32"
+        if asked.autocast and logits.element_type == encoding_to_proto(asked.autocast.computes):
+            dtype = asked.autocast.computes
+        return self._read(logits, reply, asked, "logits", dtype).to(dtype_of(dtype))
 
     def _put_labels(self, message: pb.Step | pb.Store, labels: Labels) -> None:
         if self._spec.head == "regression":

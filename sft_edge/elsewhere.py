@@ -63,7 +63,7 @@ class _RemoteLogits(torch.autograd.Function):
     def forward(
         ctx: Any, activation_TW: Tensor, anchor: Tensor, half: Elsewhere, lengths: list[int]
     ) -> Tensor:
-        rows, ctx.step, ctx.place = half.forward(activation_TW.float().cpu(), lengths)
+        rows, ctx.step, ctx.place = half.forward(activation_TW, lengths)
         ctx.half, ctx.tokens, ctx.like = half, len(activation_TW), activation_TW
         return rows
 
@@ -83,10 +83,9 @@ class _RemoteLoss(torch.autograd.Function):
         lengths: list[int],
         labels: list[float],
     ) -> Tensor:
-        sent = activation_TW.float().cpu()
-        loss, gradient_TW, ctx.step, ctx.place = half.loss(sent, lengths, labels)
-        ctx.half = half
-        ctx.save_for_backward(gradient_TW.to(activation_TW))
+        loss, gradient_TW, ctx.step, ctx.place = half.loss(activation_TW, lengths, labels)
+        ctx.half, ctx.dtype = half, activation_TW.dtype
+        ctx.save_for_backward(gradient_TW.to(activation_TW.device))
         return torch.tensor(loss, dtype=torch.float32)
 
     @staticmethod
@@ -94,4 +93,4 @@ class _RemoteLoss(torch.autograd.Function):
         (gradient_TW,) = ctx.saved_tensors
         factor = gradients[0].item()
         ctx.half.count(factor, ctx.step, ctx.place)
-        return gradient_TW * factor, None, None, None, None
+        return (gradient_TW * factor).to(ctx.dtype), None, None, None, None

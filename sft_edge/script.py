@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from sft_common.autocast import Autocast
 from sft_common.config import BASIS_CUTS, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, SessionLostError, SftError, TrainingError
 from sft_common.model.algorithms import described, settings_of
@@ -223,10 +224,11 @@ class EdgeHalf:
         self._guarded(
             self._session.begin_forward,
             self._step,
-            activation_TW,
+            activation_TW.float().cpu(),
             lengths,
             exchange=place,
             training=self._model.training,
+            autocast=Autocast.around(activation_TW),
         )
         return self._guarded(self._session.end_forward), self._step, place
 
@@ -242,7 +244,7 @@ class EdgeHalf:
         self._guarded(
             self._session.begin_backward,
             step,
-            gradient.contiguous().cpu(),
+            gradient.float().contiguous().cpu(),
             forward=forward,
             tokens=tokens,
             exchange=self._next_exchange(),
@@ -261,11 +263,12 @@ class EdgeHalf:
         self._guarded(
             self._session.begin_step,
             self._step,
-            activation_TW,
+            activation_TW.float().cpu(),
             lengths,
             labels,
             exchange=place,
             apart=True,
+            autocast=Autocast.around(activation_TW),
         )
         return *self._guarded(self._session.end_step), self._step, place
 
@@ -357,7 +360,13 @@ class EdgeHalf:
         if torch.is_grad_enabled():
             return remote_logits(activation_TW, self._anchor, self, lengths)
         ask = self._session.begin_evaluation
-        self._guarded(ask, activation_TW, lengths, every_token=self._every_token)
+        self._guarded(
+            ask,
+            activation_TW.float().cpu(),
+            lengths,
+            every_token=self._every_token,
+            autocast=Autocast.around(activation_TW),
+        )
         return self._guarded(self._session.end_evaluation)
 
     def _ask_loss(self, activation_TW: Tensor, lengths: list[int], labels: list[float]) -> Tensor:

@@ -130,7 +130,7 @@ def _unscale(gradients: Iterable[Tensor], found_inf: Tensor, inverse_scale: Tens
         _UNSCALE(plain, found_inf, inverse_scale)
     for each in every:
         if isinstance(each, GradientElsewhere):
-            if not math.isfinite(_there(each)):
+            if not math.isfinite(each.norm_there() * each.item()):
                 found_inf.fill_(1.0)
             each.mul_(inverse_scale.to(each.device))
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
+from sft_common.autocast import Autocast
 from sft_common.config import CUTS, ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.own_optimizer import (
@@ -166,6 +167,30 @@ def _settings_from_proto(messages: Sequence[pb.Setting]) -> dict[str, Setting]:
     if len(messages) > MAX_SETTINGS:
         raise ConfigError(f"{len(messages)} settings of a group; at most {MAX_SETTINGS} fit")
     return {message.name: tuple(message.values) for message in messages}
+
+
+def autocast_to_proto(autocast: Autocast | None) -> pb.Autocast | None:
+    """Return the message of how a script computes; None: as usual."""
+    if autocast is None:
+        return None
+    return pb.Autocast(
+        computes=encoding_to_proto(autocast.computes),
+        activation=encoding_to_proto(autocast.activation),
+    )
+
+
+def autocast_from_proto(message: pb.Step | pb.Forward | pb.Evaluate) -> Autocast | None:
+    """Return how the script computes that sent a message; None: as usual.
+
+    Raises:
+        ConfigError: it is nothing that net2 could compute in.
+    """
+    if not message.HasField("autocast"):
+        return None
+    return Autocast(
+        computes=encoding_from_proto(message.autocast.computes),
+        activation=encoding_from_proto(message.autocast.activation),
+    )
 
 
 def basis_to_proto(basis: CloudBasis) -> pb.Basis:
