@@ -107,13 +107,18 @@ class SFTOptimizer(torch.optim.Optimizer):
         then. What cannot be loaded leaves both halves as they are.
 
         Raises:
-            ConfigError: it is no state of both halves.
+            ConfigError: it is no state of both halves, or of others.
             SessionLostError: the cloud does not have its half any more.
             MismatchError: it is of another model, split or optimizer.
             SftError: the cloud is not to be reached, or has no room.
         """
         before = self._wrapped.state_dict()
-        self._wrapped.load_state_dict(state_dict)
+        try:
+            self._wrapped.load_state_dict(state_dict)
+        except ValueError as error:
+            raise ConfigError(
+                f"this state is of another model, split or optimizer: {error}"
+            ) from error
         try:
             self._half.go_to(state_dict)
         except BaseException:
