@@ -128,15 +128,15 @@ class Engine:
         return [*self._apart]
 
     def drop(self, groups: Iterable[int]) -> None:
-        """Forget the gradients so far of groups of a script's optimizer."""
+        """Forget the gradients so far of groups of the optimizer."""
         for number in groups:
             for parameter in self._optimizer.param_groups[number]["params"]:
                 parameter.grad = None
 
     @property
     def groups(self) -> int:
-        """Groups of a script's optimizer; 0 where it has none."""
-        return len(self._optimizer.param_groups) if self._algorithm else 0
+        """How many groups the optimizer has."""
+        return len(self._optimizer.param_groups)
 
     def _gradients(self) -> dict[str, Tensor]:
         return {n: p.grad for n, p in self.parameters().items() if p.grad is not None}

@@ -186,9 +186,10 @@ class Session:
         Raises:
             ProtocolError: that exchange has not been, or the factor is no finite number.
         """
-        if step <= self.applied or exchange in self._joined:
+        now = step == self.applied + 1
+        if step <= self.applied or (now and exchange in self._joined):
             return
-        if step != self.applied + 1 or exchange not in self._engine.apart:
+        if not now or exchange not in self._engine.apart:
             raise ProtocolError(f"factor names exchange {exchange} of step {step}; none such waits")
         if not math.isfinite(factor):
             raise ProtocolError(f"factor of exchange {exchange} of step {step} is {factor}")
@@ -380,7 +381,7 @@ class Session:
             )
         if wrong := [group for group in groups if group >= self._engine.groups]:
             raise ProtocolError(
-                f"drop names group {wrong[0]}; the optimizer has {self._engine.groups} of a script"
+                f"drop names group {wrong[0]}; the optimizer has {self._engine.groups} groups"
             )
         self._engine.drop(groups)
         self._drops += 1
