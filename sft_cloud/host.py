@@ -241,7 +241,12 @@ class Host:
         )
         async with self.residents.lock(asked.session_id):
             visit = await self._put_at(snapshot, record, design, stop)
-            visit.hosted.kept = await self._shelf.settle(record, visit.session.applied, forget=True)
+            try:
+                step = visit.session.applied
+                visit.hosted.kept = await self._shelf.settle(record, step, forget=True)
+            except BaseException:
+                visit.leave()
+                raise
         self.results.forget(asked.session_id)
         self.metrics.resumes["rewound"] += 1
         visit.hosted.about.step = visit.session.applied

@@ -356,7 +356,7 @@ async def _told_again(
     yield hello, b""
     async for (request, _), _ in arrivals:
         came = request.WhichOneof("request")
-        if came in ("apply", "keep"):
+        if came in ("apply", "keep", "factor", "drop"):
             continue
         if came != kind:
             raise ProtocolError(f"request {came} came, but of this session only {kind} is left")

@@ -154,6 +154,10 @@ class Store:
         """Delete the snapshots of a session that needs them no more, as far as the disk lets go."""
         shutil.rmtree(self.place(session_id) / SNAPSHOTS, ignore_errors=True)
 
+    def drop_states(self, session_id: str) -> None:
+        """Delete the states of a session, as far as the disk lets go."""
+        shutil.rmtree(self.place(session_id) / STATES, ignore_errors=True)
+
     def delete(self, session_id: str) -> None:
         """Delete all that is kept of a session, for good: nothing of it is written any more.
 
