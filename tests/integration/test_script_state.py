@@ -321,3 +321,23 @@ def test_the_same_script_as_the_cloud_goes_on_from_a_state(
     finally:
         own.kill()
     assert same(model.state_dict(), whole.state_dict())
+
+
+def test_settings_that_changed_outlive_a_cloud_that_is_stopped(
+    cloud: RestartedCloud, tiny_model: Path
+) -> None:
+    """They are told once; the cloud is stopped when it has heard of them."""
+    ends = []
+    for stopped in (False, True):
+        model, optimizer = scripts.split(tiny_model, cloud.server, retry=SOON)
+        torch.manual_seed(3)
+        take(model, optimizer, range(1))
+        optimizer.param_groups[0]["lr"] = 1e-4
+        take(model, optimizer, range(1, 2))
+        if stopped:
+            cloud.program.terminate()
+            cloud.program.wait()
+            cloud.start()
+        ends.append(take(model, optimizer, range(2, 5)))
+        optimizer.close()
+    assert ends[0] == ends[1]
