@@ -30,6 +30,7 @@ from sft_common.wire.codec import is_finite
 from sft_edge.client import GrpcSession
 from sft_edge.defaults import USUAL
 from sft_edge.elsewhere import remote_logits, remote_loss
+from sft_edge.gradients import Gradients
 from sft_edge.login import VARIABLE
 from sft_edge.remote import Rewound
 from sft_edge.retrying import Retry
@@ -123,12 +124,13 @@ class EdgeHalf:
         access = access or Access(server=server, token=os.environ.get(VARIABLE, ""))
         self._reach = partial(GrpcSession, access, spec, shape, retry=retry)
         self._session = self._reach(net2=whole.net2)
-        self._begin(1)
         self._state = State(steps=0, name=self._session.beginning)
         self._stands_there = True
         self._every_token = HEAD_TABLE[head].next_token
         self._anchor = torch.zeros((), requires_grad=True)
         net1, self._stand_ins = whole.surrender(optimizer)
+        self._gradients = Gradients(self._stand_ins, lambda: self._guarded(self._session.norms))
+        self._begin(1)
         model.register_buffer(STEPS, torch.zeros((), dtype=torch.int64))
         ask_loss = None if labels == "edge" else self._ask_loss
         give_up(model, net1, head, self._ask, ask_loss, spared=CUT_TABLE[cut].narrow, heeds=heeds)
@@ -137,10 +139,8 @@ class EdgeHalf:
         """Begin with a step of a session that is open; nothing has come of it."""
         atexit.unregister(self.close)
         atexit.register(self.close)
-        self._step, self._exchanges, self._drops, self._closed = step, 0, 0, False
-        self._waiting, self._there = set[int](), set[int]()
-        self._norms: list[float] | None = None
-        self._finite = True
+        self._step, self._exchanges, self._closed = step, 0, False
+        self._gradients.begin()
 
     def state(self) -> dict[str, int | str]:
         """Have the cloud keep its half as it is, if it has changed; returns where.
@@ -189,24 +189,21 @@ class EdgeHalf:
         Raises:
             TrainingError: a gradient of the logits was no number; neither half steps.
         """
-        updates = [self._update(number) for number in range(len(self._stand_ins))]
-        if any(not update.skipped for update in updates):
-            if not self._finite:
+        if self._gradients.any:
+            if not self._gradients.finite:
                 raise TrainingError(
                     "the gradient of the logits held a number that is not finite; neither half has "
                     "stepped: a torch.amp.GradScaler passes such steps over, and so does zero_grad"
                 )
-            self._apply(updates)
-        for stand_in in self._stand_ins:
-            stand_in.grad = None
+            self._apply([self._update(number) for number in range(len(self._stand_ins))])
         self._wrapped.step()
 
     def _apply(self, updates: list[GroupUpdate]) -> None:
         self._guarded(self._session.apply, self._step, exchanges=self._exchanges, updates=updates)
-        self._step, self._exchanges, self._drops = self._step + 1, 0, 0
-        self._stands_there, self._finite = False, True
-        self._waiting.clear()
-        self._there.clear()
+        for told, update in zip(self._told, updates, strict=True):
+            told.update(update.settings)
+        self._step, self._exchanges, self._stands_there = self._step + 1, 0, False
+        self._gradients.begin()
         self._model.get_buffer(STEPS).fill_(self._step - 1)
 
     def close(self) -> None:
@@ -220,7 +217,7 @@ class EdgeHalf:
         """Return logits that wait for a gradient, their step and their place in it."""
         self._heed_forgotten()
         place = self._next_exchange()
-        self._waiting.add(place)
+        self._gradients.waiting.add(place)
         self._guarded(
             self._session.begin_forward,
             self._step,
@@ -240,7 +237,7 @@ class EdgeHalf:
         """
         self._check_waiting(step, forward)
         self._heed_forgotten()
-        self._finite = self._finite and is_finite(gradient)
+        self._gradients.finite &= is_finite(gradient)
         self._guarded(
             self._session.begin_backward,
             step,
@@ -250,7 +247,7 @@ class EdgeHalf:
             exchange=self._next_exchange(),
         )
         gradient_TW = self._guarded(self._session.end_backward)
-        self._came(forward)
+        self._gradients.came(forward)
         return gradient_TW
 
     def loss(
@@ -259,7 +256,7 @@ class EdgeHalf:
         """Return a loss and its gradient, (T, W), that wait for `count`; and as `forward` does."""
         self._heed_forgotten()
         place = self._next_exchange()
-        self._waiting.add(place)
+        self._gradients.waiting.add(place)
         self._guarded(
             self._session.begin_step,
             self._step,
@@ -283,7 +280,7 @@ class EdgeHalf:
             raise TrainingError(f"the gradient of the loss is {factor}")
         self._heed_forgotten()
         self._guarded(self._session.factor, step, exchange, factor)
-        self._came(exchange)
+        self._gradients.came(exchange)
 
     def _check_waiting(self, step: int, exchange: int) -> None:
         if step != self._step:
@@ -291,55 +288,31 @@ class EdgeHalf:
                 f"backward came for a forward pass of step {step}, but step {self._step} is under "
                 "way: the cloud has dropped what it computed then; call backward before step"
             )
-        if exchange not in self._waiting:
-            raise ConfigError(
-                "backward came twice for one forward pass: the cloud computes it once, and has "
-                "dropped what it needs; run the forward pass again"
-            )
+        self._gradients.check_waiting(exchange)
 
     def _heed_forgotten(self) -> None:
         """Have the cloud forget gradients that the script has set to nothing since they came."""
-        groups = [number for number in self._there if not self._stand_ins[number].factor]
-        if not groups:
+        if not (groups := self._gradients.forgotten()):
             return
-        for number in groups:
-            self._stand_ins[number].grad = None
-        whole = len(groups) == len(self._there)
-        if whole and not self._waiting:  # a step that changes nothing frees what the cloud keeps
+        if self._gradients.is_all(groups):  # a step of nothing frees what the cloud keeps of it
             self._apply([GroupUpdate(settings={}, skipped=True) for _ in self._stand_ins])
             return
-        self._guarded(self._session.drop, self._step, self._drops, groups)
-        self._there -= set(groups)
-        self._drops, self._norms, self._finite = self._drops + 1, None, self._finite or whole
-
-    def _came(self, forward: int) -> None:
-        """Note that the cloud has gradients, or more of them, by the backward of a forward pass."""
-        self._waiting.remove(forward)
-        self._there = set(range(len(self._stand_ins)))
-        self._norms = None
-        for number, stand_in in enumerate(self._stand_ins):
-            stand_in.backward_came(partial(self._norm, number))
+        self._guarded(self._session.drop, self._step, self._gradients.drops, groups)
+        self._gradients.forget(groups)
 
     def _next_exchange(self) -> int:
         place, self._exchanges = self._exchanges, self._exchanges + 1
         self._stands_there = False
         return place
 
-    def _norm(self, number: int) -> float:
-        """Return the norm of the cloud's gradients of a group; asks once after each backward."""
-        if self._norms is None:
-            self._norms = self._guarded(self._session.norms)
-        return self._norms[number]
-
     def _update(self, number: int) -> GroupUpdate:
-        """Return what becomes of a group in this step, and note that it was told."""
+        """Return what becomes of a group in this step."""
         factor_of = self._stand_ins[number].factor
         if factor_of is None:
             return GroupUpdate(settings={}, skipped=True)
         now = settings_of(self._algorithm, self._wrapped.param_groups[number])
         told = self._told[number]
         changed = {name: values for name, values in now.items() if told.get(name) != values}
-        self._told[number] = now
         return GroupUpdate(settings=changed, scale=factor_of)
 
     def _check_of_one_step(self) -> None:

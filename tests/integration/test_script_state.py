@@ -323,21 +323,27 @@ def test_the_same_script_as_the_cloud_goes_on_from_a_state(
     assert same(model.state_dict(), whole.state_dict())
 
 
-def test_settings_that_changed_outlive_a_cloud_that_is_stopped(
-    cloud: RestartedCloud, tiny_model: Path
+@pytest.mark.parametrize("labels", ["cloud", "edge"])
+def test_what_was_told_once_outlives_a_cloud_that_is_stopped(
+    cloud: RestartedCloud, tiny_model: Path, labels: str
 ) -> None:
-    """They are told once; the cloud is stopped when it has heard of them."""
+    """Settings that have changed, and gradients that are forgotten when the cloud is back."""
     ends = []
+    (data, target), *_ = batches(1)
     for stopped in (False, True):
-        model, optimizer = scripts.split(tiny_model, cloud.server, retry=SOON)
+        model, optimizer = scripts.split(tiny_model, cloud.server, retry=SOON, labels=labels)
         torch.manual_seed(3)
         take(model, optimizer, range(1))
         optimizer.param_groups[0]["lr"] = 1e-4
         take(model, optimizer, range(1, 2))
+        take(model, optimizer, range(2, 3), step=False)
+        loss = model(**data, labels=target).loss
         if stopped:
             cloud.program.terminate()
             cloud.program.wait()
             cloud.start()
-        ends.append(take(model, optimizer, range(2, 5)))
+        optimizer.zero_grad()
+        loss.backward()
+        ends.append(take(model, optimizer, range(3, 6)))
         optimizer.close()
     assert ends[0] == ends[1]
