@@ -14,9 +14,11 @@ import pytest
 import torch
 
 import sft_cloud.trainings
+from sft_cloud import forgetting
 from sft_cloud.answers import store
 from sft_cloud.host import Host, Limits, Opening
 from sft_cloud.hosted import Visit
+from sft_cloud.kept import kept_sessions
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.store import Store
 from sft_cloud.training_files import TrainingFiles
@@ -498,5 +500,49 @@ def test_the_newest_states_stay_and_one_of_a_stream_that_broke_is_free(
         assert host.residents.waiting() == [visit.hosted]
         shelf.settle = settle
         assert (await host.go_to(asked, "", stopped)).session.applied == 2
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_a_session_that_gives_way_after_steps_is_put_away(tiny_model: Path, tmp_path: Path) -> None:
+    """It may have states of its own, which its script has saved."""
+
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        await train(visit, 1)
+        assert await host.save(visit, STATE) == ""
+        name = visit.session.session_id
+        await host.park(visit)
+        other, _ = await host.open(Opening(spec=SPEC), "", list[Exception]().append)
+        expected = await train(other, 1, 2)
+        asked = Return(session_id=name, spec=SPEC, incarnation=7, state=STATE)
+        asked = dataclasses.replace(asked, replaces=other.session.session_id)
+        assert (await host.go_to(asked, "", stopped)).session.applied == 1
+        assert [hosted.record.session for hosted in host.residents] == [name]
+        here = Position(2)
+        back = Return(
+            session_id=asked.replaces, spec=SPEC, incarnation=0, confirmed=here, sent=here
+        )
+        again, rewound = await host.resume(back, "", stopped)
+        assert not rewound and not differ(await train(again), expected)
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_a_finished_session_is_forgotten_but_for_what_it_has_come_to(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        await train(visit, 1)
+        assert await host.save(visit, STATE) == ""
+        await host.close(visit)
+        assert host.store is not None
+        (kept,) = kept_sessions(host.store)
+        assert (kept.state, kept.snapshots) == ("finished", (f"step-00000001-{STATE}",))
+        await forgetting._forget(host, host.store, -60.0)  # whatever is older than in a minute
+        (kept,) = kept_sessions(host.store)
+        assert (kept.state, kept.snapshots, kept.steps) == ("finished", (), 1)
+        assert host.results.load(kept.session, "", SPEC)
 
     run(tiny_model, tmp_path, scene)
