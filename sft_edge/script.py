@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from sft_common.autocast import Autocast
 from sft_common.config import BASIS_CUTS, SessionSpec, SplitSpec
-from sft_common.errors import ConfigError, SessionLostError, SftError, TrainingError
+from sft_common.errors import ConfigError, SessionLostError, SftError, TrainingError, first_line
 from sft_common.model.algorithms import described, settings_of
 from sft_common.model.cuts import CUT_TABLE
 from sft_common.model.families import shape_of
@@ -145,8 +146,9 @@ class EdgeHalf:
 
     def _begin(self, step: int) -> None:
         """Begin with a step of a session that is open; nothing has come of it."""
-        atexit.unregister(self.close)
-        atexit.register(self.close)
+        self._session.stream.say = _say
+        atexit.unregister(self._leave)
+        atexit.register(self._leave)
         self._step, self._exchanges, self._closed = step, 0, False
         self._gradients.begin()
 
@@ -216,10 +218,18 @@ class EdgeHalf:
 
     def close(self) -> None:
         """End the session: the cloud keeps its half; safe to repeat."""
-        atexit.unregister(self.close)
+        atexit.unregister(self._leave)
         if not self._closed:
             self._closed = True
             self._guarded(self._session.close)
+
+    def _leave(self) -> None:
+        """End the session with the script; a cloud that has gone is not waited for."""
+        self._session.stream.stopped = lambda: True
+        try:
+            self.close()
+        except SftError as error:
+            _say(f"the session {self._session.session_id} was not closed: {first_line(error)}")
 
     def forward(self, activation_TW: Tensor, lengths: list[int]) -> tuple[Tensor, int, int]:
         """Return logits that wait for a gradient, their step and their place in it."""
@@ -368,3 +378,8 @@ class EdgeHalf:
                 f"{lost}, and this script has come to step {self._step}; have both halves go back "
                 "to a state that was saved (load_state_dict), or start it anew"
             ) from lost
+
+
+def _say(line: str) -> None:
+    """Tell whoever runs the script."""
+    print(f"SFTOptimizer: {line}", file=sys.stderr, flush=True)
