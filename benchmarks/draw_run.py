@@ -2,8 +2,9 @@
 
     python -m benchmarks.draw_run RUN --to FILE.svg
 
-The metric is one that is a share, such as accuracy. RUN is a folder with the run's metrics.json and history.jsonl. The charts and their colours are
-those of the run's report, for light and dark. The same run gives the same bytes.
+RUN is a folder with the metrics.json and history.jsonl of a run whose metric is a share, such as
+accuracy. The charts and their colours are those of the run's report, for light and dark. The same
+run gives the same bytes.
 """
 
 from __future__ import annotations

@@ -53,9 +53,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def started(forge: Forge, place: Path, name: str, *arguments: object) -> Program:
-    """Start an example; what it says is in the file of its name."""
+    """Start an example, or another script by its path, in a folder, where it has its log."""
     place.mkdir(exist_ok=True)
-    return forge.start("python", [EXAMPLES / name, *arguments], place / name, place=place)
+    log = place / f"{Path(name).stem}.log"
+    log.touch()
+    return forge.start("python", [EXAMPLES / name, *arguments], log, place=place)
 
 
 def said(forge: Forge, place: Path, name: str, *arguments: object) -> str:
