@@ -21,7 +21,9 @@ parser.add_argument("--steps", type=int, default=100)
 given = parser.parse_args()
 
 torch.manual_seed(0)
-model = AutoModelForImageClassification.from_pretrained(given.model, num_labels=10)
+model = AutoModelForImageClassification.from_pretrained(
+    given.model, num_labels=10, ignore_mismatched_sizes=True
+)
 optimizer = torch.optim.AdamW(model.parameters(), lr=given.learning_rate)
 optimizer = SFTOptimizer(
     optimizer,
