@@ -30,6 +30,9 @@ ROWS = 32
 LATELY = 40
 """Sessions that are still spoken of."""
 
+TYPES = (pb.ELEMENT_TYPE_FLOAT16, pb.ELEMENT_TYPE_BFLOAT16)
+"""What a script may compute in under autocast."""
+
 Names = dict[str, SessionSpec]
 """Sessions that are, or were, and what they were opened with."""
 
@@ -44,6 +47,9 @@ OTHERS = (
     pb.TrainRequest(apply=pb.Apply(step=1, learning_rate=1e-3, exchanges=1)),
     pb.TrainRequest(factor=pb.Factor(step=1, factor=1.0)),
     pb.TrainRequest(ask_norms=pb.AskNorms()),
+    pb.TrainRequest(save=pb.Save(state="0123456789abcdef")),
+    pb.TrainRequest(save=pb.Save(state="../" * 9)),
+    pb.TrainRequest(drop=pb.Drop(step=1, groups=[0, 9])),
     pb.TrainRequest(weights=pb.Weights(name="classifier.bias", rows=pb.Tensor(shape=[2]))),
 )
 """Requests that mean nothing at the beginning."""
@@ -60,6 +66,8 @@ class Course:
     """Passes without a backward: place in the step -> lengths."""
     session_id: str = ""
     incarnation: int = 0
+    state: str = ""
+    """The last that it has asked for."""
 
 
 class Grammar:
@@ -114,6 +122,9 @@ class Grammar:
             incarnation=course.incarnation,
             snapshots=range(0, course.position.applied + 1),
         )
+        if self.draw.random() < 0.3:
+            resume.state = course.state or self._state()
+            resume.replaces = self.draw.choice(["", *list(self._names)[-LATELY:]])
         if self.draw.random() < 0.5:
             resume.confirmed.CopyFrom(pb.Position())
             resume.sent.applied = 2**62
@@ -149,6 +160,8 @@ class Grammar:
             batch = self._batch(course, pb.Step())
             course.waiting[at.exchanges] = list(batch.lengths)
             forward = pb.Forward(activation=batch.activation, lengths=batch.lengths, **place)
+            if batch.HasField("autocast"):
+                forward.autocast.CopyFrom(batch.autocast)
             return pb.TrainRequest(forward=forward)
         forward_place = self.draw.choice([*course.waiting])
         lengths = course.waiting.pop(forward_place)
@@ -166,6 +179,11 @@ class Grammar:
             return pb.TrainRequest(keep=pb.Keep(step=applied))
         if chance < 0.15:
             return pb.TrainRequest(ask_norms=pb.AskNorms())
+        if chance < 0.17:
+            course.state = self._state()
+            return pb.TrainRequest(save=pb.Save(state=course.state))
+        if chance < 0.19:
+            return pb.TrainRequest(drop=pb.Drop(step=applied + 1, groups=[0, 1]))
         if chance < 0.3 and applied:
             return pb.TrainRequest(apply=pb.Apply(step=applied, exchanges=1))
         if chance > 0.9 and not applied:
@@ -173,7 +191,13 @@ class Grammar:
             return pb.TrainRequest(store=self._batch(course, pb.Store(part=0)))
         batch = self._batch(course, pb.Step())
         asked = pb.Evaluate(activation=batch.activation, lengths=batch.lengths)
+        if batch.HasField("autocast"):
+            asked.autocast.CopyFrom(batch.autocast)
         return pb.TrainRequest(evaluate=asked)
+
+    def _state(self) -> str:
+        """Return a name for a state."""
+        return f"{self.draw.randrange(2**64):016x}"
 
     def last(self, course: Course) -> pb.TrainRequest | None:
         """Return what ends a stream in good order; None: it just breaks."""
@@ -216,6 +240,9 @@ class Grammar:
         )
         message.activation.CopyFrom(tensor)
         message.lengths.extend(lengths)
+        if not isinstance(message, pb.Store) and self.draw.random() < 0.2:
+            message.autocast.computes = self.draw.choice(TYPES)
+            message.autocast.activation = self.draw.choice([pb.ELEMENT_TYPE_FLOAT32, *TYPES])
         match spec.head:
             case "regression":
                 message.numbers.extend(self.draw.random() for _ in lengths)

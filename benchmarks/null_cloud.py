@@ -107,7 +107,13 @@ class NullEngine(Engine):
         self._emulated = emulated
 
     def step(
-        self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor, share: float = 1.0
+        self,
+        activation_BMW: Tensor,
+        mask_BM: Tensor,
+        labels: Tensor,
+        share: float = 1.0,
+        *,
+        autocast: str = "",
     ) -> tuple[Tensor, Tensor]:
         """Return the activation as its own gradient."""
         self._emulated.work(mask_BM.numel())
@@ -124,6 +130,7 @@ class NullEngine(Engine):
         labels: Tensor | None = None,
         *,
         every_token: bool = False,
+        autocast: str = "",
     ) -> Tensor:
         """Return logits that favour no class."""
         return torch.zeros(len(activation_BMW), 2)

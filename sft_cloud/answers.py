@@ -17,9 +17,10 @@ from torch import Tensor
 from sft_cloud.cache import ActivationCache
 from sft_cloud.hosted import Hosted
 from sft_cloud.session import Session
+from sft_common.autocast import name_of
 from sft_common.errors import ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
-from sft_common.rpc.spec import update_from_proto
+from sft_common.rpc.spec import autocast_from_proto, update_from_proto
 from sft_common.wire.codec import (
     Move,
     check_finite,
@@ -76,6 +77,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, watch: _Watch) ->
             exchange=message.exchange,
             share=message.share,
             apart=message.apart,
+            autocast=autocast_from_proto(message),
         )
     return _gradient_answer(session, message, watch, gradient_TW, loss)
 
@@ -96,8 +98,9 @@ def forward(session: Session, message: pb.Forward, numbers: Numbers, watch: _Wat
             message.lengths,
             exchange=message.exchange,
             training=not message.evaluation,
+            autocast=autocast_from_proto(message),
         )
-    logits, data = tensor_to_parts(rows, fetch=watch.fetching(session))
+    logits, data = tensor_to_parts(rows.float(), name_of(rows.dtype), fetch=watch.fetching(session))
     result = pb.ForwardResult(step=message.step, logits=logits, exchange=message.exchange)
     result.cloud_time.CopyFrom(watch.time())
     return _remembered(session, pb.TrainResponse(forward_result=result), data)
@@ -116,7 +119,8 @@ def backward(session: Session, message: pb.Backward, numbers: Numbers, watch: _W
     lengths, what = session.lengths_of(message.forward), "gradient of the logits"
     shape, up = session.bounds.rows_shape(lengths), session.transfers.up
     gradient = tensor_from_parts(message.gradient, numbers, shape, what, place=up)
-    check_finite(gradient, what)
+    if session.spec.own_optimizer is None:  # a script may scale its loss until it is too much
+        check_finite(gradient, what)
     session.bounds.check_gradient(sum(lengths), session.reply_bytes)
     with watch.computing():
         gradient_TW = session.backward(
@@ -134,7 +138,7 @@ def _gradient_answer(
 ) -> Answer:
     """Return the answer with a gradient of the activation, and keep it."""
     gradient, data = tensor_to_parts(
-        gradient_TW,
+        gradient_TW.float(),
         session.spec.gradient_encoding,
         session.rounding,
         fetch=watch.fetching(session),
@@ -205,6 +209,11 @@ def factor(session: Session, message: pb.Factor) -> None:
     session.take_factor(message.step, message.exchange, message.factor)
 
 
+def drop(session: Session, message: pb.Drop) -> None:
+    """Forget gradients; raises as `Session.drop`."""
+    session.drop(message.step, message.number, message.groups)
+
+
 def norms(session: Session) -> Answer:
     """Tell how large the gradients are."""
     return pb.TrainResponse(norms=pb.Norms(norms=session.norms())), b""
@@ -222,9 +231,13 @@ def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: 
         session.bounds.check_label_count(message.lengths, len(message.labels))
     with watch.computing():
         verdict = session.evaluate(
-            activation_TW, message.lengths, list(message.labels), every_token=message.every_token
+            activation_TW,
+            message.lengths,
+            list(message.labels),
+            every_token=message.every_token,
+            autocast=autocast_from_proto(message),
         ).cpu()
-    logits, data = tensor_to_parts(verdict)
+    logits, data = tensor_to_parts(verdict.float(), name_of(verdict.dtype))
     evaluation = pb.Evaluation(logits=logits, cloud_time=watch.time())
     return pb.TrainResponse(evaluation=evaluation), data
 

@@ -29,6 +29,20 @@ def choose_device(gpu: int | None, *, cpu: bool) -> torch.device:
     return torch.device("cuda", wanted)
 
 
+def check_computes(device: torch.device, precision: str) -> None:
+    """Refuse a precision that a device does not have.
+
+    Raises:
+        DeviceError: says what it has.
+    """
+    old = device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0)
+    if precision == "bfloat16" and old:
+        raise DeviceError(
+            f"the script computes under autocast to bfloat16, which the cloud's {describe(device)} "
+            "does not have; use float16 there, with a GradScaler"
+        )
+
+
 def memory_bytes(device: torch.device) -> int:
     """Return all memory of a device, free or not: the GPU's, or this machine's or container's."""
     if device.type == "cuda":

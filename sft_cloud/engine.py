@@ -7,22 +7,24 @@ those of the head (sft_common/model/heads.py).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sft_cloud.device import check_computes
 from sft_cloud.transfers import Transfers
+from sft_common.autocast import dtype_of
 from sft_common.config import OptimizerSpec
 from sft_common.model.adamw import adamw, moments_of, set_learning_rate, set_moments
-from sft_common.model.algorithms import built, norm, norms, update
+from sft_common.model.algorithms import built, checked, norm, norms, settings_of, update
 from sft_common.model.heads import Head
 from sft_common.model.partition import Net2
 from sft_common.model.randomness import exclusive_randomness
-from sft_common.own_optimizer import GroupUpdate, OwnOptimizer
+from sft_common.own_optimizer import GroupUpdate, OwnOptimizer, Setting
 
 Randomness = tuple[Tensor, Tensor | None]
 """The state of a random generator on the CPU, and of one on a CUDA device, if that is used."""
@@ -94,13 +96,18 @@ class Engine:
         )
 
     def step_apart(
-        self, key: int, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor
+        self,
+        key: int,
+        activation_BMW: Tensor,
+        mask_BM: Tensor,
+        labels: Tensor,
+        autocast: str = "",
     ) -> tuple[Tensor, Tensor]:
         """Run `step`, but keep the gradients of net2 apart under a key until `join` or `apply`."""
         parameters = self.parameters()
         joined = {name: parameter.grad for name, parameter in parameters.items()}
         self._set_gradients({})
-        found = self.step(activation_BMW, mask_BM, labels)
+        found = self.step(activation_BMW, mask_BM, labels, autocast=autocast)
         self._apart[key] = self._gradients()
         self._set_gradients(joined)
         return found
@@ -120,6 +127,17 @@ class Engine:
         """Keys of the gradients that are kept apart."""
         return [*self._apart]
 
+    def drop(self, groups: Iterable[int]) -> None:
+        """Forget the gradients so far of groups of the optimizer."""
+        for number in groups:
+            for parameter in self._optimizer.param_groups[number]["params"]:
+                parameter.grad = None
+
+    @property
+    def groups(self) -> int:
+        """How many groups the optimizer has."""
+        return len(self._optimizer.param_groups)
+
     def _gradients(self) -> dict[str, Tensor]:
         return {n: p.grad for n, p in self.parameters().items() if p.grad is not None}
 
@@ -129,17 +147,25 @@ class Engine:
 
     @torch.enable_grad()
     def step(
-        self, activation_BMW: Tensor, mask_BM: Tensor, labels: Tensor, share: float = 1.0
+        self,
+        activation_BMW: Tensor,
+        mask_BM: Tensor,
+        labels: Tensor,
+        share: float = 1.0,
+        *,
+        autocast: str = "",
     ) -> tuple[Tensor, Tensor]:
         """Run forward, loss and backward, without waiting for the device; gradients add up.
 
         `apply` uses those of net2, as it does those of `backward`.
 
         Args:
-            activation_BMW: activation of the cut layer, float32, shape (B, M, W).
+            activation_BMW: activation of the cut layer, shape (B, M, W); float32, or as autocast
+                has left it.
             mask_BM: True for real tokens, shape (B, M).
             labels: flat, int64 or, for a regression, float32.
             share: what the mean loss is multiplied with.
+            autocast: what a script has matrix products computed in; empty: the engine's precision.
 
         Returns:
             The mean loss times the share, a scalar, and its gradient with respect to the
@@ -149,8 +175,9 @@ class Engine:
         self.net2.train()
         with self._own_randomness():
             padded_BMW, mask_BM = self._padded(activation, self.transfers.up(mask_BM))
-            logits = self._logits(padded_BMW, mask_BM)
-            loss = share * self._head.loss(logits, self.transfers.up(labels), mask_BM)
+            logits = self._logits(padded_BMW, mask_BM, autocast)
+            with self._computing(autocast):
+                loss = share * self._head.loss(logits, self.transfers.up(labels), mask_BM)
             loss.backward()
         assert activation.grad is not None
         return loss.detach(), activation.grad
@@ -163,6 +190,7 @@ class Engine:
         began: Randomness | None = None,
         *,
         training: bool = True,
+        autocast: str = "",
     ) -> Pass:
         """Run forward, without waiting for the device; `backward` goes on.
 
@@ -172,13 +200,14 @@ class Engine:
             began: where the randomness of a pass stood that is run once more; that of the engine
                 stays where it is.
             training: whether in training mode.
+            autocast: as of `step`.
         """
         activation = self.transfers.up(activation_BMW).requires_grad_()
         self.net2.train(training)
         now = began or self._random_state
         with self._own_randomness(began):
             padded_BMW, mask_BM = self._padded(activation, self.transfers.up(mask_BM))
-            rows = self._head.rows(self._logits(padded_BMW, mask_BM), mask_BM)
+            rows = self._head.rows(self._logits(padded_BMW, mask_BM, autocast), mask_BM)
         return Pass(activation, rows, now)
 
     def backward(self, waiting: Pass, gradient: Tensor) -> Tensor:
@@ -191,7 +220,8 @@ class Engine:
         Returns:
             The gradient of the loss with respect to the activation, (B, M, W), on the device.
         """
-        torch.autograd.backward(waiting.rows, self.transfers.up(gradient))
+        there = self.transfers.up(gradient).to(waiting.rows.dtype)
+        torch.autograd.backward(waiting.rows, there)
         assert waiting.activation.grad is not None
         return waiting.activation.grad
 
@@ -230,12 +260,13 @@ class Engine:
         labels: Tensor | None = None,
         *,
         every_token: bool = False,
+        autocast: str = "",
     ) -> Tensor:
         """Return what the head says in evaluation mode: `Head.verdict`, or else `Head.rows`."""
         self.net2.eval()
         up = self.transfers.up
         padded_BMW, mask_BM = self._padded(up(activation_BMW), up(mask_BM))
-        logits = self._logits(padded_BMW, mask_BM)
+        logits = self._logits(padded_BMW, mask_BM, autocast)
         if every_token:
             return self._head.rows(logits, mask_BM)
         return self._head.verdict(logits, mask_BM, labels)
@@ -268,9 +299,23 @@ class Engine:
             "randomness": {"cpu": cpu} if cuda is None else {"cpu": cpu, "cuda": cuda},
         }
 
+    def settings(self) -> list[dict[str, Setting]]:
+        """Return the settings of each group of a script's optimizer, which its steps change."""
+        groups = self._optimizer.param_groups if self._algorithm else []
+        return [settings_of(self._algorithm, group) for group in groups]
+
     @torch.no_grad()
-    def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on from what `state` returned once, on this device or another; copies it."""
+    def restore(
+        self,
+        state: Mapping[str, Mapping[str, Tensor]],
+        settings: Sequence[Mapping[str, Setting]] = (),
+    ) -> None:
+        """Go on from what `state` and `settings` returned once, on this device or another.
+
+        It takes copies.
+        """
+        for group, known in zip(self._optimizer.param_groups, settings, strict=False):
+            group.update(checked(self._algorithm, known, group))
         gradients, randomness = state.get("gradients", {}), state["randomness"]
         parameters = self.parameters()
         for name, parameter in parameters.items():
@@ -286,11 +331,27 @@ class Engine:
         cuda = randomness.get("cuda", self._random_state[1]) if self._forked else None
         self._random_state = randomness["cpu"].clone(), cuda
 
-    def _logits(self, activation_BMW: Tensor, mask_BM: Tensor) -> Tensor:
-        reduced = self._precision != torch.float32
-        with torch.autocast(self.device.type, self._precision, enabled=reduced):
+    def _logits(self, activation_BMW: Tensor, mask_BM: Tensor, autocast: str) -> Tensor:
+        """Return logits, float32 unless a script's autocast has left them otherwise."""
+        with self._computing(autocast) if autocast else self._reduced():
             logits: Tensor = self.net2(activation_BMW, mask_BM)
-        return logits.float()
+        return logits if autocast else logits.float()
+
+    def _reduced(self) -> torch.autocast:
+        """Return the context in which net2 computes unless a script says otherwise."""
+        reduced = self._precision != torch.float32
+        return torch.autocast(self.device.type, self._precision, enabled=reduced)
+
+    def _computing(self, autocast: str) -> AbstractContextManager[Any]:
+        """Return the context in which a script computes; it need not have one.
+
+        Raises:
+            DeviceError: the device here cannot.
+        """
+        if not autocast:
+            return nullcontext()
+        check_computes(self.device, autocast)
+        return torch.autocast(self.device.type, dtype_of(autocast))
 
     def _padded(self, activation_BMW: Tensor, mask_BM: Tensor) -> tuple[Tensor, Tensor]:
         more = -mask_BM.shape[1] % self._bucket

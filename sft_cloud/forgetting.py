@@ -1,5 +1,7 @@
 """Sessions that were begun and never taken up again are deleted after a while; finished ones stay.
 
+Of finished ones the states go by which a script could still take them up.
+
 It knows no streams; the host deletes, and leaves alone what is in memory.
 """
 
@@ -39,7 +41,9 @@ async def forget_untouched(host: Host, days: float) -> None:
 async def _forget(host: Host, store: Store, limit: float) -> None:
     try:
         for kept in await asyncio.to_thread(_untouched, store, limit):
-            if await host.delete(kept.session, from_disk_only=True):
+            if kept.state == "finished":
+                await asyncio.to_thread(store.drop_states, kept.session)
+            elif await host.delete(kept.session, from_disk_only=True):
                 log.info(
                     "session %s forgotten: nothing of it was written for %.1f days",
                     kept.session,
@@ -53,5 +57,7 @@ async def _forget(host: Host, store: Store, limit: float) -> None:
 def _untouched(store: Store, limit: float) -> list[Kept]:
     end = time.time() - limit
     return [
-        kept for kept in kept_sessions(store) if kept.state != "finished" and kept.touched < end
+        kept
+        for kept in kept_sessions(store)
+        if kept.touched < end and (kept.state != "finished" or kept.snapshots)
     ]

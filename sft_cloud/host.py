@@ -24,6 +24,7 @@ from sft_cloud.results import Ending, Results
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.session import Session
 from sft_cloud.shelf import Shelf
+from sft_cloud.states import States, check_same_training
 from sft_cloud.store import Record, Store, check_same, unknown
 from sft_cloud.training_run import TrainingLimits
 from sft_cloud.trainings import Trainings
@@ -35,7 +36,8 @@ from sft_common.errors import (
     SessionLostError,
 )
 from sft_common.plan import Plan
-from sft_common.position import Return
+from sft_common.position import Position, Return
+from sft_common.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,7 @@ class Host:
         self.scheduler, self.limits = scheduler, limits
         self._builder, self._store, self.metrics = builder, store, Metrics()
         self._shelf = Shelf(store, scheduler, limits.snapshots, self.metrics) if store else None
+        self._states = States(store, scheduler, limits.snapshots, self.metrics) if store else None
         self._stopping = False
         self.residents = Residents(Admission(limits.max_sessions, limits.memory_bytes), self._shelf)
         self.results = Results(store, scheduler, allow_export=allow_export)
@@ -207,6 +210,94 @@ class Host:
             extra=hosted.about.extra(),
         )
         return visit, rewound
+
+    async def go_to(self, asked: Return, owner: str, stop: Stop) -> Visit:
+        """Take up a session at a state that its script asked for, wherever the session is.
+
+        All that can be refused is, before anything changes.
+
+        Args:
+            asked: names session, state, and the session that gives way, if any.
+            owner: who the edge is.
+            stop: ends the stream.
+
+        Raises:
+            SessionLostError: the session or the state is not there, or not for this edge.
+            MismatchError: the edge means another training.
+            SnapshotError: the state is damaged.
+            CapacityError, RetryLaterError: there is no room for it now.
+        """
+        self._check_open()
+        if self._states is None or self._shelf is None:
+            raise SessionLostError("this cloud keeps no states: it was started with --no-save")
+        record = self._record(asked.session_id, owner)
+        check_same_training(record, asked.spec)
+        snapshot = await self._states.find(asked.session_id, asked.state)
+        design = await self.scheduler.files(self._builder, asked.spec)
+        if asked.replaces != asked.session_id:
+            await self._give_way(asked.replaces, owner)
+        record = dataclasses.replace(
+            record, spec=asked.spec, incarnation=asked.incarnation, finished=False
+        )
+        async with self.residents.lock(asked.session_id):
+            visit = await self._put_at(snapshot, record, design, stop)
+            try:
+                step = visit.session.applied
+                visit.hosted.kept = await self._shelf.settle(record, step, forget=True)
+            except BaseException:
+                visit.leave()
+                raise
+        self.results.forget(asked.session_id)
+        self.metrics.resumes["rewound"] += 1
+        visit.hosted.about.step = visit.session.applied
+        log.info(
+            "session %s went to its state of step %d",
+            record.session,
+            visit.session.applied,
+            extra=visit.hosted.about.extra(),
+        )
+        return visit
+
+    async def _put_at(
+        self, snapshot: Snapshot, record: Record, design: Design, stop: Stop
+    ) -> Visit:
+        """Have a session be what a snapshot says, in memory or out of it."""
+        if (hosted := self.residents.get(record.session)) is None:
+            async with self.residents.room(design.need):
+                session = await self.scheduler.files(rebuilt, design, record.session, snapshot)
+                hosted = Hosted(record, session, design.need)
+                self.residents.add(hosted)
+            return Visit(hosted, stop)
+        hosted.record, visit = record, Visit(hosted, stop)
+        try:
+            await hosted.quiet()
+            await hosted.working(self.scheduler.compute(hosted.session.restore, snapshot))
+        except BaseException:
+            visit.leave()
+            raise
+        return visit
+
+    async def _give_way(self, session_id: str, owner: str) -> None:
+        """Free what another session of an edge takes; it is forgotten if nothing came of it."""
+        hosted = self.residents.get(session_id)
+        if hosted is None or hosted.record.owner != owner:
+            return
+        if hosted.position == Position():
+            await self.forget(session_id, owner)
+            return
+        if hosted.visit is not None:
+            hosted.visit.end(ForbiddenError("the session was given up for an older one"))
+        await self.residents.put_away(hosted)
+
+    async def save(self, visit: Visit, state: str) -> str:
+        """Write a state that a script may go back to; returns why it is not there, empty if it is.
+
+        Raises:
+            ProtocolError: that is no name, or parts of net2 are still to come.
+        """
+        if self._states is None:
+            return "the cloud was started with --no-save"
+        return await self._states.save(visit.hosted, state)
 
     async def close(self, visit: Visit, *, discard: bool = False) -> Ending:
         """End a session in good order: keep what was trained, and forget the rest.

@@ -47,7 +47,7 @@ class Hosted:
         self.visit: Visit | None = None
         self.seen = time.monotonic()
         self._work: asyncio.Future[Any] | None = None
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[Any] | None = None
 
     @property
     def stored(self) -> int:
@@ -75,7 +75,7 @@ class Hosted:
             future.add_done_callback(_heard)
         return waiting
 
-    def writing(self, written: asyncio.Future[None]) -> None:
+    def writing(self, written: asyncio.Future[Any]) -> None:
         """Follow the writing of a snapshot, during which weights and moments must not change."""
         self._writing = written
 

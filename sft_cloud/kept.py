@@ -38,7 +38,7 @@ class Kept:
     state: State
 
     snapshots: tuple[str, ...]
-    """Names of its snapshots."""
+    """Names of its snapshots, and of the states that its script asked for."""
 
     size_bytes: int
     """Of all its files."""
@@ -116,7 +116,7 @@ def _kept(store: Store, name: str) -> Kept:
         session=name,
         record=record,
         state=_state(folder, finished=record.finished) if record else "damaged",
-        snapshots=tuple(store.snapshots(name).names()),
+        snapshots=(*store.snapshots(name).names(), *store.states(name).names()),
         size_bytes=sum(stat.st_size for stat in stats),
         touched=max([folder.lstat().st_mtime, *(stat.st_mtime for stat in stats)]),
     )

@@ -99,7 +99,7 @@ class Results:
         return ending if owner == known_owner else None
 
     def forget(self, session_id: str) -> None:
-        """Forget how a session was closed."""
+        """Forget how a session was closed, if it was: it is no more, or goes on."""
         self._ended.pop(session_id, None)
 
     def load(self, session_id: str, owner: str, spec: SessionSpec) -> dict[str, Tensor]:

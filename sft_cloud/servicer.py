@@ -186,7 +186,7 @@ class SplitTrainingServicer:
                 visit, hello = await self._open(first.open, arrivals, owner)
             case "resume":
                 check_version(edge=first.resume.open.protocol_version, cloud=PROTOCOL_VERSION)
-                if (over := await self._over(first.resume.session_id, owner)) is not None:
+                if (over := await self._over(first.resume, owner)) is not None:
                     async for answer in _told_again(arrivals, *over):
                         yield answer
                     return
@@ -234,6 +234,9 @@ class SplitTrainingServicer:
         self, message: pb.Resume, arrivals: Ahead[Request], owner: str
     ) -> tuple[Visit, pb.TrainResponse]:
         asked = return_from_proto(message)
+        if asked.state:
+            visit = await self._host.go_to(asked, owner, arrivals.stop)
+            return visit, self._resumed(visit.hosted.position, rewound=True)
         visit, rewound = await self._host.resume(asked, owner, arrivals.stop)
         return visit, self._resumed(visit.hosted.position, rewound=rewound)
 
@@ -248,9 +251,12 @@ class SplitTrainingServicer:
         return pb.TrainResponse(resumed=resumed)
 
     async def _over(
-        self, session_id: str, owner: str
+        self, message: pb.Resume, owner: str
     ) -> tuple[pb.TrainResponse, str, pb.TrainResponse] | None:
         """Return what is to be said again of a session that needs its edge no more."""
+        if message.state:
+            return None
+        session_id = message.session_id
         if (steps := await self._host.trainings.total_steps(session_id, owner)) is not None:
             running = pb.Running(total_steps=steps)
             return self._resumed(ALL_STORED), "run", pb.TrainResponse(running=running)
@@ -301,6 +307,11 @@ class SplitTrainingServicer:
                     await compute(1, answers.weights, request.weights, numbers)
                 case "factor":
                     await compute(1, answers.factor, request.factor)
+                case "drop":
+                    await compute(1, answers.drop, request.drop)
+                case "save":
+                    trouble = await self._host.save(visit, request.save.state)
+                    yield pb.TrainResponse(saved=pb.Saved(trouble=trouble)), b""
                 case "ask_norms":
                     yield await compute(1, answers.norms)
                 case "keep":
@@ -345,7 +356,7 @@ async def _told_again(
     yield hello, b""
     async for (request, _), _ in arrivals:
         came = request.WhichOneof("request")
-        if came in ("apply", "keep"):
+        if came in ("apply", "keep", "factor", "drop"):
             continue
         if came != kind:
             raise ProtocolError(f"request {came} came, but of this session only {kind} is left")

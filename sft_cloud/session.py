@@ -9,6 +9,7 @@ those of the head (sft_common/model/heads.py).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from torch import Tensor
 from sft_cloud.arriving import Arriving
 from sft_cloud.bounds import Bounds, Labels
 from sft_cloud.engine import Engine, Pass, Randomness
+from sft_common.autocast import Autocast, dtype_of
 from sft_common.config import LARGEST, SessionSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.heads import HEAD_TABLE
@@ -47,6 +49,7 @@ class _Waiting(NamedTuple):
     activation_TW: Tensor
     lengths: tuple[int, ...]
     training: bool
+    autocast: Autocast | None
     passed: Pass
 
 
@@ -132,6 +135,7 @@ class Session:
         exchange: int = 0,
         share: float = 1.0,
         apart: bool = False,
+        autocast: Autocast | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run forward and backward of training step `step`, or of a micro-batch of it.
 
@@ -143,6 +147,7 @@ class Session:
             exchange: its place in the step, from 0.
             share: its share of what the loss of the step is the mean of.
             apart: whether the gradients of net2 wait for `take_factor`; the share is 1 then.
+            autocast: how the edge's script computes, and net2 is to.
 
         Returns:
             The mean loss times the share, a scalar, and its gradient with respect to the
@@ -165,11 +170,12 @@ class Session:
             )
         labels_flat = self.bounds.checked_labels(labels, lengths)
         mask_BM = mask_of(lengths, max(lengths))
-        batch = unpack(activation_TW, lengths), mask_BM, labels_flat
+        batch = unpack(_as_it_was(activation_TW, autocast), lengths), mask_BM, labels_flat
+        computes = autocast.computes if autocast else ""
         if apart:
-            loss, gradient_BMW = self._engine.step_apart(exchange, *batch)
+            loss, gradient_BMW = self._engine.step_apart(exchange, *batch, computes)
         else:
-            loss, gradient_BMW = self._engine.step(*batch, share)
+            loss, gradient_BMW = self._engine.step(*batch, share, autocast=computes)
             self._shares += share
         self._exchanges += 1
         return loss, pack(gradient_BMW, mask_BM)
@@ -180,9 +186,10 @@ class Session:
         Raises:
             ProtocolError: that exchange has not been, or the factor is no finite number.
         """
-        if step <= self.applied or exchange in self._joined:
+        now = step == self.applied + 1
+        if step <= self.applied or (now and exchange in self._joined):
             return
-        if step != self.applied + 1 or exchange not in self._engine.apart:
+        if not now or exchange not in self._engine.apart:
             raise ProtocolError(f"factor names exchange {exchange} of step {step}; none such waits")
         if not math.isfinite(factor):
             raise ProtocolError(f"factor of exchange {exchange} of step {step} is {factor}")
@@ -198,6 +205,7 @@ class Session:
         *,
         exchange: int = 0,
         training: bool = True,
+        autocast: Autocast | None = None,
     ) -> Tensor:
         """Run forward of training step `step`, or of a micro-batch of it, for labels elsewhere.
 
@@ -207,6 +215,7 @@ class Session:
             lengths: as of `step`.
             exchange: its place in the step, from 0.
             training: whether in training mode.
+            autocast: as of `step`.
 
         Returns:
             The logits without padding, (B, C) or (T, C), on the device.
@@ -217,7 +226,8 @@ class Session:
         """
         self._expect_step(step, exchange)
         self.bounds.check_waiting([*self.waiting.values()], lengths)
-        waiting = self._passed(activation_TW, tuple(lengths), training)
+        activation_TW = _as_it_was(activation_TW, autocast)
+        waiting = self._passed(activation_TW, tuple(lengths), training, autocast)
         self._waiting[exchange] = waiting
         self._exchanges += 1
         return waiting.passed.rows.detach()
@@ -258,7 +268,7 @@ class Session:
         """
         self._expect_step(step, exchange)
         self.lengths_of(forward)
-        _, lengths, _, passed = self._waiting.pop(forward)
+        _, lengths, _, _, passed = self._waiting.pop(forward)
         gradient_BMW = self._engine.backward(passed, gradient)
         self._exchanges += 1
         self._backwards += 1
@@ -317,6 +327,7 @@ class Session:
         labels: Sequence[int] = (),
         *,
         every_token: bool = False,
+        autocast: Autocast | None = None,
     ) -> Tensor:
         """Return what the head says of a batch.
 
@@ -326,6 +337,7 @@ class Session:
             labels: for causal-lm alone.
             every_token: for causal-lm alone, without labels: whether the logits of every token are
                 wanted.
+            autocast: as of `step`.
 
         Raises:
             ProtocolError: a step waits for its apply, or labels that do not fit.
@@ -340,8 +352,39 @@ class Session:
             raise ProtocolError("evaluate asks for losses and for the logits of every token")
         known = self.bounds.checked_labels(labels, lengths) if labels else None
         mask_BM = mask_of(lengths, max(lengths))
-        activation_BMW = unpack(activation_TW, lengths)
-        return self._engine.evaluate(activation_BMW, mask_BM, known, every_token=every_token)
+        activation_BMW = unpack(_as_it_was(activation_TW, autocast), lengths)
+        return self._engine.evaluate(
+            activation_BMW,
+            mask_BM,
+            known,
+            every_token=every_token,
+            autocast=autocast.computes if autocast else "",
+        )
+
+    def drop(self, step: int, number: int, groups: Sequence[int]) -> None:
+        """Forget the gradients so far of groups of a script's optimizer; done twice, done once.
+
+        Args:
+            step: its number.
+            number: how many times that was done before in the step.
+            groups: their numbers.
+
+        Raises:
+            ProtocolError: it is out of order, or there are no such groups.
+        """
+        if step <= self.applied or (step == self.applied + 1 and number < self._drops):
+            return
+        if (step, number) != (self.applied + 1, self._drops):
+            raise ProtocolError(
+                f"drop {number} of step {step} came, drop {self._drops} of step "
+                f"{self.applied + 1} was expected"
+            )
+        if wrong := [group for group in groups if group >= self._engine.groups]:
+            raise ProtocolError(
+                f"drop names group {wrong[0]}; the optimizer has {self._engine.groups} groups"
+            )
+        self._engine.drop(groups)
+        self._drops += 1
 
     def norms(self) -> list[float]:
         """Return the Euclidean norms of the gradients so far; see `Engine.norms`."""
@@ -359,11 +402,17 @@ class Session:
             "shares": self._shares,
             "backwards": self._backwards,
             "waiting": {
-                place: {"lengths": waiting.lengths, "training": waiting.training}
+                place: {
+                    "lengths": waiting.lengths,
+                    "training": waiting.training,
+                    "autocast": waiting.autocast and dataclasses.asdict(waiting.autocast),
+                }
                 for place, waiting in self._waiting.items()
             },
             "awaited": self.arriving.rows,
             "joined": sorted(self._joined),
+            "drops": self._drops,
+            "settings": self._engine.settings(),
         }
         replies = {
             f"{number}:{part}": torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -373,7 +422,7 @@ class Session:
         }
         waiting = {
             f"{number}:{what}": tensor
-            for number, (activation_TW, _, _, passed) in self._waiting.items()
+            for number, (activation_TW, _, _, _, passed) in self._waiting.items()
             for what, tensor in zip(
                 ("activation", "cpu", "cuda"), (activation_TW, *passed.began), strict=True
             )
@@ -390,6 +439,19 @@ class Session:
             },
         )
 
+    def state(self) -> Snapshot:
+        """Return what a script's optimizer calls its state, as `snapshot` does.
+
+        Nothing of the step under way is in it: no gradients, no passes that wait.
+        """
+        kept = self.snapshot()
+        step = {"exchanges": 0, "shares": 0.0, "backwards": 0, "drops": 0}
+        groups = ("weights", "moments", "randomness", "draws")
+        return Snapshot(
+            {**kept.facts, **step, "waiting": {}, "joined": []},
+            {group: kept.tensors[group] for group in groups},
+        )
+
     def restore(self, snapshot: Snapshot) -> None:
         """Become what a session of the same spec was; takes copies. Passes that wait are run again.
 
@@ -397,12 +459,12 @@ class Session:
             KeyError: it is the snapshot of something else.
         """
         facts, tensors = snapshot.facts, snapshot.tensors
-        self._engine.restore(tensors)
+        self._engine.restore(tensors, facts.get("settings", ()))
         self.rounding.set_state(tensors["draws"]["rounding"].clone())
         self.applied = int(facts["applied"])
         self._exchanges, self._shares = int(facts["exchanges"]), float(facts["shares"])
         self._backwards = int(facts["backwards"])
-        self._joined = set(facts["joined"])
+        self._joined, self._drops = set(facts["joined"]), int(facts.get("drops", 0))
         self.arriving.rows = {str(name): int(rows) for name, rows in facts["awaited"].items()}
         kept, waiting = tensors.get("replies", {}), tensors.get("waiting", {})
         self._replies = [
@@ -414,6 +476,7 @@ class Session:
                 waiting[f"{n}:activation"].clone(),
                 tuple(known["lengths"]),
                 bool(known["training"]),
+                Autocast(**autocast) if (autocast := known.get("autocast")) else None,
                 (waiting[f"{n}:cpu"], waiting.get(f"{n}:cuda")),
             )
             for n, known in facts["waiting"].items()
@@ -421,7 +484,7 @@ class Session:
 
     def _begin_step(self) -> None:
         """Begin a step of which nothing has come."""
-        self._exchanges, self._shares, self._backwards = 0, 0.0, 0
+        self._exchanges, self._shares, self._backwards, self._drops = 0, 0.0, 0, 0
         self._replies.clear()
         self._waiting.clear()
         self._joined.clear()
@@ -431,11 +494,15 @@ class Session:
         activation_TW: Tensor,
         lengths: tuple[int, ...],
         training: bool,
+        autocast: Autocast | None,
         began: Randomness | None = None,
     ) -> _Waiting:
         mask_BM, activation_BMW = mask_of(lengths, max(lengths)), unpack(activation_TW, lengths)
-        passed = self._engine.forward(activation_BMW, mask_BM, began, training=training)
-        return _Waiting(activation_TW, lengths, training, passed)
+        computes = autocast.computes if autocast else ""
+        passed = self._engine.forward(
+            activation_BMW, mask_BM, began, training=training, autocast=computes
+        )
+        return _Waiting(activation_TW, lengths, training, autocast, passed)
 
     def _expect_step(self, step: int, exchange: int) -> None:
         self.arriving.check_complete()
@@ -452,6 +519,11 @@ class Session:
             raise ProtocolError(f"step {step} came before apply of step {self.applied + 1}")
         if not exchange and step != self.applied + 1:
             raise ProtocolError(f"step {step} came, step {self.applied + 1} was expected")
+
+
+def _as_it_was(activation_TW: Tensor, autocast: Autocast | None) -> Tensor:
+    """Return an activation in the type that it had on the edge: what follows depends on it."""
+    return activation_TW.to(dtype_of(autocast.activation)) if autocast else activation_TW
 
 
 def _bytes_of(tensor: Tensor | None) -> bytes:

@@ -31,6 +31,7 @@ from sft_common.snapshots import Snapshots
 WEIGHTS = "cloud.safetensors"
 RECORD = "session.json"
 SNAPSHOTS = "snapshots"
+STATES = "states"
 PIECE_BYTES = 2**20
 
 MAX_SHOWN = 400
@@ -145,9 +146,17 @@ class Store:
         """Return the snapshots of a session, none if it has none."""
         return Snapshots(self.place(session_id) / SNAPSHOTS)
 
+    def states(self, session_id: str) -> Snapshots:
+        """Return the states of a session that its script asked for; they stay when it is closed."""
+        return Snapshots(self.place(session_id) / STATES)
+
     def drop_snapshots(self, session_id: str) -> None:
         """Delete the snapshots of a session that needs them no more, as far as the disk lets go."""
         shutil.rmtree(self.place(session_id) / SNAPSHOTS, ignore_errors=True)
+
+    def drop_states(self, session_id: str) -> None:
+        """Delete the states of a session, as far as the disk lets go."""
+        shutil.rmtree(self.place(session_id) / STATES, ignore_errors=True)
 
     def delete(self, session_id: str) -> None:
         """Delete all that is kept of a session, for good: nothing of it is written any more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -35,7 +36,23 @@ def script_for(
             action.complete = shtab.DIRECTORY if is_folder else shtab.FILE  # type: ignore[attr-defined]
         elif str(action.metavar).startswith("DIR|"):
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-    return str(shtab.complete(parser, shell=shell))
+    script = str(shtab.complete(parser, shell=shell))
+    return _mended(script, parser) if shell == "zsh" else script
+
+
+_MANY = re.compile(r'^  "\(\*\)::?(.*:)([^:]*)"$', re.MULTILINE)
+"""What shtab writes of an argument that may be repeated: its help, and what completes it."""
+
+
+def _mended(script: str, parser: argparse.ArgumentParser) -> str:
+    """Return a script for zsh without what shtab 1.13 gets wrong there.
+
+    A colon in a metavar ends it for zsh; what is to be repeated was completed once; and where
+    nothing completes an argument, zsh stopped at saying so, though an option would have fitted.
+    """
+    for name in {str(action.metavar) for action in actions_of(parser)}:
+        script = script.replace(f"]:{name}:", "]:" + name.replace(":", r"\:") + ":")
+    return _MANY.sub(lambda found: f'  "*:{found[1]}{found[2] or "()"}"', script)
 
 
 def actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

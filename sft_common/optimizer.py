@@ -6,7 +6,7 @@ entry point, so that a machine needs only the half that it plays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -19,19 +19,17 @@ ROLES = "sft.roles"
 """Group of entry points: name of a role -> what makes a `Half`."""
 
 
-STEPS = "sft_steps"
-"""In a state: the steps that both halves have taken."""
-
-
 class Half(Protocol):
     """One side of a script's training."""
 
-    @property
-    def steps(self) -> int:
-        """Steps that both halves have taken."""
-
     def step(self) -> None:
         """Step the script's optimizer, and the other half's."""
+
+    def state(self) -> Mapping[str, int | str]:
+        """Have the other half kept as it is; returns what is needed to find it again."""
+
+    def go_to(self, facts: Mapping[str, Any]) -> None:
+        """Have the other half go back to what `state` returned once, there with more entries."""
 
     def close(self) -> None:
         """End the session with the other side; safe to repeat."""
@@ -93,23 +91,41 @@ class SFTOptimizer(torch.optim.Optimizer):
         self._half.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the wrapped optimizer's state, and of which step the cloud's is."""
-        return {**self._wrapped.state_dict(), STEPS: self._half.steps}
+        """Return the wrapped optimizer's state, and where the cloud keeps its half of this step.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state of the step at which the session stands.
+        With the model's own `state_dict` it is a checkpoint. It holds nothing of net2 but its name.
 
         Raises:
-            ConfigError: it is of another step: the cloud's half would not follow.
+            SnapshotError: the cloud's disk does not take its half.
         """
-        steps = int(state_dict.get(STEPS, 0))
-        if steps != self._half.steps:
+        return {**self._wrapped.state_dict(), **self._half.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state on both halves; gradients that have come are forgotten.
+
+        It may be of this session or of another of the same script, whose place this one takes
+        then. What cannot be loaded leaves both halves as they are.
+
+        Raises:
+            ConfigError: it is no state of both halves, or of others.
+            SessionLostError: the cloud does not have its half any more.
+            MismatchError: it is of another model, split or optimizer.
+            SftError: the cloud is not to be reached, or has no room.
+        """
+        before = self._wrapped.state_dict()
+        try:
+            self._wrapped.load_state_dict(state_dict)
+        except ValueError as error:
             raise ConfigError(
-                f"this state is of step {steps}, the session with the cloud stands at step "
-                f"{self._half.steps}; its half cannot follow"
-            )
-        self._wrapped.load_state_dict(state_dict)
-        self._share()
+                f"this state is of another model, split or optimizer: {error}"
+            ) from error
+        try:
+            self._half.go_to(state_dict)
+        except BaseException:
+            self._wrapped.load_state_dict(before)
+            raise
+        finally:
+            self._share()
 
     def close(self) -> None:
         """End the session: the cloud keeps its half. At the script's end it is done anyway."""

@@ -46,6 +46,12 @@ class Return:
     snapshots: tuple[int, ...] = ()
     """Steps behind which the edge has snapshots."""
 
+    state: str = ""
+    """Name of a state to go back to; empty: none, and what is below means nothing."""
+
+    replaces: str = ""
+    """Another session of the edge, which it has no more use for then; empty: none."""
+
     def covers(self, position: Position) -> bool:
         """Return whether the edge can go on from there with what it has in memory."""
         if self.confirmed is None or self.sent is None:

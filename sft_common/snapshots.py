@@ -54,6 +54,10 @@ class Snapshots:
             return []
         return sorted(path.parent.name for path in self._folder.glob(f"[!.]*/{FACTS}"))
 
+    def by_age(self) -> list[str]:
+        """Return the same names, those first that were written first."""
+        return sorted(self.names(), key=lambda name: (self._folder / name / FACTS).stat().st_mtime)
+
     def steps(self) -> list[int]:
         """Return the steps behind which snapshots were taken, ascending."""
         names = (name.removeprefix(_STEP) for name in self.names() if name.startswith(_STEP))

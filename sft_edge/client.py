@@ -5,6 +5,7 @@ It knows messages, not training; lasting.py sees to it that none is lost or coun
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sft_common.autocast import Autocast, dtype_of
 from sft_common.config import FACTOR_CUTS, ModelShape, SessionSpec
 from sft_common.errors import ProtocolError, RetryLaterError, UnreachableError, printable
 from sft_common.model.heads import HEAD_TABLE
@@ -24,12 +26,18 @@ from sft_common.rpc.access import Access
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.rpc.spec import (
     CloudBasis,
+    autocast_to_proto,
     basis_to_proto,
     plan_to_proto,
     spec_to_proto,
     update_to_proto,
 )
-from sft_common.wire.codec import tensor_from_parts, tensor_from_proto, tensor_to_parts
+from sft_common.wire.codec import (
+    encoding_to_proto,
+    tensor_from_parts,
+    tensor_from_proto,
+    tensor_to_parts,
+)
 from sft_common.wire.framing import Numbers
 from sft_common.wire.pieces import PIECE_BYTES
 from sft_edge.lasting import MAX_SAID, LastingStream
@@ -52,6 +60,9 @@ class _Asked(NamedTuple):
     kind: str
     """Of the reply."""
 
+    autocast: Autocast | None = None
+    """How the script computes."""
+
     sent: float = 0.0
     """When it was written."""
 
@@ -70,6 +81,7 @@ class GrpcSession:
         trained_session: a finished session whose net2 to go on with; empty: the pre-trained one.
         replaces: a session that this one takes the place of; empty: none.
         takes_up: a session to take up again, in place of a new one; `rewound_to` then says where.
+        state: the state of that session to go back to; empty: none.
         snapshots: tells the steps behind which the edge has snapshots.
         net2: finds every parameter of it, once the cloud is there, if the edge has them; what the
             cloud has otherwise is sent.
@@ -95,11 +107,15 @@ class GrpcSession:
         trained_session: str = "",
         replaces: str = "",
         takes_up: str = "",
+        state: str = "",
         snapshots: Callable[[], Sequence[int]] = tuple,
         net2: Callable[[], Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.traffic, self.kept, self.rewound_to = Traffic(), 0, 0
         self.edge_factor: Tensor | None = None
+        self.beginning = ""
+        """A digest of net2 as it was opened, if the edge has it."""
+
         self._spec, self._under_way = spec, deque[_Asked]()
         self._width = spec.split.wire_width(shape)
         self.stream = LastingStream(
@@ -112,7 +128,7 @@ class GrpcSession:
         )
         try:
             if takes_up:
-                self.rewound_to = self.stream.take_up(takes_up)
+                self.rewound_to = self.stream.take_up(takes_up, state, replaces)
             else:
                 ready = prepared or bool(trained_session) or net2 is not None
                 self._open(shape, basis, trained_session, replaces, ready=ready, net2=net2)
@@ -139,7 +155,9 @@ class GrpcSession:
         net2: Callable[[], Mapping[str, Tensor]] | None,
     ) -> None:
         request, weights = spec_to_proto(self._spec), net2() if net2 else {}
-        request.known.extend(pb.Known(name=n, digest=digest_of(t)) for n, t in weights.items())
+        known = {name: digest_of(weight) for name, weight in weights.items()}
+        request.known.extend(pb.Known(name=n, digest=digest) for n, digest in known.items())
+        self.beginning = hashlib.sha256(b"".join(known.values())).hexdigest()[:16]
         request.trained_session, request.replaces = trained_session, replaces
         if basis is not None:
             request.basis.CopyFrom(basis_to_proto(basis()))
@@ -171,6 +189,7 @@ class GrpcSession:
         exchange: int = 0,
         share: float = 1.0,
         apart: bool = False,
+        autocast: Autocast | None = None,
     ) -> None:
         """Ask for loss and gradient of a micro-batch; `remote.CloudSession` has the arguments.
 
@@ -182,6 +201,7 @@ class GrpcSession:
             exchange: see there.
             share: see there.
             apart: whether what it does to net2 counts only as `factor` will say.
+            autocast: how the script computes.
 
         Raises:
             LimitError: the batch is larger than the cloud takes.
@@ -195,6 +215,7 @@ class GrpcSession:
             exchange=exchange,
             share=share,
             apart=apart,
+            autocast=autocast_to_proto(autocast),
         )
         self._put_labels(message, labels)
         asked = _Asked((step, exchange), tuple(activation_TW.shape), "step_result")
@@ -218,6 +239,7 @@ class GrpcSession:
         *,
         exchange: int = 0,
         training: bool = True,
+        autocast: Autocast | None = None,
     ) -> None:
         """Ask for the logits of a micro-batch; raises like `begin_step`."""
         begin = time.perf_counter()
@@ -228,10 +250,11 @@ class GrpcSession:
             lengths=lengths,
             exchange=exchange,
             evaluation=not training,
+            autocast=autocast_to_proto(autocast),
         )
         head = HEAD_TABLE[self._spec.head]
         shape = head.rows_shape(lengths, self._spec.num_labels)
-        asked = _Asked((step, exchange), shape, "forward_result")
+        asked = _Asked((step, exchange), shape, "forward_result", autocast)
         self._begin(pb.TrainRequest(forward=message), numbers, asked, begin)
 
     def end_forward(self) -> Tensor:
@@ -239,7 +262,7 @@ class GrpcSession:
         asked, reply = self._end()
         result = reply.message.forward_result
         _check_number(result, asked)
-        return self._read(result.logits, reply, asked, "logits", "float32")
+        return self._logits(result.logits, reply, asked)
 
     def begin_backward(
         self, step: int, gradient: Tensor, *, forward: int, tokens: int, exchange: int = 1
@@ -285,6 +308,22 @@ class GrpcSession:
         """Say what an exchange counts that was kept apart; an error shows as with `apply`."""
         self._send(pb.TrainRequest(factor=pb.Factor(step=step, exchange=exchange, factor=factor)))
 
+    def drop(self, step: int, number: int, groups: Sequence[int]) -> None:
+        """Have gradients of groups of a script's optimizer forgotten; an error shows as above.
+
+        Args:
+            step: under way.
+            number: how many times that was done before in it.
+            groups: their numbers.
+        """
+        message = pb.Drop(step=step, number=number, groups=groups)
+        self._send(pb.TrainRequest(drop=message))
+
+    def save(self, state: str) -> str:
+        """Have the cloud write a state of that name; returns why it did not, empty if it did."""
+        trouble = self._ask(pb.TrainRequest(save=pb.Save(state=state)), "saved").saved.trouble
+        return printable(trouble[:MAX_SAID])
+
     def norms(self) -> list[float]:
         """Return the Euclidean norm of net2's gradients, of each group of a script's optimizer."""
         return list(self._ask(pb.TrainRequest(ask_norms=pb.AskNorms()), "norms").norms.norms)
@@ -300,26 +339,30 @@ class GrpcSession:
         labels: Sequence[int] = (),
         *,
         every_token: bool = False,
+        autocast: Autocast | None = None,
     ) -> None:
         """Ask what the head says of a batch; raises like `begin_step`."""
         begin = time.perf_counter()
         activation, numbers = tensor_to_parts(activation_TW, self._spec.encoding)
         message = pb.Evaluate(
-            activation=activation, lengths=lengths, labels=labels, every_token=every_token
+            activation=activation,
+            lengths=lengths,
+            labels=labels,
+            every_token=every_token,
+            autocast=autocast_to_proto(autocast),
         )
         head, classes = HEAD_TABLE[self._spec.head], self._spec.num_labels
         if every_token:
             expected: tuple[int, ...] = head.rows_shape(lengths, classes)
         else:
             expected = head.verdict_shape(lengths, classes, labelled=bool(labels))
-        asked = _Asked((0, 0), expected, "evaluation")
+        asked = _Asked((0, 0), expected, "evaluation", autocast)
         self._begin(pb.TrainRequest(evaluate=message), numbers, asked, begin)
 
     def end_evaluation(self) -> Tensor:
         """Return what the head says of the oldest batch under way; raises like `end_step`."""
         asked, reply = self._end()
-        logits = reply.message.evaluation.logits
-        return self._read(logits, reply, asked, "logits", "float32")
+        return self._logits(reply.message.evaluation.logits, reply, asked)
 
     def store(
         self, part: int, activation_TW: Tensor, lengths: Sequence[int], labels: Labels
@@ -377,6 +420,13 @@ class GrpcSession:
         _check_number(result, asked)
         encoding = self._spec.gradient_encoding
         return self._read(result.gradient, reply, asked, "gradient", encoding)
+
+    def _logits(self, logits: pb.Tensor, reply: Reply, asked: _Asked) -> Tensor:
+        """Return logits, float32 unless the cloud has computed others under autocast."""
+        dtype = "float32"
+        if asked.autocast and logits.element_type == encoding_to_proto(asked.autocast.computes):
+            dtype = asked.autocast.computes
+        return self._read(logits, reply, asked, "logits", dtype).to(dtype_of(dtype))
 
     def _put_labels(self, message: pb.Step | pb.Store, labels: Labels) -> None:
         if self._spec.head == "regression":

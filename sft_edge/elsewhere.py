@@ -56,8 +56,7 @@ def remote_loss(
     labels: list[float],
 ) -> Tensor:
     """Return the loss of net2, a scalar; its backward says what it counts. Arguments as above."""
-    sent = activation_TW.detach().float().cpu()
-    loss, gradient_TW, step, place = there.loss(sent, lengths, labels)
+    loss, gradient_TW, step, place = there.loss(activation_TW.detach(), lengths, labels)
     count = partial(there.count, step=step, exchange=place)
     return received_loss(activation_TW, loss, gradient_TW, anchor=anchor, count=count).float()
 
@@ -96,7 +95,7 @@ class _RemoteLogits(torch.autograd.Function):
     def forward(
         ctx: Any, activation_TW: Tensor, anchor: Tensor, half: Elsewhere, lengths: list[int]
     ) -> Tensor:
-        rows, ctx.step, ctx.place = half.forward(activation_TW.float().cpu(), lengths)
+        rows, ctx.step, ctx.place = half.forward(activation_TW, lengths)
         ctx.half, ctx.tokens, ctx.like = half, len(activation_TW), activation_TW
         return rows
 
@@ -116,8 +115,8 @@ class _ReceivedLoss(torch.autograd.Function):
         gradient_TW: Tensor,
         count: Callable[[float], None] | None,
     ) -> Tensor:
-        ctx.count = count
-        ctx.save_for_backward(gradient_TW.to(activation_TW))
+        ctx.count, ctx.dtype = count, activation_TW.dtype
+        ctx.save_for_backward(gradient_TW.to(activation_TW.device))
         return torch.tensor(loss, dtype=torch.float64)
 
     @staticmethod
@@ -126,4 +125,4 @@ class _ReceivedLoss(torch.autograd.Function):
         factor = gradients[0].item()
         if ctx.count is not None:
             ctx.count(factor)
-        return gradient_TW * factor, None, None, None, None
+        return (gradient_TW * factor).to(ctx.dtype), None, None, None, None

@@ -13,7 +13,7 @@ from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.position import Position
 from sft_common.wire.framing import Numbers
 
-UNANSWERED = ("apply", "keep", "store", "weights", "factor")
+UNANSWERED = ("apply", "keep", "store", "weights", "factor", "drop")
 """Kinds of requests that get no reply."""
 
 

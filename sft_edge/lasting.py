@@ -98,14 +98,19 @@ class LastingStream:
         self._meet(opened)
         return opened
 
-    def take_up(self, session_id: str) -> int:
+    def take_up(self, session_id: str, state: str = "", replaces: str = "") -> int:
         """Take up a session that another program had; returns the step behind which to go on.
+
+        Args:
+            session_id: its name.
+            state: a state of it to go back to, whoever has it; empty: none.
+            replaces: a session that gives way then; empty: none.
 
         Raises:
             SessionLostError: the cloud has nothing from which both could go on.
         """
         self.session_id = session_id
-        resumed = self._resume(in_memory=False)
+        resumed = self._resume(in_memory=False, state=state, replaces=replaces)
         self._journal = Journal(position_from_proto(resumed.position))
         return int(resumed.position.applied)
 
@@ -169,7 +174,7 @@ class LastingStream:
         self.keeps_snapshots = hello.snapshots
         self._stream.limit_bytes = min(self._stream.limit_bytes, hello.max_message_bytes)
 
-    def _resume(self, *, in_memory: bool) -> pb.Resumed:
+    def _resume(self, *, in_memory: bool, state: str = "", replaces: str = "") -> pb.Resumed:
         """Tell the cloud where the edge is; returns where it is itself."""
         asked = Return(
             session_id=self.session_id,
@@ -178,6 +183,8 @@ class LastingStream:
             confirmed=self._journal.confirmed if in_memory else None,
             sent=self._journal.sent if in_memory else None,
             snapshots=tuple(self._snapshots()),
+            state=state,
+            replaces=replaces,
         )
         self._stream.send(pb.TrainRequest(resume=return_to_proto(asked)))
         resumed = self._stream.receive("resumed").message.resumed

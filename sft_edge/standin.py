@@ -7,6 +7,7 @@ for, and only a common factor be put before them; everything else is refused, ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -33,6 +34,9 @@ _FACTORS: frozenset[Any] = frozenset(
         Tensor.zero_,
     }
 )
+
+_UNSCALE = torch._amp_foreach_non_finite_check_and_unscale_
+"""Of a GradScaler: looks whether gradients are finite, and multiplies them with a factor."""
 
 _HARMLESS = frozenset(
     {"__get__", "detach_", "requires_grad_", "dim", "size", "numel", "is_complex"}
@@ -61,6 +65,8 @@ class GradientElsewhere(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             if func in _NORMS:
                 return _norm(func, args, given)
+            if func is _UNSCALE:
+                return _unscale(*args)
             if func in _FACTORS or func.__name__ in _HARMLESS:
                 return func(*args, **given)
         raise ConfigError(
@@ -115,6 +121,18 @@ def _norm(func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
     return tuple(
         _there(each) if isinstance(each, GradientElsewhere) else next(known) for each in first
     )
+
+
+def _unscale(gradients: Iterable[Tensor], found_inf: Tensor, inverse_scale: Tensor) -> None:
+    """Do to gradients what a GradScaler asks for; those elsewhere are finite if their norm is."""
+    every = list(gradients)
+    if plain := [each for each in every if not isinstance(each, GradientElsewhere)]:
+        _UNSCALE(plain, found_inf, inverse_scale)
+    for each in every:
+        if isinstance(each, GradientElsewhere):
+            if not math.isfinite(each.norm_there() * each.item()):
+                found_inf.fill_(1.0)
+            each.mul_(inverse_scale.to(each.device))
 
 
 def _there(gradient: GradientElsewhere) -> Tensor:

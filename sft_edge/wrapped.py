@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import modeling_outputs as outputs
 
+from sft_common.autocast import Autocast
 from sft_common.errors import ConfigError, DataError
 from sft_common.model.heads import HEAD_TABLE, IGNORED, Head
 from sft_common.model.partition import Net1
@@ -102,7 +103,6 @@ def give_up(
 
     @functools.wraps(stock)
     def forward(*args: Any, **kwargs: Any) -> Any:
-        _check_precision(model.device)
         given = _given(signature, args, kwargs)
         inputs = {name: value for name, value in given.items() if name in INPUTS}
         backbone.train(model.training and not spared)
@@ -112,7 +112,8 @@ def give_up(
         activation_TW = pack(activation_BMW, mask_BM)
         as_tuple = given.get("return_dict") is False
         labels = _flat_labels(head, model, given, mask_BM)
-        if labels is not None and ask_loss and model.training and torch.is_grad_enabled():
+        trains = model.training and torch.is_grad_enabled() and _takes_factors(activation_TW)
+        if labels is not None and ask_loss and trains:
             found = ask_loss(activation_TW, lengths, labels.tolist()).to(activation_BMW.device)
             if heeds:
                 found = found * _share(head, labels, given)
@@ -128,17 +129,13 @@ def give_up(
     model.forward = forward
 
 
-def _check_precision(device: torch.device) -> None:
-    """Refuse autocast, which would reach one half alone.
+def _takes_factors(activation: Tensor) -> bool:
+    """Return whether a loss may be scaled behind net2's backward pass, not before it.
 
-    Raises:
-        ConfigError: it is on.
+    In float16 its gradients would be too small for numbers by then.
     """
-    if torch.is_autocast_enabled(device.type):
-        raise ConfigError(
-            "autocast reaches net1 alone, and net2 computes as its cloud was told; leave autocast "
-            "out, and start the cloud with --precision bfloat16 if its half is to compute so"
-        )
+    autocast = Autocast.around(activation)
+    return autocast is None or autocast.computes != "float16"
 
 
 def _given(

@@ -9,6 +9,7 @@ import atexit
 import functools
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -34,7 +35,11 @@ def _serve_forks() -> None:
     import sft_edge.cli
     import sft_edge.run  # noqa: F401
 
-    mains = {"sft-cloud": sft_cloud.cli.main, "sft-edge": sft_edge.cli.main}
+    mains = {
+        "sft-cloud": sft_cloud.cli.main,
+        "sft-edge": sft_edge.cli.main,
+        "python": _run_script,
+    }
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:
@@ -46,10 +51,26 @@ def _serve_forks() -> None:
             _become(mains[asked["program"]], **asked)
 
 
+def _run_script(arguments: list[str]) -> None:
+    """Run a script, and at its end what it has left for the end."""
+    sys.argv = arguments
+    try:
+        runpy.run_path(arguments[0], run_name="__main__")
+        sys.exit(0)
+    finally:
+        atexit._run_exitfuncs()
+
+
 def _become(
-    main: Callable[[list[str]], None], program: str, arguments: list[str], out: str, err: str
+    main: Callable[[list[str]], None],
+    program: str,
+    arguments: list[str],
+    out: str,
+    err: str,
+    place: str,
 ) -> None:
     """Be a program from here on."""
+    os.chdir(place)
     for number, path in ((1, out), (2, err)):
         with open(path, "ab", buffering=0) as file:
             os.dup2(file.fileno(), number)
@@ -118,21 +139,28 @@ class Forge:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(
-        self, program: str, arguments: Sequence[object], log: Path, err: Path | None = None
+        self,
+        program: str,
+        arguments: Sequence[object],
+        log: Path,
+        err: Path | None = None,
+        place: Path | None = None,
     ) -> Program:
-        """Start one of the two programs.
+        """Start one of the two programs, or "python" with a script.
 
         Args:
             program: its name.
             arguments: of its command line.
             log: what it prints is appended here.
             err: what it prints as errors, if that is to be apart.
+            place: the folder that it is in; None: that of the tests.
         """
         asked = {
             "program": program,
             "arguments": list(map(str, arguments)),
             "out": str(log),
             "err": str(err or log),
+            "place": str(place or Path.cwd()),
         }
         return Program(self, int(self._ask(asked)), log)
 

@@ -6,6 +6,7 @@ How an optimizer computes (foreach, fused, ...) is each side's own business.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -107,6 +108,8 @@ def update(
         for parameter in group["params"]:
             if each.skipped:
                 parameter.grad = None
+            elif each.scale == 0 and parameter.grad is not None:
+                parameter.grad.zero_()  # what is not finite, too
             elif each.scale != 1 and parameter.grad is not None:
                 parameter.grad.mul_(each.scale)
 
@@ -117,9 +120,17 @@ def norms(optimizer: torch.optim.Optimizer) -> list[float]:
 
 
 def norm(gradients: Iterable[Tensor | None]) -> float:
-    """Return the Euclidean norm of gradients that are there, 0 if none is."""
+    """Return the Euclidean norm of gradients that are there, 0 if none is.
+
+    It is finite if they are, though their squares may be no float32 numbers.
+    """
     known = [gradient for gradient in gradients if gradient is not None]
-    return float(torch.nn.utils.get_total_norm(known)) if known else 0.0
+    if not known:
+        return 0.0
+    found = float(torch.nn.utils.get_total_norm(known))
+    if math.isfinite(found):
+        return found
+    return float(torch.nn.utils.get_total_norm([gradient.double() for gradient in known]))
 
 
 def checked(

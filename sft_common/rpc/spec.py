@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
+from sft_common.autocast import Autocast
 from sft_common.config import CUTS, ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.own_optimizer import (
@@ -168,6 +169,30 @@ def _settings_from_proto(messages: Sequence[pb.Setting]) -> dict[str, Setting]:
     return {message.name: tuple(message.values) for message in messages}
 
 
+def autocast_to_proto(autocast: Autocast | None) -> pb.Autocast | None:
+    """Return the message of how a script computes; None: as usual."""
+    if autocast is None:
+        return None
+    return pb.Autocast(
+        computes=encoding_to_proto(autocast.computes),
+        activation=encoding_to_proto(autocast.activation),
+    )
+
+
+def autocast_from_proto(message: pb.Step | pb.Forward | pb.Evaluate) -> Autocast | None:
+    """Return how the script computes that sent a message; None: as usual.
+
+    Raises:
+        ConfigError: it is nothing that net2 could compute in.
+    """
+    if not message.HasField("autocast"):
+        return None
+    return Autocast(
+        computes=encoding_from_proto(message.autocast.computes),
+        activation=encoding_from_proto(message.autocast.activation),
+    )
+
+
 def basis_to_proto(basis: CloudBasis) -> pb.Basis:
     """Return the message of a basis."""
     mean, decoder = basis
@@ -208,6 +233,8 @@ def return_to_proto(asked: Return) -> pb.Resume:
         open=spec_to_proto(asked.spec),
         incarnation=asked.incarnation,
         snapshots=asked.snapshots,
+        state=asked.state,
+        replaces=asked.replaces,
     )
     if asked.confirmed is not None and asked.sent is not None:
         message.confirmed.CopyFrom(position_to_proto(asked.confirmed))
@@ -233,6 +260,8 @@ def return_from_proto(message: pb.Resume) -> Return:
         confirmed=position_from_proto(message.confirmed) if in_memory else None,
         sent=position_from_proto(message.sent) if in_memory else None,
         snapshots=tuple(message.snapshots),
+        state=message.state,
+        replaces=message.replaces,
     )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import sft_cloud.cli
+import sft_edge.cli
+from sft_common.completion import actions_of
 from tests.processes import run
 
 HEAVY = ("torch", "transformers", "grpc", "numpy", "datasets", "rich", "prometheus_client", "shtab")
@@ -55,3 +60,18 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
     assert "--help" in done.stderr
+
+
+def test_every_option_is_documented_and_no_other() -> None:
+    """In docs/options.md; what a command takes beside is said in its help."""
+    text = (Path(__file__).parents[2] / "docs" / "options.md").read_text()
+    tops = (sft_edge.cli.parser(), sft_cloud.cli.parser())
+    options = {
+        option
+        for top in tops
+        for action in actions_of(top)
+        for option in action.option_strings
+        if option not in ("-h", "--help", "--version")
+    }
+    assert options > {"--split-layer", "--older-than"}
+    assert set(re.findall(r"--[a-z][a-z-]*", text)) - {"--help", "--logdir"} == options

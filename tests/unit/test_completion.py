@@ -1,8 +1,15 @@
-"""The scripts for the Tab key, asked by a real bash."""
+"""The scripts for the Tab key, asked by a real bash, and by zsh and tcsh on a terminal.
+
+Where one of the latter is not installed its tests skip, unless the environment says
+SFT_SHELLS=required.
+"""
 
 from __future__ import annotations
 
 import functools
+import os
+import pty
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -84,3 +91,87 @@ def test_files_and_folders_are_completed(tmp_path: Path) -> None:
     assert completed(tmp_path, "sft-edge", "train", "--data", "cas") == ["cases"]
     found = completed(tmp_path, "sft-edge", "train", "--tls-ca", "cas")
     assert sorted(found) == ["case.pem", "cases"]
+
+
+READY = "ready> "
+
+STARTS = {
+    "zsh": (
+        ".zshrc",
+        f"PS1='{READY}'; fpath=($ZDOTDIR $fpath); autoload -U compinit; compinit -u -D; bindkey -e",
+    ),
+    "tcsh": (".tcshrc", f"set prompt='{READY}'; source sft-edge; source sft-cloud"),
+}
+"""Shell -> the file that it reads first, and what is to stand there."""
+
+SAY = "\x01echo '<<\x05>>'\n"
+"""Keys: make of a line as it stands one that says it."""
+
+
+def typed(shell: str, place: Path, lines: list[str]) -> list[str]:
+    """Return lines as they stand after their keys, in a shell on a terminal of its own."""
+    if shutil.which(shell) is None:
+        message = f"{shell} is not installed"
+        pytest.fail(message) if os.environ.get("SFT_SHELLS") == "required" else pytest.skip(message)
+    for program in ("sft-edge", "sft-cloud"):
+        name = f"_{program}" if shell == "zsh" else program
+        (place / name).write_text(script(program, shell))
+    name, text = STARTS[shell]
+    (place / name).write_text(f"{text}\n")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", shell, "-i"],
+        cwd=place,
+        env=os.environ | {"HOME": str(place), "ZDOTDIR": str(place), "TERM": "vt100"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        return [answer(ours, line) for line in lines]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def answer(terminal: int, line: str) -> str:
+    """Type a line when the shell is ready, and return what it has become."""
+    read_until(terminal, READY)
+    os.write(terminal, (line + SAY).encode())
+    read_until(terminal, "\n<<")
+    # A blank or a slash behind it goes as soon as something else is typed.
+    return read_until(terminal, ">>").rstrip(" /")
+
+
+def read_until(terminal: int, mark: str) -> str:
+    """Return what comes before a mark; pytest's own timeout ends what never comes."""
+    said = b""
+    while not said.endswith(mark.encode()):
+        said += os.read(terminal, 1)
+    return said.decode(errors="replace").removesuffix(mark)
+
+
+@pytest.mark.parametrize("shell", STARTS)
+def test_tab_in_other_shells(tmp_path: Path, shell: str) -> None:
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "text.txt").touch()
+    lines = {
+        "sft-edge tr\t": "sft-edge train",
+        "sft-edge train --enc\t": "sft-edge train --encoding",
+        "sft-edge train --quiet --task sq\t": "sft-edge train --quiet --task squad",
+        "sft-edge train --cut stream-\t": "sft-edge train --cut stream-end",
+        "sft-edge train --data ca\t": "sft-edge train --data cases",
+        "sft-edge train --tls-ca te\t": "sft-edge train --tls-ca text.txt",
+        "sft-edge completion b\t": "sft-edge completion bash",
+        "sft-edge doctor --server here:1 --js\t": "sft-edge doctor --server here:1 --json",
+        "sft-edge report ca\t": "sft-edge report cases",
+        "sft-edge predict --run a word --js\t": "sft-edge predict --run a word --json",
+        "sft-cloud serve --precision b\t": "sft-cloud serve --precision bfloat16",
+        "sft-cloud sessions del\t": "sft-cloud sessions delete",
+        "sft-cloud sessions delete --older\t": "sft-cloud sessions delete --older-than",
+    }
+    if shell == "zsh":  # tcsh completes the first of several
+        lines["sft-edge report cases ca\t"] = "sft-edge report cases cases"
+    assert typed(shell, tmp_path, list(lines)) == list(lines.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import threading
 from collections.abc import Awaitable, Callable
@@ -13,13 +14,23 @@ import pytest
 import torch
 
 import sft_cloud.trainings
+from sft_cloud import forgetting
 from sft_cloud.answers import store
 from sft_cloud.host import Host, Limits, Opening
+from sft_cloud.hosted import Visit
+from sft_cloud.kept import kept_sessions
 from sft_cloud.scheduler import Scheduler
 from sft_cloud.store import Store
 from sft_cloud.training_files import TrainingFiles
 from sft_common.config import ModelIdentity, SessionSpec, SplitSpec
-from sft_common.errors import ConfigError, LimitError, RetryLaterError
+from sft_common.errors import (
+    ConfigError,
+    LimitError,
+    MismatchError,
+    RetryLaterError,
+    SessionLostError,
+    SnapshotError,
+)
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.position import Position, Return
@@ -30,6 +41,8 @@ from tests.doubles import ReadyMade, open_session
 SPEC = SessionSpec(
     model=ModelIdentity(name="tiny"), split=SplitSpec(split_layer=2, rank=4), num_labels=2
 )
+
+STATE = "0123456789abcdef"
 
 
 def run(model: Path, folder: Path, scene: Callable[[Host], Awaitable[None]], **limits: Any) -> None:
@@ -375,5 +388,161 @@ def test_one_odd_file_keeps_no_cloud_from_starting(tiny_model: Path, tmp_path: P
         await host.begin()
         assert host.trainings.goes_on(good) and not host.trainings.goes_on(odd)
         await host.stop()
+
+    run(tiny_model, tmp_path, scene)
+
+
+async def train(visit: Visit, *steps: int) -> dict[str, torch.Tensor]:
+    """Take steps; returns copies of the weights behind the last."""
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        visit.session.step(step, torch.randn(4, 4, generator=generator), [3, 1], [0, 1])
+        visit.session.apply(step, 1e-2)
+    return {name: weight.clone() for name, weight in visit.session.weights().items()}
+
+
+def differ(mine: dict[str, torch.Tensor], its: dict[str, torch.Tensor]) -> bool:
+    return any(not torch.equal(weight, its[name]) for name, weight in mine.items())
+
+
+@pytest.mark.parametrize("where", ["in memory", "put away", "closed"])
+def test_a_session_goes_to_its_state_wherever_it_is(
+    tiny_model: Path, tmp_path: Path, where: str
+) -> None:
+    """And the fresh one whose place it takes leaves nothing."""
+
+    async def scene(host: Host) -> None:
+        visit, _ = await host.open(Opening(spec=SPEC), "", ended)
+        await train(visit, 1)
+        assert await host.save(visit, STATE) == await host.save(visit, STATE) == ""
+        expected = await train(visit, 2)
+        name = visit.session.session_id
+        match where:
+            case "put away":
+                await host.park(visit)
+            case "closed":
+                assert (await host.close(visit)).saved
+        fresh = await host.open(Opening(spec=SPEC), "", ended)
+        before = host.residents.admission.taken
+        asked = Return(session_id=name, spec=SPEC, incarnation=7, state=STATE)
+        asked = dataclasses.replace(asked, replaces=fresh[0].session.session_id)
+        again = await host.go_to(asked, "", stopped)
+        assert again.session.applied == 1 and not fresh[0].current
+        assert [hosted.record.session for hosted in host.residents] == [name]
+        assert host.residents.admission.taken == before - (where == "in memory")
+        assert host.store is not None and host.store.names() == [name]
+        assert not differ(await train(again, 2), expected)
+        assert (await host.close(again)).saved
+        with pytest.raises(SessionLostError, match="that state of session .* no more: .* newest 2"):
+            await host.go_to(dataclasses.replace(asked, state="f" * 16), "", stopped)
+        with pytest.raises(SessionLostError, match="this cloud has no session"):
+            await host.go_to(asked, "somebody else", stopped)
+
+    ended = list[Exception]().append
+    run(tiny_model, tmp_path, scene)
+
+
+def test_a_state_that_cannot_be_had_costs_the_fresh_session_nothing(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        await train(visit, 1)
+        assert await host.save(visit, STATE) == ""
+        name, fresh = visit.session.session_id, await opened(host)
+        asked = Return(session_id=name, spec=SPEC, incarnation=7, state=STATE)
+        asked = dataclasses.replace(asked, replaces=fresh.session.session_id)
+        other = dataclasses.replace(SPEC, seed=9)
+        with pytest.raises(MismatchError, match="another seed: 0 there, 9 asked"):
+            await host.go_to(dataclasses.replace(asked, spec=other), "", stopped)
+        (file,) = tmp_path.glob(f"{name}/states/*/weights.safetensors")
+        file.write_bytes(b"spoiled")
+        with pytest.raises(SnapshotError, match="is damaged"):
+            await host.go_to(asked, "", stopped)
+        assert fresh.current and visit.current
+        await train(visit, 2)
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_the_newest_states_stay_and_one_of_a_stream_that_broke_is_free(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        names = [f"{number:016x}" for number in (9, 5, 7)]  # not in the order of their names
+        for step, name in enumerate(names, start=1):
+            await train(visit, step)
+            assert await host.save(visit, name) == ""
+        assert host.store is not None
+        kept = host.store.states(visit.session.session_id).names()
+        assert kept == [
+            f"step-0000000{step}-{name}" for step, name in ((2, names[1]), (3, names[2]))
+        ]
+        shelf: Any = host._shelf
+        settle, begun = shelf.settle, asyncio.Event()
+
+        async def slow(*_: object, **__: object) -> int:
+            begun.set()
+            await asyncio.sleep(60)
+            return 0
+
+        shelf.settle = slow
+        asked = Return(
+            session_id=visit.session.session_id, spec=SPEC, incarnation=7, state=names[1]
+        )
+        visit.leave()
+        coming = asyncio.create_task(host.go_to(asked, "", stopped))
+        await asyncio.wait_for(begun.wait(), 20)
+        coming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await coming
+        assert host.residents.waiting() == [visit.hosted]
+        shelf.settle = settle
+        assert (await host.go_to(asked, "", stopped)).session.applied == 2
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_a_session_that_gives_way_after_steps_is_put_away(tiny_model: Path, tmp_path: Path) -> None:
+    """It may have states of its own, which its script has saved."""
+
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        await train(visit, 1)
+        assert await host.save(visit, STATE) == ""
+        name = visit.session.session_id
+        await host.park(visit)
+        other, _ = await host.open(Opening(spec=SPEC), "", list[Exception]().append)
+        expected = await train(other, 1, 2)
+        asked = Return(session_id=name, spec=SPEC, incarnation=7, state=STATE)
+        asked = dataclasses.replace(asked, replaces=other.session.session_id)
+        assert (await host.go_to(asked, "", stopped)).session.applied == 1
+        assert [hosted.record.session for hosted in host.residents] == [name]
+        here = Position(2)
+        back = Return(
+            session_id=asked.replaces, spec=SPEC, incarnation=0, confirmed=here, sent=here
+        )
+        again, rewound = await host.resume(back, "", stopped)
+        assert not rewound and not differ(await train(again), expected)
+
+    run(tiny_model, tmp_path, scene)
+
+
+def test_a_finished_session_is_forgotten_but_for_what_it_has_come_to(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    async def scene(host: Host) -> None:
+        visit = await opened(host)
+        await train(visit, 1)
+        assert await host.save(visit, STATE) == ""
+        await host.close(visit)
+        assert host.store is not None
+        (kept,) = kept_sessions(host.store)
+        assert (kept.state, kept.snapshots) == ("finished", (f"step-00000001-{STATE}",))
+        await forgetting._forget(host, host.store, -60.0)  # whatever is older than in a minute
+        (kept,) = kept_sessions(host.store)
+        assert (kept.state, kept.snapshots, kept.steps) == ("finished", (), 1)
+        assert host.results.load(kept.session, "", SPEC)
 
     run(tiny_model, tmp_path, scene)

@@ -30,6 +30,8 @@ SHARES = st.sampled_from([1.0, 0.5, 0.25])
 
 ANSWERS: dict[str, answers.Work] = {**answers.WORK, "apart": answers.step}
 
+BFLOAT16 = pb.Autocast(computes=pb.ELEMENT_TYPE_BFLOAT16, activation=pb.ELEMENT_TYPE_BFLOAT16)
+
 Sent = tuple[str, int, int, float | int | None]
 """Kind, step and place of an exchange, and what else it says: a share, or its forward's place."""
 
@@ -52,6 +54,8 @@ def asked(sent: Sent) -> tuple[Any, memoryview]:
         case _:
             message = pb.Backward(gradient=tensor)
             message.forward = more
+    if kind != "backward" and exchange % 3 == 2:
+        message.autocast.CopyFrom(BFLOAT16)
     message.step, message.exchange = step, exchange
     return message, numbers
 
@@ -69,7 +73,7 @@ class Requests(RuleBasedStateMachine):
             session.restore(self.fresh)
         self.applied = 0
         self.sent, self.replies = list[Sent](), list[bytes]()
-        self.joined = list[int]()
+        self.joined, self.drops = list[int](), 0
         self.kept: tuple[Snapshot, Any] | None = None
 
     @property
@@ -142,6 +146,24 @@ class Requests(RuleBasedStateMachine):
         with pytest.raises(ProtocolError, match=f"factor names exchange {place} of step {step}"):
             self.session.take_factor(step, place, 7.0)
 
+    @rule(groups=st.sampled_from([[0], [1], [0, 1], []]))
+    def drop(self, groups: list[int]) -> None:
+        for session in (self.session, self.twin):
+            session.drop(self.applied + 1, self.drops, groups)
+        self.drops += 1
+
+    @rule(number=st.integers(0, 5), step=st.integers(0, 5))
+    def drop_once_more_or_out_of_order(self, number: int, step: int) -> None:
+        now = step == self.applied + 1
+        if now and number == self.drops:
+            with pytest.raises(ProtocolError, match="drop names group 2; the optimizer has 2"):
+                self.session.drop(step, number, [0, 2])
+        elif step <= self.applied or (now and number < self.drops):
+            self.session.drop(step, number, [0, 1])
+        else:
+            with pytest.raises(ProtocolError, match=f"drop {number} of step {step} came, drop "):
+                self.session.drop(step, number, [0])
+
     @rule(forward=st.integers(0, 9))
     def backward_of_no_forward(self, forward: int) -> None:
         if forward in self.waiting:
@@ -184,6 +206,7 @@ class Requests(RuleBasedStateMachine):
         for session in (self.session, self.twin):
             session.apply(step, rate, exchanges=count)
         self.applied, self.sent, self.replies, self.joined = step, [], [], []
+        self.drops = 0
 
     @rule(rate=st.floats(0, 1))
     def repeated_apply(self, rate: float) -> None:
@@ -225,17 +248,31 @@ class Requests(RuleBasedStateMachine):
         twin = copy.deepcopy(self.twin.snapshot())
         self.kept = (
             found,
-            (twin, self.applied, list(self.sent), list(self.replies), list(self.joined)),
+            (
+                (twin, self.applied, self.drops),
+                list(self.sent),
+                list(self.replies),
+                list(self.joined),
+            ),
         )
 
     @precondition(lambda self: self.kept is not None)
     @rule()
     def restore(self) -> None:
         assert self.kept is not None
-        found, (twin, self.applied, sent, replies, joined) = self.kept
+        found, ((twin, self.applied, self.drops), sent, replies, joined) = self.kept
         self.session.restore(found)
         self.twin.restore(twin)
         self.sent, self.replies, self.joined = list(sent), list(replies), list(joined)
+
+    @rule()
+    def go_to_the_state(self) -> None:
+        """Nothing of the step under way is left, but what it has drawn."""
+        with tempfile.TemporaryDirectory() as place:
+            Snapshots(Path(place)).write("it", self.session.state())
+            self.session.restore(Snapshots(Path(place)).read("it"))
+        self.twin.restore(copy.deepcopy(self.twin.state()))
+        self.sent, self.replies, self.joined, self.drops = [], [], [], 0
 
     @invariant()
     def the_position_is_that_of_what_was_taken(self) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft_common import PROTOCOL_VERSION
+from sft_common.autocast import AUTOCASTS, Autocast
 from sft_common.config import (
     CUTS,
     ENCODINGS,
@@ -22,6 +23,8 @@ from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.rpc.spec import (
     MAX_SNAPSHOTS,
+    autocast_from_proto,
+    autocast_to_proto,
     basis_from_proto,
     basis_to_proto,
     plan_from_proto,
@@ -86,6 +89,34 @@ PLANS = st.builds(
 def test_a_plan_comes_over_the_wire_as_it_was(plan: Plan) -> None:
     message = pb.Run.FromString(plan_to_proto(plan).SerializeToString())
     assert plan_from_proto(message) == plan
+
+
+@given(st.sampled_from(AUTOCASTS), st.booleans())
+def test_what_a_script_computes_in_comes_over_the_wire_as_it_was(
+    computes: str, reduced: bool
+) -> None:
+    autocast = Autocast(computes=computes, activation=computes if reduced else "float32")
+    message = pb.Forward(autocast=autocast_to_proto(autocast))
+    assert autocast_from_proto(pb.Forward.FromString(message.SerializeToString())) == autocast
+    assert autocast_from_proto(pb.Step(autocast=autocast_to_proto(None))) is None
+
+
+@pytest.mark.parametrize(
+    ("computes", "activation", "text"),
+    [
+        ("FLOAT32", "FLOAT32", "autocast to float32; halves compute in one of: float16, bfloat16"),
+        ("INT8", "FLOAT32", "autocast to int8"),
+        ("UNSPECIFIED", "FLOAT32", "unknown encoding 0"),
+        ("FLOAT16", "BFLOAT16", "an activation of bfloat16 came from autocast to float16"),
+    ],
+)
+def test_what_nothing_computes_in_is_refused(computes: str, activation: str, text: str) -> None:
+    numbers = (pb.ElementType.Value(f"ELEMENT_TYPE_{name}") for name in (computes, activation))
+    message = pb.Evaluate(
+        autocast=pb.Autocast(**dict(zip(("computes", "activation"), numbers, strict=True)))
+    )
+    with pytest.raises(ConfigError, match=text):
+        autocast_from_proto(message)
 
 
 def opening(**changes: object) -> pb.Open:

@@ -119,7 +119,7 @@ class ExportResponse(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class TrainRequest(_message.Message):
-    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward", "ask_norms", "weights", "factor")
+    __slots__ = ("step", "apply", "evaluate", "open", "close", "store", "run", "piece", "keep", "resume", "park", "forward", "backward", "ask_norms", "weights", "factor", "save", "drop")
     STEP_FIELD_NUMBER: _ClassVar[int]
     APPLY_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +136,8 @@ class TrainRequest(_message.Message):
     ASK_NORMS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     FACTOR_FIELD_NUMBER: _ClassVar[int]
+    SAVE_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
     step: Step
     apply: Apply
     evaluate: Evaluate
@@ -152,10 +154,12 @@ class TrainRequest(_message.Message):
     ask_norms: AskNorms
     weights: Weights
     factor: Factor
-    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., ask_norms: _Optional[_Union[AskNorms, _Mapping]] = ..., weights: _Optional[_Union[Weights, _Mapping]] = ..., factor: _Optional[_Union[Factor, _Mapping]] = ...) -> None: ...
+    save: Save
+    drop: Drop
+    def __init__(self, step: _Optional[_Union[Step, _Mapping]] = ..., apply: _Optional[_Union[Apply, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., park: _Optional[_Union[Park, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., backward: _Optional[_Union[Backward, _Mapping]] = ..., ask_norms: _Optional[_Union[AskNorms, _Mapping]] = ..., weights: _Optional[_Union[Weights, _Mapping]] = ..., factor: _Optional[_Union[Factor, _Mapping]] = ..., save: _Optional[_Union[Save, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ...) -> None: ...
 
 class TrainResponse(_message.Message):
-    __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked", "forward_result", "norms")
+    __slots__ = ("step_result", "evaluation", "opened", "closed", "running", "piece", "resumed", "parked", "forward_result", "norms", "saved")
     STEP_RESULT_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +170,7 @@ class TrainResponse(_message.Message):
     PARKED_FIELD_NUMBER: _ClassVar[int]
     FORWARD_RESULT_FIELD_NUMBER: _ClassVar[int]
     NORMS_FIELD_NUMBER: _ClassVar[int]
+    SAVED_FIELD_NUMBER: _ClassVar[int]
     step_result: StepResult
     evaluation: Evaluation
     opened: Opened
@@ -176,7 +181,8 @@ class TrainResponse(_message.Message):
     parked: Parked
     forward_result: ForwardResult
     norms: Norms
-    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., forward_result: _Optional[_Union[ForwardResult, _Mapping]] = ..., norms: _Optional[_Union[Norms, _Mapping]] = ...) -> None: ...
+    saved: Saved
+    def __init__(self, step_result: _Optional[_Union[StepResult, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., running: _Optional[_Union[Running, _Mapping]] = ..., piece: _Optional[_Union[Piece, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., forward_result: _Optional[_Union[ForwardResult, _Mapping]] = ..., norms: _Optional[_Union[Norms, _Mapping]] = ..., saved: _Optional[_Union[Saved, _Mapping]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("data", "shape", "element_type", "following")
@@ -196,8 +202,16 @@ class Piece(_message.Message):
     data: bytes
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
+class Autocast(_message.Message):
+    __slots__ = ("computes", "activation")
+    COMPUTES_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    computes: ElementType
+    activation: ElementType
+    def __init__(self, computes: _Optional[_Union[ElementType, str]] = ..., activation: _Optional[_Union[ElementType, str]] = ...) -> None: ...
+
 class Step(_message.Message):
-    __slots__ = ("step", "activation", "lengths", "labels", "numbers", "exchange", "share", "apart")
+    __slots__ = ("step", "activation", "lengths", "labels", "numbers", "exchange", "share", "apart", "autocast")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +220,7 @@ class Step(_message.Message):
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     APART_FIELD_NUMBER: _ClassVar[int]
+    AUTOCAST_FIELD_NUMBER: _ClassVar[int]
     step: int
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
@@ -214,7 +229,8 @@ class Step(_message.Message):
     exchange: int
     share: float
     apart: bool
-    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., exchange: _Optional[int] = ..., share: _Optional[float] = ..., apart: _Optional[bool] = ...) -> None: ...
+    autocast: Autocast
+    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., numbers: _Optional[_Iterable[float]] = ..., exchange: _Optional[int] = ..., share: _Optional[float] = ..., apart: _Optional[bool] = ..., autocast: _Optional[_Union[Autocast, _Mapping]] = ...) -> None: ...
 
 class Factor(_message.Message):
     __slots__ = ("step", "exchange", "factor")
@@ -227,18 +243,20 @@ class Factor(_message.Message):
     def __init__(self, step: _Optional[int] = ..., exchange: _Optional[int] = ..., factor: _Optional[float] = ...) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("step", "activation", "lengths", "exchange", "evaluation")
+    __slots__ = ("step", "activation", "lengths", "exchange", "evaluation", "autocast")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    AUTOCAST_FIELD_NUMBER: _ClassVar[int]
     step: int
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
     exchange: int
     evaluation: bool
-    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., exchange: _Optional[int] = ..., evaluation: _Optional[bool] = ...) -> None: ...
+    autocast: Autocast
+    def __init__(self, step: _Optional[int] = ..., activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., exchange: _Optional[int] = ..., evaluation: _Optional[bool] = ..., autocast: _Optional[_Union[Autocast, _Mapping]] = ...) -> None: ...
 
 class ForwardResult(_message.Message):
     __slots__ = ("step", "logits", "cloud_time", "exchange")
@@ -288,6 +306,28 @@ class Keep(_message.Message):
     step: int
     def __init__(self, step: _Optional[int] = ...) -> None: ...
 
+class Save(_message.Message):
+    __slots__ = ("state",)
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    def __init__(self, state: _Optional[str] = ...) -> None: ...
+
+class Saved(_message.Message):
+    __slots__ = ("trouble",)
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    trouble: str
+    def __init__(self, trouble: _Optional[str] = ...) -> None: ...
+
+class Drop(_message.Message):
+    __slots__ = ("step", "number", "groups")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    number: int
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, step: _Optional[int] = ..., number: _Optional[int] = ..., groups: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class Position(_message.Message):
     __slots__ = ("applied", "exchanges", "stored")
     APPLIED_FIELD_NUMBER: _ClassVar[int]
@@ -299,20 +339,24 @@ class Position(_message.Message):
     def __init__(self, applied: _Optional[int] = ..., exchanges: _Optional[int] = ..., stored: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ("session_id", "open", "incarnation", "confirmed", "sent", "snapshots")
+    __slots__ = ("session_id", "open", "incarnation", "confirmed", "sent", "snapshots", "state", "replaces")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     SENT_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     open: Open
     incarnation: int
     confirmed: Position
     sent: Position
     snapshots: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, session_id: _Optional[str] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., incarnation: _Optional[int] = ..., confirmed: _Optional[_Union[Position, _Mapping]] = ..., sent: _Optional[_Union[Position, _Mapping]] = ..., snapshots: _Optional[_Iterable[int]] = ...) -> None: ...
+    state: str
+    replaces: str
+    def __init__(self, session_id: _Optional[str] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., incarnation: _Optional[int] = ..., confirmed: _Optional[_Union[Position, _Mapping]] = ..., sent: _Optional[_Union[Position, _Mapping]] = ..., snapshots: _Optional[_Iterable[int]] = ..., state: _Optional[str] = ..., replaces: _Optional[str] = ...) -> None: ...
 
 class Resumed(_message.Message):
     __slots__ = ("position", "rewound", "max_message_bytes", "device", "snapshots")
@@ -389,16 +433,18 @@ class Norms(_message.Message):
     def __init__(self, norms: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Evaluate(_message.Message):
-    __slots__ = ("activation", "lengths", "labels", "every_token")
+    __slots__ = ("activation", "lengths", "labels", "every_token", "autocast")
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     EVERY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AUTOCAST_FIELD_NUMBER: _ClassVar[int]
     activation: Tensor
     lengths: _containers.RepeatedScalarFieldContainer[int]
     labels: _containers.RepeatedScalarFieldContainer[int]
     every_token: bool
-    def __init__(self, activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., every_token: _Optional[bool] = ...) -> None: ...
+    autocast: Autocast
+    def __init__(self, activation: _Optional[_Union[Tensor, _Mapping]] = ..., lengths: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., every_token: _Optional[bool] = ..., autocast: _Optional[_Union[Autocast, _Mapping]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("logits", "cloud_time")
