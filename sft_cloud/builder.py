@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sft_cloud.admission import Need
-from sft_cloud.bounds import Bounds, memory_of
+from sft_cloud.bounds import Bounds
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import compile_blocks
 from sft_cloud.engine import Engine
@@ -24,9 +24,7 @@ from sft_common.model.loading import Pretrained
 from sft_common.model.partition import cloud_half
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.snapshots import Snapshot
-
-BYTES_OF_PARAMETER = 16
-"""float32: itself, its gradient and two moments."""
+from sft_common.step_memory import BYTES_OF_PARAMETER, memory_of
 
 Basis = tuple[Tensor, Tensor]
 """mu (N,) and D (R, N), for the cuts that have a basis."""

@@ -94,7 +94,7 @@ def prepare(options: argparse.Namespace) -> Job:
         weights=source.weights,
     )
     shape = shape_of(pretrained.config)
-    split = _split(options, shape, pretrained.prepared)
+    split = split_of(options, shape, pretrained.prepared)
     encoding = options.encoding or USUAL[split.cut].encoding
     if options.unsplit:
         pretrained.check_unsplit()
@@ -138,7 +138,7 @@ def prepare(options: argparse.Namespace) -> Job:
 
 def recut(job: Job) -> Job:
     """Return a job that is cut as its options say now, with all else as it was."""
-    split = _split(job.options, job.shape, job.pretrained.prepared)
+    split = split_of(job.options, job.shape, job.pretrained.prepared)
     encoding = job.options.encoding or USUAL[split.cut].encoding
     spec = dataclasses.replace(
         job.spec,
@@ -202,7 +202,9 @@ def _task(options: argparse.Namespace) -> Task:
     )
 
 
-def _split(options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec | None) -> SplitSpec:
+def split_of(
+    options: argparse.Namespace, shape: ModelShape, prepared: SplitSpec | None
+) -> SplitSpec:
     """Return the cut asked for; what was not said is as the model was prepared, else as usual."""
     cut = options.cut or (prepared.cut if prepared else CUT)
     layer = options.split_layer

@@ -51,7 +51,10 @@ def open_session(
         replaces=replaces,
     )
     lost = UnreachableError if replaces else RetryLaterError  # it was there a moment ago
-    session = _patiently(job, open_now, lost, job.options.wait, say, stopped)
+    options = job.options
+    session = patiently(
+        open_now, lost, wait=options.wait, retry_for=options.retry_for, say=say, stopped=stopped
+    )
     if session.edge_factor is not None:
         set_edge_factor(job.net1, session.edge_factor)
     return session
@@ -72,9 +75,12 @@ def take_up_session(
     """
     weights = {name: torch.zeros(p.shape) for name, p in job.net1.skeleton.named_parameters()}
     job.pretrained.fill_net1(job.net1, weights)
-    wait = max(job.options.wait, job.options.retry_for)
+    retry_for = job.options.retry_for
+    wait = max(job.options.wait, retry_for)
     take_up = partial(_session, job, takes_up=session_id)
-    return _patiently(job, take_up, UnreachableError, wait, say, stopped)
+    return patiently(
+        take_up, UnreachableError, wait=wait, retry_for=retry_for, say=say, stopped=stopped
+    )
 
 
 def _session(job: Job, **wanted: Any) -> GrpcSession:
@@ -90,21 +96,22 @@ def _session(job: Job, **wanted: Any) -> GrpcSession:
     )
 
 
-def _patiently(
-    job: Job,
+def patiently(
     attempt: Callable[[], GrpcSession],
     lost: type[UnreachableError],
+    *,
     wait: float,
+    retry_for: float,
     say: Say,
     stopped: Callable[[], bool],
 ) -> GrpcSession:
     """Return the session that an attempt makes, tried again while there is hope.
 
     Args:
-        job: says how long a cloud that is lost is tried again.
         attempt: opens it.
         lost: what says that a cloud is lost and not just not there; after it any silence does.
         wait: how long to wait for room, in seconds.
+        retry_for: how long a cloud that is lost is tried again, in seconds.
         say: tells a person.
         stopped: whether to give up.
     """
@@ -113,7 +120,7 @@ def _patiently(
         try:
             session = attempt()
         except (CapacityError, lost) as error:
-            seconds = wait if isinstance(error, CapacityError) else job.options.retry_for
+            seconds = wait if isinstance(error, CapacityError) else retry_for
             if time.monotonic() - begin >= seconds or stopped():
                 raise
             if not waiting:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -21,7 +21,7 @@ from sft_common.config import BASIS_CUTS, ModelShape, SessionSpec, SplitSpec
 from sft_common.errors import ProtocolError, SftError
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.plan import micro_batches
-from sft_common.rpc.access import Access
+from sft_common.rpc.spec import CloudBasis
 from sft_edge.client import GrpcSession
 from sft_edge.planner.edge_rehearsal import BUDGET_SECONDS, COUNTS, ROUNDS
 from sft_edge.planner.scene import BACKWARD, Lengths, Work, line_through, padded, per_block
@@ -52,8 +52,17 @@ class _Exchange(NamedTuple):
     queue: float
 
 
+class Open(Protocol):
+    """Opens a session."""
+
+    def __call__(
+        self, spec: SessionSpec, *, basis: Callable[[], CloudBasis] | None, prepared: bool
+    ) -> GrpcSession:
+        """Return it; arguments and errors as of `GrpcSession`."""
+
+
 def rehearse_cloud(
-    access: Access,
+    open_one: Open,
     spec: SessionSpec,
     shape: ModelShape,
     layers: tuple[int, int],
@@ -61,19 +70,17 @@ def rehearse_cloud(
     *,
     prepared: bool,
     keeps_labels: bool,
-    max_message_bytes: int,
 ) -> Measured:
     """Return what net2 takes of a cloud.
 
     Args:
-        access: to it.
+        open_one: opens a session with it.
         spec: of the sessions; of its split the layer does not matter.
         shape: sizes of the model.
         layers: the highest and the lowest block to cut; both may be the same.
         batches: lengths of typical batches, from the smallest to the largest.
         prepared: whether the model holds the factors of its cut itself.
         keeps_labels: whether they are to stay here in the training that is planned.
-        max_message_bytes: largest message to take or send.
 
     Raises:
         SftError: the cloud is not to be reached, or refuses.
@@ -83,14 +90,8 @@ def rehearse_cloud(
     for layer in dict.fromkeys(layers):
         at = dataclasses.replace(spec, split=dataclasses.replace(spec.split, split_layer=layer))
         noise = partial(_noise_basis, at.split, shape)
-        session = GrpcSession(
-            access,
-            at,
-            shape,
-            max_message_bytes=max_message_bytes,
-            basis=noise if at.split.cut in BASIS_CUTS and not prepared else None,
-            prepared=prepared,
-        )
+        basis = noise if at.split.cut in BASIS_CUTS and not prepared else None
+        session = open_one(at, basis=basis, prepared=prepared)
         with _thrown_away(session) as stopped:
             steps = _Steps(session, at, shape, keeps_labels=keeps_labels)
             found.append(_rehearsed(steps, batches, stopped))

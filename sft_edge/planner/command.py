@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from typing import Any
@@ -16,14 +15,17 @@ from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained, read_config
 from sft_common.model.sources import find_model
 from sft_edge.device import device_named
-from sft_edge.job import Job, name_for, prepare, recut
+from sft_edge.job import Job, name_for, prepare, recut, split_of
 from sft_edge.login import edge_access
-from sft_edge.planner.choice import Asked, Choice, Forecast, choose
+from sft_edge.planner.choice import Choice, choose
+from sft_edge.planner.forecasting import Forecast
 from sft_edge.planner.measuring import Subject, measure_scene
 from sft_edge.planner.sample import DataSample, InventedSample
+from sft_edge.planner.setting import Asked
 from sft_edge.planner.showing import command_for, facts_of, plan_facts, print_plans
 from sft_edge.planner.written import read_scene, scene_text
 from sft_edge.report.figures import bytes_said, seconds_said
+from sft_edge.tasks.table import find_task
 
 EXAMPLES, TOKENS = 32, 128
 """Of a batch, where neither a task nor a size is named."""
@@ -41,9 +43,10 @@ def run_plan(options: argparse.Namespace) -> None:
     asked = _asked(options)
     if options.from_file:
         scene = read_scene(options.from_file)
+        if options.task:
+            find_task(options.task)
     else:
         subject = _subject(options)
-        asked = _within(asked, subject.pretrained.prepared)
         scene = measure_scene(subject, asked, say)
     if options.save:
         options.save.write_text(scene_text(scene), "utf-8")
@@ -65,7 +68,7 @@ def planned(job: Job) -> Job:
     """
     options, subject = job.options, _subject_of(job)
     say = _silent if options.quiet else _on_stderr
-    asked = _within(_asked(options), job.pretrained.prepared)
+    asked = _asked(options)
     scene = measure_scene(subject, asked, say)
     best = _best(choose(scene, asked), asked)
     if not options.quiet:
@@ -91,6 +94,8 @@ def _subject(options: argparse.Namespace) -> Subject:
     head = "image-classification" if images else "sequence-classification"
     pretrained = Pretrained(source.folder, num_labels=2, head=head, weights=source.weights)
     shape = shape_of(pretrained.config)
+    if pretrained.prepared:  # says what is wrong where another cut was named
+        pretrained.net1(split_of(options, shape, pretrained.prepared))
     tokens = shape.positions if images else min(options.tokens or TOKENS, shape.positions)
     examples = options.batch_size or EXAMPLES
     return Subject(
@@ -109,6 +114,7 @@ def _subject(options: argparse.Namespace) -> Subject:
         device=device_named(options.device),
         keeps_labels=options.labels == "edge",
         max_message_bytes=options.max_message * 2**20,
+        wait_seconds=options.wait,
     )
 
 
@@ -122,6 +128,7 @@ def _subject_of(job: Job) -> Subject:
         device=job.device,
         keeps_labels=job.options.labels == "edge",
         max_message_bytes=job.options.max_message * 2**20,
+        wait_seconds=job.options.wait,
     )
 
 
@@ -129,8 +136,8 @@ def _asked(options: argparse.Namespace) -> Asked:
     """Return what the options hold the choice to."""
     if options.grad_encoding not in (None, options.encoding):
         raise ConfigError(
-            f"--grad-encoding {options.grad_encoding} with --encoding {options.encoding}: plans "
-            "have one encoding for both ways; say --encoding alone"
+            f"--grad-encoding {options.grad_encoding} and --encoding {options.encoding or 'free'}: "
+            "plans have one encoding for both ways; say --encoding alone"
         )
     micro = options.micro_batches
     return Asked(
@@ -162,22 +169,10 @@ def _best(choice: Choice, asked: Asked) -> Forecast:
             f"no plan is known to lose at most {asked.max_loss:g} points of accuracy ({found}); "
             "say --max-accuracy-loss 100 to see those of which nothing is known"
         )
+    where = "the cloud's memory" if choice.too_large_there == choice.too_large else "memory"
     raise ConfigError(
-        f"none of {choice.too_large} plans fits into memory; say --memory if there will be more, "
-        "or take a smaller --batch-size or --max-length"
-    )
-
-
-def _within(asked: Asked, prepared: SplitSpec | None) -> Asked:
-    """Return what a choice is held to with a model that was prepared for one cut."""
-    if prepared is None:
-        return asked
-    return dataclasses.replace(
-        asked,
-        cut=prepared.cut,
-        split_layer=prepared.split_layer,
-        rank=prepared.rank,
-        healed=prepared.decoder_layers > 0,
+        f"none of {choice.too_large} plans fits into {where}; take a smaller --batch-size or "
+        "--max-length"
     )
 
 

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sft_common.config import OptimizerSpec, SplitSpec
+from sft_common.config import ENCODINGS, OptimizerSpec, SplitSpec
 from sft_common.errors import DataError
 from sft_common.model.heads import HEAD_TABLE, Head
 from sft_common.model.loading import Pretrained
 from sft_common.model.partition import Net1
+from sft_common.wire.codec import tensor_from_parts, tensor_to_parts
 from sft_edge.learners import SplitLearner
 from sft_edge.planner.sample import Sample
 from sft_edge.planner.scene import Work, line_through, padded, per_block
@@ -34,6 +35,9 @@ ROUNDS = 4
 
 BUDGET_SECONDS = 15.0
 """No step of a third or later round is begun after so long, for each cut."""
+
+CODEC_ROWS = (512, 128)
+"""Tokens and numbers of the activation that is written and read."""
 
 HIGHER = 3
 """Blocks that the second cut is above the first, where there are so many."""
@@ -53,6 +57,8 @@ class Rehearsed(NamedTuple):
 
     base_token_bytes: float
     block_token_bytes: float
+    codec: dict[str, float]
+    """Encoding -> seconds to write and read a number."""
 
 
 class _Times(NamedTuple):
@@ -73,7 +79,11 @@ class _Taken(NamedTuple):
 
 
 def rehearse_edge(
-    pretrained: Pretrained, split: SplitSpec, sample: Sample, device: torch.device
+    pretrained: Pretrained,
+    split: SplitSpec,
+    sample: Sample,
+    device: torch.device,
+    layers: tuple[int, int],
 ) -> Rehearsed:
     """Return what net1 takes of a device, cut in whichever block.
 
@@ -82,16 +92,16 @@ def rehearse_edge(
         split: cut and rank; the layer does not matter.
         sample: typical batches.
         device: where net1 runs.
+        layers: block 1, and another to cut; or block 1 again.
 
     Raises:
         DataError: the batches have nothing to learn from.
     """
-    layers = [1, min(1 + HIGHER, pretrained.config.num_hidden_layers)]
     times = []
-    for layer in layers:
+    for layer in dict.fromkeys(layers):
         times.append(_times(pretrained, split, layer, sample, device))
         gc.collect()  # the words' table knows who trains it, and is known to it
-    low, high = times
+    low, high = times[0], times[-1]
     between = layers[1] - layers[0]
     return Rehearsed(
         base=low.work,
@@ -99,7 +109,19 @@ def rehearse_edge(
         late=min(low.late, high.late),
         base_token_bytes=low.token_bytes,
         block_token_bytes=max(0.0, (high.token_bytes - low.token_bytes) / max(1, between)),
+        codec={encoding: _codec_seconds(encoding) for encoding in ENCODINGS},
     )
+
+
+def _codec_seconds(encoding: str) -> float:
+    """Return the seconds to write and read a number of an activation, as messages have it."""
+    rows_TW, taken = torch.randn(CODEC_ROWS), []
+    for _ in range(2 * ROUNDS):
+        begin = time.perf_counter()
+        tensor, numbers = tensor_to_parts(rows_TW, encoding)
+        tensor_from_parts(tensor, numbers, CODEC_ROWS, "activation", encoding)
+        taken.append(time.perf_counter() - begin)
+    return median(taken) / rows_TW.numel()
 
 
 def _times(

@@ -23,6 +23,9 @@ class Sample(Protocol):
     lengths: tuple[Lengths, ...]
     """Of their examples."""
 
+    largest: int
+    """Tokens that a batch of the training has at most, padding included."""
+
     def parts(self, number: int, count: int) -> list[Batch]:
         """Return a batch in so many micro-batches."""
 
@@ -44,6 +47,7 @@ class DataSample:
         self._rows = [whole[(2 * n + 1) * len(whole) // (2 * count)] for n in range(count)]
         self._dataset, self._known = dataset, known
         self.lengths = tuple(tuple(dataset.lengths(rows)) for rows in self._rows)
+        self.largest = len(self._rows[-1]) * max(known)
 
     def parts(self, number: int, count: int) -> list[Batch]:
         """Return a batch in so many micro-batches."""
@@ -63,6 +67,7 @@ class InventedSample:
     def __init__(self, config: PretrainedConfig, examples: int, tokens: int) -> None:
         self._config = config
         self.lengths: tuple[Lengths, ...] = ((tokens,) * examples,)
+        self.largest = examples * tokens
 
     def parts(self, number: int, count: int) -> list[Batch]:
         """Return the batch in so many micro-batches."""

@@ -5,8 +5,8 @@ Tokens of a cost are those that are computed, padding included; tokens of a mess
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from statistics import fmean, linear_regression
 from typing import NamedTuple
@@ -102,6 +102,12 @@ class Sizes:
     top_parameters: int
     """Of net2 cut in block L, without its share of the cut."""
 
+    example_logits: float = 0.0
+    """Logits of an example, as they travel where labels stay on the edge."""
+
+    token_logits: float = 0.0
+    """Logits of a token, of a head that has some for each."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edge:
@@ -126,6 +132,10 @@ class Edge:
     block_token_bytes: float = 0.0
     """What a block more keeps."""
 
+    codec: Mapping[str, float] = field(default_factory=dict)
+    """Encoding -> seconds to write and read a number of an activation; one that is left out takes
+    none."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cloud:
@@ -141,6 +151,20 @@ class Cloud:
     block: Work
     """A block more."""
 
+    top_step_bytes: int = 0
+    """What it reserves for the activations of the largest batch, cut in block L."""
+
+    block_step_bytes: int = 0
+    """The same of a block more."""
+
+
+class Prepared(NamedTuple):
+    """The only cut of a model that was made for it."""
+
+    cut: str
+    rank: int
+    healed: bool
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
@@ -155,6 +179,12 @@ class Scene:
     cloud: Cloud
     layers: tuple[int, ...]
     """Blocks that may be cut."""
+
+    largest: int = 0
+    """Tokens, padding included, of the largest batch of the training; 0: that of `batches`."""
+
+    prepared: Prepared | None = None
+    """What the model was made for; None: any cut."""
 
     def edge_work(self, split_layer: int) -> Work:
         """Return what net1 takes."""
@@ -182,7 +212,7 @@ class Scene:
     @property
     def longest(self) -> int:
         """Tokens, padding included, of the largest batch."""
-        return max(padded(batch) for batch in self.batches)
+        return max(self.largest, *(padded(batch) for batch in self.batches))
 
 
 def padded(lengths: Sequence[int]) -> int:

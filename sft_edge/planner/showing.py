@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sft_edge.planner.choice import Choice, Forecast, Setting, shortlist
+from sft_edge.planner.choice import Choice, shortlist
+from sft_edge.planner.forecasting import Forecast
 from sft_edge.planner.scene import Scene, Work
+from sft_edge.planner.setting import Setting
 from sft_edge.report.figures import bytes_said, seconds_said
 
 COLUMNS = (

@@ -27,6 +27,16 @@ class Leg(NamedTuple):
     backward: float
     """Of net1."""
 
+    logits_down: float = 0.0
+    """That its logits take the link, where labels stay on the edge."""
+
+    logits_up: float = 0.0
+    """That their gradient takes it."""
+
+
+ONE_EXCHANGE = 6
+"""Parts of a leg where labels travel with the activations."""
+
 
 class Around(NamedTuple):
     """What a step takes beside its micro-batches, in seconds."""
@@ -63,7 +73,7 @@ def in_turn(legs: Sequence[Leg], around: Around, *, kept: bool = False) -> float
         kept: whether labels stay on the edge, as of `Timeline`.
     """
     ways = 4 if kept else 2
-    each = sum(sum(leg) + ways * around.latency for leg in legs)
+    each = sum(sum(leg if kept else leg[:ONE_EXCHANGE]) + ways * around.latency for leg in legs)
     return each + around.update + around.late + around.cloud_update
 
 
@@ -81,6 +91,8 @@ class Timeline:
     _up: float = field(default=0.0, init=False)
     _down: float = field(default=0.0, init=False)
     _cloud: float = field(default=0.0, init=False)
+    _late: float = field(default=0.0, init=False)
+    _waited: float = field(default=0.0, init=False)
 
     def step(self, legs: Sequence[Leg], around: Around) -> Step:
         """Take a step; returns its seconds, from the edge's beginning to its update.
@@ -88,18 +100,15 @@ class Timeline:
         All forward passes come first; gradients are taken in order. The cloud's update begins with
         the edge's last backward pass, and holds up the next step's first micro-batch there.
         """
-        begin, waiting, late = self._now, 0.0, around.late
+        begin, self._waited, self._late = self._now, 0.0, around.late
         answers = self._kept(legs, around) if self.kept else self._sent(legs, around)
         for number, (leg, answer) in enumerate(zip(legs, answers, strict=True), start=1):
-            wait = max(0.0, answer - self._now)
-            used = min(wait, late)
-            late, waiting = late - used, waiting + wait - used
-            self._now += wait
+            self._wait_until(answer)
             if number == len(legs):
                 self._cloud = max(self._cloud, self._now + around.latency) + around.cloud_update
             self._now += leg.backward
-        self._now += late + around.update
-        return Step(self._now - begin, waiting)
+        self._now += self._late + around.update
+        return Step(self._now - begin, self._waited)
 
     def _sent(self, legs: Sequence[Leg], around: Around) -> list[float]:
         """Return when each answer comes where labels travel with the activations."""
@@ -112,18 +121,28 @@ class Timeline:
         return answers
 
     def _kept(self, legs: Sequence[Leg], around: Around) -> list[float]:
-        """Return when each answer comes where labels stay here; logits take the link no time."""
+        """Return when each answer comes where labels stay here."""
         logits = []
         for leg in legs:
             self._now += leg.forward
             arrival = self._sent_up(self._now, leg.up) + around.latency
-            logits.append(self._worked(arrival, leg.cloud_forward) + around.latency)
+            done = self._worked(arrival, leg.cloud_forward)
+            logits.append(self._sent_down(done, leg.logits_down) + around.latency)
         answers = []
         for leg, came in zip(legs, logits, strict=True):
-            arrival = max(self._now, came) + around.latency
+            self._wait_until(came)
+            arrival = self._sent_up(self._now, leg.logits_up) + around.latency
             done = self._worked(arrival, leg.cloud_backward)
             answers.append(self._sent_down(done, leg.down) + around.latency)
         return answers
+
+    def _wait_until(self, moment: float) -> None:
+        """Wait on the edge, and use it for what was put off."""
+        wait = max(0.0, moment - self._now)
+        used = min(wait, self._late)
+        self._late -= used
+        self._waited += wait - used
+        self._now += wait
 
     def _sent_up(self, ready: float, seconds: float) -> float:
         self._up = max(self._up, ready) + seconds

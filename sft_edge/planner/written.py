@@ -8,7 +8,13 @@
 
 Times are tables: edge.base, edge.block, cloud.top and cloud.block, each with forward and backward,
 [milliseconds of a micro-batch, microseconds more for each of its tokens], and update, milliseconds
-a step. The edge may also have late_update_ms, base_token_bytes and block_token_bytes.
+a step. There may also be
+
+    [model]   layers that can be cut; example_logits, token_logits; cut, rank and healed of one that
+              was prepared
+    [batch]   largest, tokens of the largest batch
+    [edge]    late_update_ms, base_token_bytes, block_token_bytes, codec_ns: encoding = nanoseconds
+    [cloud]   top_step_gb, block_step_gb: what it reserves for a step
 """
 
 from __future__ import annotations
@@ -18,10 +24,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from sft_common.config import CUTS, ENCODINGS
 from sft_common.errors import ConfigError, first_line
 from sft_common.files import read_named
 from sft_edge.link import Link
-from sft_edge.planner.scene import BACKWARD, Cloud, Edge, Lengths, Line, Scene, Sizes, Work
+from sft_edge.planner.scene import (
+    BACKWARD,
+    Cloud,
+    Edge,
+    Lengths,
+    Line,
+    Prepared,
+    Scene,
+    Sizes,
+    Work,
+)
 
 ATTENTION = 1 / 3
 """Share of a block that its attention is, where only teraflops are written: 4 of 12 N x N
@@ -58,8 +75,11 @@ def scene_text(scene: Scene) -> str:
     """Return a scene as `read_scene` reads it."""
     sizes, link, edge, cloud = scene.sizes, scene.link, scene.edge, scene.cloud
     tables: dict[str, dict[str, Any]] = {
-        "model": {name: getattr(sizes, name) for name in SIZES} | {"layers": list(scene.layers)},
-        "batch": {"lengths": [list(batch) for batch in scene.batches]},
+        "model": {name: getattr(sizes, name) for name in SIZES}
+        | {"example_logits": sizes.example_logits, "token_logits": sizes.token_logits}
+        | {"layers": list(scene.layers)}
+        | (scene.prepared._asdict() if scene.prepared else {}),
+        "batch": {"lengths": [list(batch) for batch in scene.batches], "largest": scene.longest},
         "link": {
             "up_mbit": link.up_bytes_per_second * 8e-6,
             "down_mbit": link.down_bytes_per_second * 8e-6,
@@ -74,7 +94,13 @@ def scene_text(scene: Scene) -> str:
         },
         "edge.base": _work_table(edge.base),
         "edge.block": _work_table(edge.block),
-        "cloud": {"name": cloud.name, "memory_gb": cloud.memory_bytes / 1e9},
+        "edge.codec_ns": {name: seconds * 1e9 for name, seconds in edge.codec.items()},
+        "cloud": {
+            "name": cloud.name,
+            "memory_gb": cloud.memory_bytes / 1e9,
+            "top_step_gb": cloud.top_step_bytes / 1e9,
+            "block_step_gb": cloud.block_step_bytes / 1e9,
+        },
         "cloud.top": _work_table(cloud.top),
         "cloud.block": _work_table(cloud.block),
     }
@@ -101,7 +127,8 @@ class _Reader:
         """Return the scene of a whole file."""
         self._only("the file", known, {"model", "batch", "link", "edge", "cloud"})
         model, link = self._table(known, "model"), self._table(known, "link")
-        self._only("[model]", model, {*SIZES, "layers"})
+        more = {"layers", "example_logits", "token_logits", *Prepared._fields}
+        self._only("[model]", model, {*SIZES, *more})
         self._only("[link]", link, {"up_mbit", "down_mbit", "round_trip_ms"})
         sizes = self._sizes(model)
         batches = self._batches(self._table(known, "batch"))
@@ -120,16 +147,36 @@ class _Reader:
             edge=self._edge(self._table(known, "edge"), sizes, longest),
             cloud=self._cloud(self._table(known, "cloud"), sizes, longest),
             layers=tuple(sorted(set(layers))),
+            largest=self._largest(self._table(known, "batch")),
+            prepared=self._prepared(model),
         )
 
     def _sizes(self, model: Mapping[str, Any]) -> Sizes:
         name = model.get("name")
         if not isinstance(name, str):
             raise self._wrong("[model] name", name, "a text")
-        return Sizes(name=name, **{size: self._whole("[model]", model, size) for size in SIZES[1:]})
+        return Sizes(
+            name=name,
+            example_logits=self._number("[model]", model, "example_logits", 0.0),
+            token_logits=self._number("[model]", model, "token_logits", 0.0),
+            **{size: self._whole("[model]", model, size) for size in SIZES[1:]},
+        )
+
+    def _prepared(self, model: Mapping[str, Any]) -> Prepared | None:
+        if "cut" not in model:
+            return None
+        if model["cut"] not in CUTS:
+            raise self._wrong("[model] cut", model["cut"], f"one of {', '.join(CUTS)}")
+        healed = model.get("healed", False)
+        if type(healed) is not bool:
+            raise self._wrong("[model] healed", healed, "true or false")
+        return Prepared(model["cut"], self._whole("[model]", model, "rank"), healed)
+
+    def _largest(self, batch: Mapping[str, Any]) -> int:
+        return self._whole("[batch]", batch, "largest") if "largest" in batch else 0
 
     def _batches(self, batch: Mapping[str, Any]) -> tuple[Lengths, ...]:
-        self._only("[batch]", batch, {"examples", "tokens", "lengths"})
+        self._only("[batch]", batch, {"examples", "tokens", "lengths", "largest"})
         if "lengths" not in batch:
             examples = self._whole("[batch]", batch, "examples")
             return ((self._whole("[batch]", batch, "tokens"),) * examples,)
@@ -142,7 +189,7 @@ class _Reader:
         return tuple(tuple(row) for row in lengths)
 
     def _edge(self, edge: Mapping[str, Any], sizes: Sizes, longest: int) -> Edge:
-        more = {"late_update_ms", "base_token_bytes", "block_token_bytes"}
+        more = {"late_update_ms", "base_token_bytes", "block_token_bytes", "codec_ns"}
         self._only("[edge]", edge, {"name", "memory_gb", "teraflops", "base", "block", *more})
         base, block = self._works("edge", edge, "base", sizes, longest, ATTENTION)
         kept = 4.0 * KEPT_WIDTHS * sizes.hidden
@@ -154,16 +201,26 @@ class _Reader:
             late=self._number("[edge]", edge, "late_update_ms", 0.0) / 1e3,
             base_token_bytes=self._number("[edge]", edge, "base_token_bytes", kept * ATTENTION),
             block_token_bytes=self._number("[edge]", edge, "block_token_bytes", kept),
+            codec=self._codec(edge.get("codec_ns", {})),
         )
 
+    def _codec(self, table: object) -> dict[str, float]:
+        if not isinstance(table, Mapping):
+            raise self._wrong("[edge] codec_ns", table, "a table of encodings")
+        self._only("[edge.codec_ns]", table, set(ENCODINGS))
+        return {name: self._number("[edge.codec_ns]", table, name) / 1e9 for name in table}
+
     def _cloud(self, cloud: Mapping[str, Any], sizes: Sizes, longest: int) -> Cloud:
-        self._only("[cloud]", cloud, {"name", "memory_gb", "teraflops", "top", "block"})
+        more = {"top_step_gb", "block_step_gb"}
+        self._only("[cloud]", cloud, {"name", "memory_gb", "teraflops", "top", "block", *more})
         top, block = self._works("cloud", cloud, "top", sizes, longest, 1 - ATTENTION)
         return Cloud(
             name=str(cloud.get("name", "cloud")),
             memory_bytes=round(self._number("[cloud]", cloud, "memory_gb") * 1e9),
             top=top,
             block=block,
+            top_step_bytes=round(self._number("[cloud]", cloud, "top_step_gb", 0.0) * 1e9),
+            block_step_bytes=round(self._number("[cloud]", cloud, "block_step_gb", 0.0) * 1e9),
         )
 
     def _works(
@@ -277,6 +334,8 @@ def _work_table(work: Work) -> dict[str, Any]:
 
 def _value(value: object) -> str:
     """Return a value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, list):

@@ -18,6 +18,7 @@ from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.rpc.access import Access
 from sft_edge.channel import connect
+from sft_edge.client import GrpcSession
 from sft_edge.greeting import greet
 from sft_edge.planner import cloud_rehearsal
 from sft_edge.planner.cloud_rehearsal import Measured, rehearse_cloud
@@ -130,15 +131,20 @@ def rehearsed(
         head=head,
         num_labels=pretrained.classes or 2,
     )
+    shape = shape_of(pretrained.config)
+
+    def open_one(spec: SessionSpec, **more: Any) -> GrpcSession:
+        access = Access(server=cloud.server)
+        return GrpcSession(access, spec, shape, max_message_bytes=2**20, **more)
+
     return rehearse_cloud(
-        Access(server=cloud.server),
+        open_one,
         spec,
-        shape_of(pretrained.config),
+        shape,
         (3, 1),
         batches,
         prepared=False,
         keeps_labels=keeps_labels,
-        max_message_bytes=2**20,
     )
 
 
@@ -207,7 +213,7 @@ def test_a_run_finds_its_own_cut_and_goes_on_with_it(
     [
         (("plan",), "--model or --task is needed"),
         (("plan", "--split-layer", 9, "--task", "sst2"), "split layer 9 is outside 1..4"),
-        (("plan", "--memory", 1e-6, "--task", "sst2"), "plans fits into memory"),
+        (("plan", "--memory", 1e-6, "--task", "sst2"), "no plan fits into memory"),
         (("plan", "--grad-encoding", "int4", "--task", "sst2"), "one encoding for both ways"),
         (("plan", "--tokens", 5, "--task", "sst2"), "--tokens is for a plan without a --task"),
         (("train", "--auto", "--edge", "frozen", "--task", "sst2"), "--auto is for a trained edge"),

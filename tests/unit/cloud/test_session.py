@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_cloud.bounds import memory_of, step_bytes
 from sft_cloud.session import MAX_EXCHANGES, Session
 from sft_common.config import ModelShape, OptimizerSpec, SplitSpec
 from sft_common.errors import LimitError, ProtocolError
 from sft_common.model.cuts import Decoder
 from sft_common.position import Position
+from sft_common.step_memory import memory_of, step_bytes
 from sft_common.wire.codec import tensor_from_parts, tensor_to_parts
 from sft_common.wire.encodings import ENCODING_TABLE
 from tests.doubles import open_session

@@ -7,19 +7,11 @@ import dataclasses
 import pytest
 
 from sft_common.errors import ConfigError
-from sft_edge.planner.choice import (
-    Asked,
-    Forecast,
-    Setting,
-    choose,
-    forecast,
-    ranked,
-    settings_for,
-    shortlist,
-    yardsticks,
-)
+from sft_edge.planner.choice import choose, ranked, settings_for, shortlist
 from sft_edge.planner.evidence import Risk
-from sft_edge.planner.scene import Scene, Work
+from sft_edge.planner.forecasting import Forecast, forecast, yardsticks
+from sft_edge.planner.scene import Prepared, Scene, Work
+from sft_edge.planner.setting import Asked, Setting
 from tests.unit.edge.planner.scenes import GIB, scene
 
 PAPER = Setting("sft", 11, 8, "float32", 1)
@@ -61,7 +53,7 @@ def test_labels_that_stay_cost_a_round_trip() -> None:
     sent, kept = (
         forecast(place, PAPER, Asked(labels=where)).seconds for where in ("cloud", "edge")
     )
-    assert kept == pytest.approx(sent + 1.0)
+    assert kept == pytest.approx(sent + 1.0, rel=1e-3)  # and a few logits
     found = forecast(place, PAPER, Asked(labels="edge"))
     assert found.seconds <= found.in_turn_seconds  # nothing beside anything else
 
@@ -153,3 +145,40 @@ def test_the_whole_model_takes_what_both_halves_would_take_here() -> None:
 def test_what_the_model_has_not_is_refused(asked: Asked, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         choose(scene(), asked)
+
+
+def test_a_prepared_model_is_cut_as_it_was_prepared() -> None:
+    place = dataclasses.replace(scene(), layers=(4,), prepared=Prepared("stream", 96, healed=True))
+    found = choose(place, Asked(max_loss=100.0))
+    assert {plan.setting[:3] for plan in found.ranked} == {("stream", 4, 96)}
+    with pytest.raises(ConfigError, match="was prepared for the cut stream at rank 96"):
+        choose(place, Asked(rank=16))
+
+
+def test_where_labels_stay_the_logits_of_every_token_travel() -> None:
+    sizes = dataclasses.replace(scene().sizes, token_logits=30_000.0)
+    place = dataclasses.replace(scene(), sizes=sizes)
+    sent, kept = (forecast(place, PAPER, Asked(labels=where)) for where in ("cloud", "edge"))
+    logits = 13 * 32 * 30_000 * 4
+    assert kept.bytes_up - sent.bytes_up == pytest.approx(logits, rel=0.01)
+    assert kept.seconds - sent.seconds > 2 * logits * 8e-8  # down, and the gradient up
+
+
+def test_what_the_cloud_reserves_for_a_step_counts() -> None:
+    step = dataclasses.replace(scene().cloud, top_step_bytes=GIB, block_step_bytes=2 * GIB)
+    place = dataclasses.replace(scene(), cloud=step)
+    more = (
+        forecast(place, PAPER, Asked()).cloud_bytes - forecast(scene(), PAPER, Asked()).cloud_bytes
+    )
+    assert more == 3 * GIB
+
+
+def test_writing_and_reading_numbers_takes_its_time_on_both_sides() -> None:
+    edge = dataclasses.replace(scene().edge, codec={"float32": 1e-3})
+    slow = forecast(dataclasses.replace(scene(), edge=edge), PAPER, Asked())
+    fast = forecast(scene(), PAPER, Asked())
+    assert slow.in_turn_seconds - fast.in_turn_seconds == pytest.approx(2 * 13 * 32 * 8 * 1e-3)
+
+
+def test_a_rank_that_was_named_rules_out_the_cut_that_has_none() -> None:
+    assert {each.cut for each in settings_for(scene(), Asked(rank=16))} == {"stream", "sft"}

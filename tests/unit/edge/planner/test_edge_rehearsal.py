@@ -56,7 +56,7 @@ def rehearsed(model: Path, sample: Words) -> tuple[Rehearsed, list[weakref.ref[A
 
     pretrained.blank_net1 = noted  # type: ignore[method-assign]
     split = SplitSpec(cut="stream", split_layer=1, rank=4)
-    return rehearse_edge(pretrained, split, sample, torch.device("cpu")), made
+    return rehearse_edge(pretrained, split, sample, torch.device("cpu"), (1, 1)), made
 
 
 def test_a_part_without_labels_is_left_out_as_in_a_step(tagger: Path) -> None:

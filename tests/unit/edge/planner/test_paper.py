@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sft_edge.pacing import CANDIDATES
-from sft_edge.planner.choice import Asked, Setting, forecast, plain_seconds, yardsticks
+from sft_edge.planner.forecasting import forecast, plain_seconds, yardsticks
+from sft_edge.planner.setting import Asked, Setting
 from sft_edge.planner.written import read_scene
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -23,7 +24,7 @@ def test_the_papers_case_stands_in_the_docs_as_it_is_computed() -> None:
         local = yardsticks(place).local_seconds
         figures = [plain_seconds(place, layer), found[0].in_turn_seconds, best.seconds]
         cells = [f"{1e3 * seconds:,.0f}" for seconds in figures]
-        lines.append(f"| {layer} | {' | '.join(cells)} | {local / best.seconds:.1f} |")
+        lines.append(f"| {layer} | {' | '.join(cells)} | {local / best.seconds:.2f} |")
     text = (DOCS / "plan.md").read_text("utf-8")
     assert "\n".join(lines) in text, "\n".join(lines)
     assert f"{1e3 * local:,.0f} ms" in text

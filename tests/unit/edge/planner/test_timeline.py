@@ -8,17 +8,20 @@ from hypothesis import strategies as st
 
 from sft_edge.planner.timeline import Around, Leg, Timeline, in_turn
 
+STEADY = 50
+"""Steps after which one takes as long as the one before, if the cloud's updates pile up."""
+
 NONE = Around(latency=0.0, update=0.0, late=0.0, cloud_update=0.0)
 
 seconds = st.floats(0, 10)
-legs = st.lists(st.builds(Leg, *[seconds] * 6), min_size=1, max_size=8)
+legs = st.lists(st.builds(Leg, *[seconds] * 8), min_size=1, max_size=8)
 arounds = st.builds(Around, seconds, seconds, seconds, seconds)
 
 
 def steady(each: list[Leg], around: Around = NONE, *, kept: bool = False) -> tuple[float, float]:
     """Return seconds and waiting of a step that follows others like it."""
     line = Timeline(kept=kept)
-    for _ in range(3):
+    for _ in range(STEADY):
         found = line.step(each, around)
     return found
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sft_common.errors import ConfigError
-from sft_edge.planner.choice import Asked, choose
+from sft_edge.planner.choice import choose
 from sft_edge.planner.scene import Line
+from sft_edge.planner.setting import Asked
 from sft_edge.planner.written import read_scene, scene_text
 from tests.unit.edge.planner.scenes import scene
 
