@@ -25,14 +25,6 @@ model = AutoModelForImageClassification.from_pretrained(
     given.model, num_labels=10, ignore_mismatched_sizes=True
 )
 optimizer = torch.optim.AdamW(model.parameters(), lr=given.learning_rate)
-optimizer = SFTOptimizer(
-    optimizer,
-    model=model,
-    role=given.role,
-    server=given.server,
-    split_layer=given.split_layer,
-    cut="none",  # ViT does not bear the paper's cut, which drops a residual
-)
 digits, size = load_digits(), model.config.image_size
 order = torch.randperm(len(digits.target))
 images = torch.tensor(digits.images, dtype=torch.float32)[order, None] / 8 - 1  # from -1 to 1
@@ -46,6 +38,16 @@ def pixels(numbers):
     return large.expand(-1, 3, -1, -1)
 
 
+optimizer = SFTOptimizer(
+    optimizer,
+    model=model,
+    role=given.role,
+    server=given.server,
+    split_layer=given.split_layer,
+    cut="stream",  # ViT does not bear the paper's cut, which drops a residual
+    rank=16,
+    calibration=(pixels(numbers) for numbers in torch.arange(len(training)).split(32)),
+)
 model.train()
 for step in range(given.steps):
     chosen = torch.randint(len(training), (32,))
