@@ -27,10 +27,10 @@ from sft_edge.planner.scene import Work, line_through, padded, per_block
 from sft_edge.remote import CloudSession
 from sft_edge.tasks.batches import Batch
 
-COUNTS = (1, 4)
+COUNTS = (1, 8)
 """Micro-batches of the steps that are rehearsed: large ones and small ones."""
 
-ROUNDS = 4
+ROUNDS = 5
 """How often each step is taken: once to warm up; the median of the others counts."""
 
 BUDGET_SECONDS = 15.0
