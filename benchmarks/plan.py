@@ -32,10 +32,10 @@ LINK = next(link for link in LINKS if link.mbit == 100)
 
 MODEL, EXAMPLES = "all-MiniLM-L6-v2", 4000
 
-STEPS, QUICK_STEPS, WARM_UP = 60, 25, 5
+STEPS, QUICK_STEPS, WARM_UP = 30, 25, 5
 """Steps of a training, and those of them that do not count."""
 
-ROUNDS = 2
+ROUNDS = 3
 
 ANY_LOSS = ("--max-accuracy-loss", "100")
 
