@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,13 @@ def command(program: str, *arguments: object) -> list[str]:
     module = {"sft-cloud": "sft_cloud", "sft-edge": "sft_edge"}[program]
     start = f"import sys; from {module}.cli import main; main(sys.argv[1:])"
     return [sys.executable, "-c", start, *map(str, arguments)]
+
+
+def free_place() -> str:
+    """Return a "host:port" of loopback where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @contextmanager
