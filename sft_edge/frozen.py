@@ -41,7 +41,7 @@ def train_frozen(job: Job) -> dict[str, Any] | None:
         Stopped: somebody stopped it; says how to go on.
         SftError: the cloud refused or was lost, or the training failed.
     """
-    options, pauses = job.options, Retry().pauses()
+    options, pauses = job.options, Retry.of(job.options).pauses()
     session_id = options.session_id if options.resume else ""
     if not (options.resume and job.folder.has_job):
         session_id = _send_all(job, replaces=session_id)
@@ -65,7 +65,7 @@ def train_frozen(job: Job) -> dict[str, Any] | None:
 
 def _send_all(job: Job, replaces: str) -> str:
     """Send every example, and have the cloud begin; returns the name of the session."""
-    pauses = Retry().pauses()
+    pauses = Retry.of(job.options).pauses()
     try:
         while True:
             session = _open(job, replaces)

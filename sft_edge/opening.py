@@ -115,7 +115,7 @@ def patiently(
         say: tells a person.
         stopped: whether to give up.
     """
-    pauses, begin, waiting = Retry().pauses(), time.monotonic(), False
+    pauses, begin, waiting = Retry.of(job.options).pauses(), time.monotonic(), False
     while True:
         try:
             session = attempt()

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,13 @@ def command(program: str, *arguments: object) -> list[str]:
     module = {"sft-cloud": "sft_cloud", "sft-edge": "sft_edge"}[program]
     start = f"import sys; from {module}.cli import main; main(sys.argv[1:])"
     return [sys.executable, "-c", start, *map(str, arguments)]
+
+
+def free_place() -> str:
+    """Return a "host:port" of loopback where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @contextmanager
@@ -95,14 +103,14 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the two programs to its end; `timeout` in seconds.
 
-    Without an environment or a place of its own it is one that starts at once (tests/warm.py).
+    Without an environment of its own it is one that starts at once (tests/warm.py).
     """
-    if environment is None and cwd is None:
-        return _run_warm(program, arguments, timeout)
+    if environment is None:
+        return _run_warm(program, arguments, cwd, timeout)
     return subprocess.run(
         command(program, *arguments),
         cwd=cwd,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -110,11 +118,11 @@ def run(
 
 
 def _run_warm(
-    program: str, arguments: Sequence[object], timeout: float
+    program: str, arguments: Sequence[object], cwd: Path | None, timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    with tempfile.TemporaryDirectory(prefix="sft-said-") as place:
-        out, err = Path(place) / "out", Path(place) / "err"
-        code = forge().start(program, arguments, out, err).wait(timeout)
+    with tempfile.TemporaryDirectory(prefix="sft-said-") as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        code = forge().start(program, arguments, out, err, cwd).wait(timeout)
         line = [program, *map(str, arguments)]
         return subprocess.CompletedProcess(line, code, out.read_text(), err.read_text())
 

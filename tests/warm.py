@@ -28,7 +28,8 @@ def _serve_forks() -> None:
     import scipy.stats  # noqa: F401
     import torch._dynamo  # noqa: F401
     import transformers.models.bert.modeling_bert
-    import transformers.models.bert.tokenization_bert  # noqa: F401
+    import transformers.models.bert.tokenization_bert
+    import transformers.trainer  # noqa: F401
 
     import sft_cloud.cli
     import sft_cloud.serve
@@ -116,6 +117,17 @@ class Program:
             time.sleep(0.01)
         return code
 
+    def said(self) -> str:
+        """Return what it has said, once it has come to a good end."""
+        assert self.wait(2 * SECONDS) == 0, self.log.read_text()
+        return self.log.read_text()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has said something."""
+        while text not in self.log.read_text():
+            assert self.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+
     def terminate(self) -> None:
         """Ask it to end, if it still runs."""
         self.send(signal.SIGTERM)
@@ -163,6 +175,13 @@ class Forge:
             "place": str(place or Path.cwd()),
         }
         return Program(self, int(self._ask(asked)), log)
+
+    def script(self, place: Path, file: Path, *arguments: object) -> Program:
+        """Start a script in a folder, where it has its log."""
+        place.mkdir(exist_ok=True)
+        log = place / f"{file.stem}.log"
+        log.write_text("")
+        return self.start("python", [file, *arguments], log, place=place)
 
     def poll(self, pid: int) -> int | None:
         """Return how a program ended, None while it runs."""

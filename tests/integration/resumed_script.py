@@ -147,9 +147,9 @@ SCRIPTS: dict[str, Callable[..., None]] = {
 }
 
 if __name__ == "__main__":
-    name, folder, server, role, place = sys.argv[1:]
-    options = {"cpu": True, "save_dir": Path(place) / "sessions"}
+    name, folder, server, role = sys.argv[1:]
+    options = {"cpu": True, "save_dir": "sessions"}
     model, optimizer = split(Path(folder), server, role=role, serve=options)
-    SCRIPTS[name](model, optimizer, Path(place))
+    SCRIPTS[name](model, optimizer, Path())
     optimizer.close()
-    torch.save(model.state_dict(), Path(place) / "net1.pt")
+    torch.save(model.state_dict(), "net1.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import signal
 import socket
 import threading
@@ -278,14 +279,14 @@ def test_a_cloud_that_says_more_than_it_was_asked_is_refused() -> None:
 
 
 def test_a_cloud_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
-    with running_cloud(tmp_path, environment={}) as cloud:
-        cloud.process.send_signal(signal.SIGSTOP)
+    with running_cloud(tmp_path) as cloud:
+        os.kill(cloud.process.pid, signal.SIGSTOP)
         try:
             begin = time.monotonic()
             checks = doctor(cloud.server, *SOON, code=1)
             assert time.monotonic() - begin < 20
         finally:
-            cloud.process.send_signal(signal.SIGCONT)
+            os.kill(cloud.process.pid, signal.SIGCONT)
     assert "wrong" in {checks["server"]["verdict"], checks["health"]["verdict"]}
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +14,8 @@ from safetensors.torch import load_file
 
 from tests.boards import points
 from tests.models import save_tiny_model
-from tests.processes import Cloud, running_cloud, write_rows
-from tests.warm import Forge, Program
+from tests.processes import Cloud, free_place, running_cloud, write_rows
+from tests.warm import Forge
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -52,23 +50,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows(tmp_path_factory.mktemp("data"), rows[:800], rows[800:])
 
 
-def started(forge: Forge, place: Path, name: str, *arguments: object) -> Program:
-    """Start an example, or another script by its path, in a folder, where it has its log."""
-    place.mkdir(exist_ok=True)
-    log = place / f"{Path(name).stem}.log"
-    log.touch()
-    return forge.start("python", [EXAMPLES / name, *arguments], log, place=place)
-
-
-def said(forge: Forge, place: Path, name: str, *arguments: object) -> str:
-    """Run an example to its good end and return what it says."""
-    program = started(forge, place, name, *arguments)
-    code = program.wait(120)
-    text = program.log.read_text()
-    assert code == 0, text
-    return text
-
-
 def number(pattern: str, text: str) -> float:
     """Return the last number that stands where a pattern says."""
     return float(re.findall(pattern.replace("N", r"([\d.]+)"), text)[-1])
@@ -85,7 +66,7 @@ def check_half(sessions: Path) -> None:
 def test_the_smallest_learns_unsplit(
     programs: Forge, model: Path, data: Path, tmp_path: Path
 ) -> None:
-    text = said(programs, tmp_path, "smallest.py", data, model)
+    text = programs.script(tmp_path, EXAMPLES / "smallest.py", data, model).said()
     assert number("epoch 3: accuracy N%", text) > 80
 
 
@@ -107,34 +88,23 @@ def test_the_smallest_serves_its_own_edge_and_ends(
     programs: Forge, model: Path, data: Path, tmp_path: Path
 ) -> None:
     """On the cloud it never reaches its loop; an edge with another cut is sent away."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = f"127.0.0.1:{free.getsockname()[1]}"
-    name, line = "smallest_split.py", (data, model)
-    cloud = started(programs, tmp_path / "cloud", name, "no data", model, "cloud", server)
+    server, script = free_place(), EXAMPLES / "smallest_split.py"
+    cloud = programs.script(tmp_path / "cloud", script, "no data", model, "cloud", server)
     try:
-        wait_for("listening on", cloud)
+        cloud.wait_for("listening on")
         other = tmp_path / "other.py"
-        other.write_text((EXAMPLES / name).read_text().replace("split_layer=5", "split_layer=4"))
-        wrong = started(programs, tmp_path, str(other), *line, "edge", server)
+        other.write_text(script.read_text().replace("split_layer=5", "split_layer=4"))
+        wrong = programs.script(tmp_path, other, data, model, "edge", server)
         assert wrong.wait() != 0
         there = "the script has another cut on the edge (cut sft in block 4"
         assert there in wrong.log.read_text()
-        text = said(programs, tmp_path / "edge", name, *line, "edge", server)
-        assert number("epoch 3: accuracy N%", text) > 80
-        assert cloud.wait() == 0, cloud.log.read_text()
+        edge = programs.script(tmp_path / "edge", script, data, model, "edge", server)
+        assert number("epoch 3: accuracy N%", edge.said()) > 80
+        text = cloud.said()
     finally:
         cloud.kill()
-    text = cloud.log.read_text()
     assert "accuracy" not in text and "sft-cloud stopped" in text
     check_half(tmp_path / "cloud" / "sessions")
-
-
-def wait_for(text: str, program: Program) -> None:
-    """Wait until a program has said something."""
-    while text not in program.log.read_text():
-        assert program.poll() is None, program.log.read_text()
-        time.sleep(0.02)
 
 
 def test_the_trainer_learns(
@@ -142,7 +112,7 @@ def test_the_trainer_learns(
 ) -> None:
     line = ("--model", model, "--data", data, "--server", cloud.server, "--split-layer", 5)
     line += ("--learning-rate", 1e-3, "--report-to", "tensorboard")
-    text = said(programs, tmp_path, "hf_trainer.py", *line)
+    text = programs.script(tmp_path, EXAMPLES / "hf_trainer.py", *line).said()
     assert number("'eval_accuracy': 'N'", text) > 0.9
     (log,) = (tmp_path / "trainer_output" / "runs").iterdir()
     board = points(log)
@@ -158,7 +128,9 @@ def test_a_vision_model_learns_to_read_digits(
         tmp_path / "vit", "vit", head="image-classification", num_labels=10, **NO_DROPOUT
     )
     line = ("--model", model, "--server", cloud.server, "--split-layer", 3)
-    text = said(programs, tmp_path, "image_model.py", *line, "--learning-rate", 3e-3)
+    text = programs.script(
+        tmp_path, EXAMPLES / "image_model.py", *line, "--learning-rate", 3e-3
+    ).said()
     assert number("accuracy N% on 397", text) > 60  # by chance 10
 
 
@@ -167,7 +139,9 @@ def test_a_language_model_learns_the_tone(
 ) -> None:
     model = save_tiny_model(tmp_path / "gpt2", "gpt2", head="causal-lm")
     line = ("--model", model, "--data", data, "--server", cloud.server, "--split-layer", 3)
-    text = said(programs, tmp_path, "causal_lm.py", *line, "--learning-rate", 3e-3)
+    text = programs.script(
+        tmp_path, EXAMPLES / "causal_lm.py", *line, "--learning-rate", 3e-3
+    ).said()
     assert number("perplexity N after", text) < 4  # of 3 opinions and 6 subjects, and two words
     assert number("perplexity N before", text) > 40
 

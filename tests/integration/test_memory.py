@@ -6,13 +6,15 @@ Each measurement is a process of its own on a random BERT of 160 MB whose blocks
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.models import save_tiny_model
+from tests.warm import Forge
+
+Measured = Callable[[str, int], dict[str, float]]
 
 MEASURE = """
 import json, sys
@@ -23,7 +25,6 @@ from sft_common.model.loading import Pretrained
 
 folder, what = Path(sys.argv[1]), sys.argv[2]
 split = SplitSpec(split_layer=int(sys.argv[3]), rank=8)
-import transformers.models.bert.modeling_bert
 
 def peak():
     text = Path("/proc/self/status").read_text()
@@ -63,29 +64,33 @@ def big_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def measured(folder: Path, what: str, split_layer: int) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(folder), what, str(split_layer)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
+@pytest.fixture(scope="module")
+def measured(
+    programs: Forge, big_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Measured:
+    place = tmp_path_factory.mktemp("measured")
+    script = place / "measure.py"
+    script.write_text(MEASURE)
+
+    def measure(what: str, split_layer: int) -> dict[str, float]:
+        said = programs.script(place, script, big_model, what, split_layer).said()
+        result: dict[str, float] = json.loads(said)
+        return result
+
+    return measure
 
 
 @pytest.fixture(scope="module")
-def whole(big_model: Path) -> dict[str, float]:
-    return measured(big_model, "whole", 1)
+def whole(measured: Measured) -> dict[str, float]:
+    return measured("whole", 1)
 
 
 @pytest.mark.parametrize("split_layer", [2, 11])
 @pytest.mark.parametrize("what", ["net1", "net2"])
 def test_a_half_never_takes_the_memory_of_the_whole(
-    big_model: Path, whole: dict[str, float], what: str, split_layer: int
+    measured: Measured, whole: dict[str, float], what: str, split_layer: int
 ) -> None:
-    half = measured(big_model, what, split_layer)
+    half = measured(what, split_layer)
     share = half["owned"] / whole["owned"]
     expected = split_layer / BLOCKS if what == "net1" else 1 - split_layer / BLOCKS
     assert abs(share - expected) < 0.15
@@ -95,9 +100,9 @@ def test_a_half_never_takes_the_memory_of_the_whole(
 
 
 def test_the_halves_together_own_what_the_whole_does(
-    big_model: Path, whole: dict[str, float]
+    measured: Measured, whole: dict[str, float]
 ) -> None:
     """But for the factored weight: 512 x 2048 became 512 x 8, 8 x 8 and 8 x 2048."""
-    halves = sum(measured(big_model, what, 6)["owned"] for what in ("net1", "net2"))
+    halves = sum(measured(what, 6)["owned"] for what in ("net1", "net2"))
     factored = 4 * (512 * 2048 - 512 * 8 - 8 * 8 - 8 * 2048)
     assert halves == whole["owned"] - factored

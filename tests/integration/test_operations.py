@@ -361,7 +361,7 @@ def test_sessions_that_nobody_touches_are_forgotten(scene: Scene, tiny_model: Pa
     assert parked.park()
     until(lambda: not other.left_of(parked.session_id))
     assert other.left_of(finished.session_id) and other.left_of(live.session_id)
-    assert f"session {parked.session_id} forgotten" in cloud.log.read_text()
+    until(lambda: f"session {parked.session_id} forgotten" in cloud.log.read_text())
     live.abandon()
     cloud.program.kill()
 
@@ -409,19 +409,11 @@ main(sys.argv[2:])
 
 def test_a_cloud_that_drains_is_not_serving(scene: Scene, tiny_model: Path, tmp_path: Path) -> None:
     """A real process, held in the midst of putting a session away."""
-    hold, port, log = tmp_path / "hold", tmp_path / "port", tmp_path / "log"
+    hold, port, script = tmp_path / "hold", tmp_path / "port", tmp_path / "held.py"
     hold.touch()
-    line = [sys.executable, "-c", HELD, str(hold), "serve", "--cpu", "--port", "0"]
-    line += [
-        "--port-file",
-        str(port),
-        "--model",
-        str(tiny_model),
-        "--save-dir",
-        str(tmp_path / "s"),
-    ]
-    with open(log, "wb") as output:
-        held = subprocess.Popen(line, stdout=output, stderr=output)
+    script.write_text(HELD)
+    line = [hold, "serve", "--cpu", "--port", 0, "--port-file", port, "--model", tiny_model]
+    held = scene.programs.script(tmp_path, script, *line, "--save-dir", tmp_path / "s")
     try:
         until(port.exists)
         access = Access(server=f"127.0.0.1:{port.read_text().strip()}", connect_seconds=20)
@@ -452,8 +444,7 @@ def test_a_cloud_that_drains_is_not_serving(scene: Scene, tiny_model: Path, tmp_
             assert states() == not_serving and held.poll() is None
         hold.unlink()
         session.abandon()
-        assert held.wait(timeout=30) == 0, log.read_text()
+        said = held.said()
     finally:
         held.kill()
-        held.wait()
-    assert re.search(r"INFO session [0-9a-f]{16} left memory after 0 steps", log.read_text())
+    assert re.search(r"INFO session [0-9a-f]{16} left memory after 0 steps", said)

@@ -7,7 +7,6 @@ with a model that has the same factors or basis.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -30,10 +29,10 @@ from sft_common.model.loading import Pretrained, set_edge_factor
 from sft_common.model.partition import PassOn
 from sft_common.optimizer import SFTOptimizer
 from sft_edge.retrying import ONCE
-from tests.integration.test_script import script
 from tests.models import SIZES, save_tiny_model
-from tests.processes import Cloud, running_cloud
+from tests.processes import Cloud, free_place, running_cloud
 from tests.reference import cut_model
+from tests.warm import Forge
 
 Given = dict[str, Tensor]
 
@@ -333,16 +332,14 @@ def test_a_basis_wants_examples(cloud: Cloud, saved: Callable[[Kind], Path]) -> 
 
 
 def test_the_same_script_is_the_cloud_of_a_cut_with_a_basis(
-    saved: Callable[[Kind], Path], tmp_path: Path
+    programs: Forge, saved: Callable[[Kind], Path], tmp_path: Path
 ) -> None:
     """There it does not touch the examples."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = f"127.0.0.1:{free.getsockname()[1]}"
-    folder = saved(BERT)
-    there = script(tmp_path, folder, server, "cloud", "stream")
+    folder, server = saved(BERT), free_place()
+    script = Path(__file__).with_name("basis_script.py")
+    there = programs.script(tmp_path, script, folder, server)
     try:
-        assert there.stdout is not None and "listening on" in there.stdout.readline()
+        there.wait_for("listening on")
         check_same(
             BERT,
             load(folder, BERT.head),
@@ -354,10 +351,9 @@ def test_the_same_script_is_the_cloud_of_a_cut_with_a_basis(
             calibration=batches(BERT),
             encoding="float32",
         )
-        _, err = there.communicate(timeout=60)
+        assert "sft-cloud stopped" in there.said()
     finally:
         there.kill()
-    assert there.returncode == 0, err
     (half,) = (tmp_path / "sessions").glob("*/cloud.safetensors")
     names = set(load_file(half))
     assert {"bert.encoder.layer.1.cut.decoder", "bert.encoder.layer.1.cut.mean"} <= names

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +22,10 @@ from sft_common.optimizer import SFTOptimizer
 from sft_edge.retrying import Retry
 from tests.integration import resumed_script as scripts
 from tests.integration.test_script import batches
-from tests.processes import running_cloud
-from tests.warm import Forge, RestartedCloud
+from tests.processes import free_place, running_cloud
+from tests.warm import Forge, Program, RestartedCloud
 
+FILE = Path(scripts.__file__)
 SOON = Retry(for_seconds=20, first_seconds=0.1, most_seconds=0.2)
 
 
@@ -73,31 +69,13 @@ def net2_of(cloud: RestartedCloud, optimizer: Any) -> bytes:
     return cloud.half(optimizer._half._session.session_id)
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.resumed_script", *map(str, arguments)],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
-
-
-def finish(program: subprocess.Popen[str]) -> str:
-    out, err = program.communicate(timeout=120)
-    assert program.returncode == 0, err
-    return out
-
-
 def same(mine: dict[str, Tensor], its: dict[str, Tensor]) -> bool:
     return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in its)
 
 
 @pytest.mark.parametrize("name", scripts.SCRIPTS)
 def test_a_script_that_is_started_again_ends_as_if_nothing_had_stopped_it(
-    cloud: RestartedCloud, tiny_model: Path, tmp_path: Path, name: str
+    programs: Forge, cloud: RestartedCloud, tiny_model: Path, tmp_path: Path, name: str
 ) -> None:
     """Its first program ended by an exception, which closes the session; the cloud was killed."""
     run = scripts.SCRIPTS[name]
@@ -115,7 +93,7 @@ def test_a_script_that_is_started_again_ends_as_if_nothing_had_stopped_it(
     assert not same(model.state_dict(), expected) and cloud.half(session) != half
     restart(cloud)
     before = {path.name for path in cloud.sessions.iterdir()}
-    finish(start(name, tiny_model, cloud.server, "edge", tmp_path / "broken"))
+    programs.script(tmp_path / "broken", FILE, name, tiny_model, cloud.server, "edge").said()
     assert same(torch.load(tmp_path / "broken" / "net1.pt", weights_only=True), expected)
     assert cloud.half(session) == half
     assert {path.name for path in cloud.sessions.iterdir()} == before
@@ -287,7 +265,7 @@ def test_a_full_disk_costs_the_state_alone(cloud: RestartedCloud, tiny_model: Pa
 
 
 def test_the_same_script_as_the_cloud_goes_on_from_a_state(
-    cloud: RestartedCloud, tiny_model: Path, tmp_path: Path
+    programs: Forge, cloud: RestartedCloud, tiny_model: Path, tmp_path: Path
 ) -> None:
     """Both are started again, the cloud after it was killed."""
     for place in ("whole", "broken"):
@@ -295,13 +273,11 @@ def test_the_same_script_as_the_cloud_goes_on_from_a_state(
     whole, optimizer = scripts.split(tiny_model, cloud.server)
     scripts.plain(whole, optimizer, tmp_path / "whole")
     optimizer.close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = f"127.0.0.1:{free.getsockname()[1]}"
+    server = free_place()
 
-    def started_cloud() -> subprocess.Popen[str]:
-        started = start("plain", tiny_model, server, "cloud", tmp_path / "broken")
-        assert started.stdout is not None and "listening on" in started.stdout.readline()
+    def started_cloud() -> Program:
+        started = programs.script(tmp_path / "broken", FILE, "plain", tiny_model, server, "cloud")
+        started.wait_for("listening on")
         return started
 
     own = started_cloud()
@@ -309,15 +285,14 @@ def test_the_same_script_as_the_cloud_goes_on_from_a_state(
         model, optimizer = scripts.split(tiny_model, server, retry=Retry(for_seconds=0))
         with pytest.raises(scripts.Stopped):
             scripts.plain(model, optimizer, tmp_path / "broken", stop=5)
-        own.send_signal(signal.SIGKILL)
-        own.communicate()
+        own.kill()
         with pytest.raises(SftError):
             optimizer.close()
         own = started_cloud()
         model, optimizer = scripts.split(tiny_model, server)
         scripts.plain(model, optimizer, tmp_path / "broken")
         optimizer.close()
-        assert "sft-cloud stopped" in finish(own)
+        assert "sft-cloud stopped" in own.said()
     finally:
         own.kill()
     assert same(model.state_dict(), whole.state_dict())

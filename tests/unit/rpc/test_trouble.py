@@ -96,6 +96,7 @@ def test_nobody_and_somebody_mute() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         for tls in (False, True):
-            assert "does not speak gRPC" in trouble_with(Access(server=address, tls=tls)).why
+            access = Access(server=address, tls=tls, connect_seconds=1)
+            assert "does not speak gRPC" in trouble_with(access).why
     found = trouble_with(Access(server=address))
     assert found == Trouble("Connection refused", "is `sft-cloud serve` running there?")
