@@ -53,7 +53,7 @@ def open_session(
     lost = UnreachableError if replaces else RetryLaterError  # it was there a moment ago
     options = job.options
     session = patiently(
-        open_now, lost, wait=options.wait, retry_for=options.retry_for, say=say, stopped=stopped
+        open_now, lost, wait=options.wait, retry=Retry.of(options), say=say, stopped=stopped
     )
     if session.edge_factor is not None:
         set_edge_factor(job.net1, session.edge_factor)
@@ -75,12 +75,10 @@ def take_up_session(
     """
     weights = {name: torch.zeros(p.shape) for name, p in job.net1.skeleton.named_parameters()}
     job.pretrained.fill_net1(job.net1, weights)
-    retry_for = job.options.retry_for
-    wait = max(job.options.wait, retry_for)
+    retry = Retry.of(job.options)
+    wait = max(job.options.wait, retry.for_seconds)
     take_up = partial(_session, job, takes_up=session_id)
-    return patiently(
-        take_up, UnreachableError, wait=wait, retry_for=retry_for, say=say, stopped=stopped
-    )
+    return patiently(take_up, UnreachableError, wait=wait, retry=retry, say=say, stopped=stopped)
 
 
 def _session(job: Job, **wanted: Any) -> GrpcSession:
@@ -101,7 +99,7 @@ def patiently(
     lost: type[UnreachableError],
     *,
     wait: float,
-    retry_for: float,
+    retry: Retry,
     say: Say,
     stopped: Callable[[], bool],
 ) -> GrpcSession:
@@ -111,16 +109,16 @@ def patiently(
         attempt: opens it.
         lost: what says that a cloud is lost and not just not there; after it any silence does.
         wait: how long to wait for room, in seconds.
-        retry_for: how long a cloud that is lost is tried again, in seconds.
+        retry: how long a cloud that is lost is tried again, and with which pauses.
         say: tells a person.
         stopped: whether to give up.
     """
-    pauses, begin, waiting = Retry.of(job.options).pauses(), time.monotonic(), False
+    pauses, begin, waiting = retry.pauses(), time.monotonic(), False
     while True:
         try:
             session = attempt()
         except (CapacityError, lost) as error:
-            seconds = wait if isinstance(error, CapacityError) else retry_for
+            seconds = wait if isinstance(error, CapacityError) else retry.for_seconds
             if time.monotonic() - begin >= seconds or stopped():
                 raise
             if not waiting:

@@ -18,7 +18,7 @@ from torch import Tensor
 from sft_common.config import ENCODINGS, OptimizerSpec, SplitSpec
 from sft_common.errors import DataError
 from sft_common.model.heads import HEAD_TABLE, Head
-from sft_common.model.loading import Pretrained
+from sft_common.model.loading import Pretrained, dropouts_of
 from sft_common.model.partition import Net1
 from sft_common.wire.codec import tensor_from_parts, tensor_to_parts
 from sft_edge.learners import SplitLearner
@@ -57,6 +57,9 @@ class Rehearsed(NamedTuple):
 
     base_token_bytes: float
     block_token_bytes: float
+    dropout_factor: float
+    """How many times longer its passes take with the model's dropout."""
+
     codec: dict[str, float]
     """Encoding -> seconds to write and read a number."""
 
@@ -109,8 +112,24 @@ def rehearse_edge(
         late=min(low.late, high.late),
         base_token_bytes=low.token_bytes,
         block_token_bytes=max(0.0, (high.token_bytes - low.token_bytes) / max(1, between)),
+        dropout_factor=_dropout_factor(pretrained, layers[1], sample, device, high.work),
         codec={encoding: _codec_seconds(encoding) for encoding in ENCODINGS},
     )
+
+
+def _dropout_factor(
+    pretrained: Pretrained, layer: int, sample: Sample, device: torch.device, without: Work
+) -> float:
+    """Return how many times longer net1's passes take below a cut that keeps dropout there."""
+    if not any(dropouts_of(pretrained.config).values()):
+        return 1.0
+    uncut = SplitSpec(cut="none", split_layer=layer)
+    found = _times(pretrained, uncut, layer, sample, device).work
+    gc.collect()
+    tokens = padded(sample.lengths[len(sample.lengths) // 2])
+    pair = (work.forward.of(tokens) + work.backward.of(tokens) for work in (found, without))
+    with_dropout, spared = pair
+    return max(1.0, with_dropout / spared)
 
 
 def _codec_seconds(encoding: str) -> float:

@@ -75,7 +75,7 @@ class Yardsticks(NamedTuple):
 
 def forecast(scene: Scene, setting: Setting, asked: Asked) -> Forecast:
     """Return what a plan would take."""
-    kept, around = asked.labels == "edge", _around(scene, setting.split_layer)
+    kept, around = asked.labels == "edge", _around(scene, setting)
     legs = [list(_legs(scene, setting, parts)) for parts in _parts(scene, setting.micro_batches)]
     whole = [list(_legs(scene, setting, parts)) for parts in _parts(scene, 1)]
     line = Timeline(kept=kept)
@@ -155,7 +155,7 @@ def plain_seconds(scene: Scene, layer: int) -> float:
     """
     full = [[[max(batch)] * len(batch)] for batch in scene.batches]
     setting = UNCUT._replace(split_layer=layer)
-    around = _around(scene, layer)
+    around = _around(scene, setting)
     return fmean(in_turn(list(_legs(scene, setting, parts)), around) for parts in full)
 
 
@@ -168,7 +168,8 @@ def _parts(scene: Scene, count: int) -> Iterable[list[list[int]]]:
 
 def _legs(scene: Scene, setting: Setting, parts: Iterable[Sequence[int]]) -> Iterable[Leg]:
     """Yield the way of each micro-batch, given as the lengths of its examples."""
-    edge, cloud = scene.edge_work(setting.split_layer), scene.cloud_work(setting.split_layer)
+    edge = scene.edge_work(setting.split_layer, setting.cut)
+    cloud = scene.cloud_work(setting.split_layer)
     link, codec = scene.link, scene.edge.codec.get(setting.encoding, 0.0)
     for lengths in parts:
         tokens, way = padded(lengths), _message_bytes(scene, setting, lengths)
@@ -187,12 +188,12 @@ def _legs(scene: Scene, setting: Setting, parts: Iterable[Sequence[int]]) -> Ite
         )
 
 
-def _around(scene: Scene, layer: int) -> Around:
+def _around(scene: Scene, setting: Setting) -> Around:
     return Around(
         latency=scene.link.round_trip_seconds / 2,
-        update=scene.edge_work(layer).update,
+        update=scene.edge_work(setting.split_layer, setting.cut).update,
         late=scene.edge.late,
-        cloud_update=scene.cloud_work(layer).update,
+        cloud_update=scene.cloud_work(setting.split_layer).update,
     )
 
 

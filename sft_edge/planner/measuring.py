@@ -35,6 +35,7 @@ from sft_edge.planner.forecasting import cloud_bytes, edge_bytes
 from sft_edge.planner.sample import Sample
 from sft_edge.planner.scene import Cloud, Edge, Prepared, Scene, Sizes, Work
 from sft_edge.planner.setting import Asked, Setting
+from sft_edge.retrying import Retry
 
 STAND_IN = "stream"
 """Cut that is rehearsed for all that leave the block where it does."""
@@ -160,7 +161,7 @@ def _open(
         attempt,
         RetryLaterError,
         wait=subject.wait_seconds,
-        retry_for=subject.wait_seconds,
+        retry=Retry(for_seconds=subject.wait_seconds),
         say=say,
         stopped=lambda: False,
     )

@@ -16,6 +16,9 @@ from sft_edge.link import Link
 BACKWARD = 2
 """Backward passes take so many times a forward one, where they were not told apart."""
 
+WIDE_CUTS = ("none", "svd-residual")
+"""Cuts below which net1 keeps the model's dropout (docs/decisions/0008)."""
+
 Lengths = tuple[int, ...]
 """Real tokens of each example of a batch."""
 
@@ -32,6 +35,10 @@ class Line(NamedTuple):
     def of(self, tokens: int) -> float:
         """Return the seconds of a micro-batch of so many tokens, padding included."""
         return self.fixed + self.token * tokens
+
+    def times(self, factor: float) -> Line:
+        """Return so many times this."""
+        return Line(factor * self.fixed, factor * self.token)
 
     def plus(self, other: Line, times: float = 1.0) -> Line:
         """Return this and so many times the other."""
@@ -132,6 +139,10 @@ class Edge:
     block_token_bytes: float = 0.0
     """What a block more keeps."""
 
+    dropout_factor: float = 1.0
+    """How many times longer net1's passes take with the model's dropout, which was not measured in
+    `base` and `block`."""
+
     codec: Mapping[str, float] = field(default_factory=dict)
     """Encoding -> seconds to write and read a number of an activation; one that is left out takes
     none."""
@@ -186,9 +197,13 @@ class Scene:
     prepared: Prepared | None = None
     """What the model was made for; None: any cut."""
 
-    def edge_work(self, split_layer: int) -> Work:
+    def edge_work(self, split_layer: int, cut: str) -> Work:
         """Return what net1 takes."""
-        return self.edge.base.plus(self.edge.block, split_layer - 1)
+        work = self.edge.base.plus(self.edge.block, split_layer - 1)
+        if cut not in WIDE_CUTS:
+            return work
+        factor = self.edge.dropout_factor
+        return Work(work.forward.times(factor), work.backward.times(factor), work.update)
 
     def cloud_work(self, split_layer: int) -> Work:
         """Return what net2 takes."""
@@ -202,7 +217,7 @@ class Scene:
         """
         there = _pass_seconds(self.cloud.block)
         share = _pass_seconds(self.cloud.top) / there if there else 2 / 3
-        return self.edge_work(self.sizes.blocks).plus(self.edge.block, share)
+        return self.edge_work(self.sizes.blocks, "none").plus(self.edge.block, share)
 
     @property
     def tokens(self) -> float:

@@ -13,7 +13,8 @@ a step. There may also be
     [model]   layers that can be cut; example_logits, token_logits; cut, rank and healed of one that
               was prepared
     [batch]   largest, tokens of the largest batch
-    [edge]    late_update_ms, base_token_bytes, block_token_bytes, codec_ns: encoding = nanoseconds
+    [edge]    late_update_ms, base_token_bytes, block_token_bytes, codec_ns: encoding = nanoseconds;
+              dropout_factor, of net1's passes where it has dropout
     [cloud]   top_step_gb, block_step_gb: what it reserves for a step
 """
 
@@ -91,6 +92,7 @@ def scene_text(scene: Scene) -> str:
             "late_update_ms": edge.late * 1e3,
             "base_token_bytes": edge.base_token_bytes,
             "block_token_bytes": edge.block_token_bytes,
+            "dropout_factor": edge.dropout_factor,
         },
         "edge.base": _work_table(edge.base),
         "edge.block": _work_table(edge.block),
@@ -189,7 +191,8 @@ class _Reader:
         return tuple(tuple(row) for row in lengths)
 
     def _edge(self, edge: Mapping[str, Any], sizes: Sizes, longest: int) -> Edge:
-        more = {"late_update_ms", "base_token_bytes", "block_token_bytes", "codec_ns"}
+        more = {"late_update_ms", "base_token_bytes", "block_token_bytes"}
+        more |= {"codec_ns", "dropout_factor"}
         self._only("[edge]", edge, {"name", "memory_gb", "teraflops", "base", "block", *more})
         base, block = self._works("edge", edge, "base", sizes, longest, ATTENTION)
         kept = 4.0 * KEPT_WIDTHS * sizes.hidden
@@ -201,6 +204,7 @@ class _Reader:
             late=self._number("[edge]", edge, "late_update_ms", 0.0) / 1e3,
             base_token_bytes=self._number("[edge]", edge, "base_token_bytes", kept * ATTENTION),
             block_token_bytes=self._number("[edge]", edge, "block_token_bytes", kept),
+            dropout_factor=self._number("[edge]", edge, "dropout_factor", 1.0),
             codec=self._codec(edge.get("codec_ns", {})),
         )
 

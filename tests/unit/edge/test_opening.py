@@ -11,6 +11,7 @@ import pytest
 
 from sft_common.errors import UnreachableError
 from sft_edge import opening
+from sft_edge.retrying import Retry
 
 
 def test_no_pause_is_longer_than_the_longest_that_was_asked_for(
@@ -18,7 +19,7 @@ def test_no_pause_is_longer_than_the_longest_that_was_asked_for(
 ) -> None:
     paused: list[float] = []
     monkeypatch.setattr(opening, "pause", lambda seconds, stopped: paused.append(seconds))
-    options = argparse.Namespace(retry_for=3600.0, retry_pause=0.5)
+    retry = Retry.of(argparse.Namespace(retry_for=3600.0, retry_pause=0.5))
     session: Any = SimpleNamespace(stream=SimpleNamespace())
     answers: Iterator[Any] = iter([UnreachableError("the link is cut")] * 40 + [session])
 
@@ -28,10 +29,9 @@ def test_no_pause_is_longer_than_the_longest_that_was_asked_for(
             raise answer
         return answer
 
-    job: Any = SimpleNamespace(options=options)
     said: list[str] = []
-    found = opening._patiently(
-        job, attempt, UnreachableError, wait=0, say=said.append, stopped=lambda: False
+    found = opening.patiently(
+        attempt, UnreachableError, wait=0, retry=retry, say=said.append, stopped=lambda: False
     )
     assert found is session and said == ["the link is cut; trying again for up to 3600 s"]
     assert len(paused) == 40 and 0 < max(paused) <= 0.5

@@ -40,7 +40,7 @@ def test_only_real_tokens_travel_but_padding_is_computed_where_it_is() -> None:
 def test_a_step_in_turn_is_the_sum_of_its_parts() -> None:
     """SFT, Eq. 4: net1 up to l, the way there and back, net2 above l."""
     place, tokens = scene(megabits=1000, round_trip=0.0), 13 * 32
-    edge, cloud = place.edge_work(3), place.cloud_work(3)
+    edge, cloud = place.edge_work(3, "none"), place.cloud_work(3)
     found = forecast(place, Setting("none", 3, 0, "float32", 1), Asked())
     passes = sum(w.forward.of(tokens) + w.backward.of(tokens) for w in (edge, cloud))
     way = 2 * found.bytes_up * 8e-9
@@ -123,7 +123,7 @@ def test_the_short_list_leaves_out_what_something_shown_is_better_than() -> None
 def test_the_whole_model_takes_what_both_halves_would_take_here() -> None:
     place = scene(cloud_times=1.0)
     yard, tokens = yardsticks(place), 13 * 32
-    both = place.edge_work(6).plus(place.cloud_work(6))
+    both = place.edge_work(6, "none").plus(place.cloud_work(6))
     assert yard.local_seconds == pytest.approx(
         both.forward.of(tokens) + both.backward.of(tokens) + both.update + place.edge.late, rel=0.01
     )
@@ -131,7 +131,7 @@ def test_the_whole_model_takes_what_both_halves_would_take_here() -> None:
     parameters = sizes.base_parameters + 11 * sizes.block_parameters + sizes.top_parameters
     assert yard.local_bytes > 16 * parameters
     unknown = dataclasses.replace(place, cloud=dataclasses.replace(place.cloud, block=Work()))
-    assert yardsticks(unknown).local_seconds > place.edge_work(12).forward.of(tokens)
+    assert yardsticks(unknown).local_seconds > place.edge_work(12, "none").forward.of(tokens)
 
 
 @pytest.mark.parametrize(
@@ -182,3 +182,13 @@ def test_writing_and_reading_numbers_takes_its_time_on_both_sides() -> None:
 
 def test_a_rank_that_was_named_rules_out_the_cut_that_has_none() -> None:
     assert {each.cut for each in settings_for(scene(), Asked(rank=16))} == {"stream", "sft"}
+
+
+def test_dropout_takes_its_time_where_net1_has_it() -> None:
+    edge = dataclasses.replace(scene().edge, dropout_factor=1.5)
+    slow = dataclasses.replace(scene(), edge=edge)
+    for cut, more in (("stream", False), ("none", True)):
+        setting = Setting(cut, 6, 8 if cut == "stream" else 0, "float32", 1)
+        with_it, without = (forecast(place, setting, Asked()).seconds for place in (slow, scene()))
+        assert (with_it > 1.2 * without) == more
+    assert yardsticks(slow).local_seconds > 1.3 * yardsticks(scene()).local_seconds
