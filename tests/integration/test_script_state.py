@@ -124,6 +124,19 @@ def test_both_halves_go_back_as_often_as_one_likes(cloud: RestartedCloud, tiny_m
     optimizer.close()
 
 
+def test_a_script_that_ends_waits_for_no_cloud_that_has_gone(
+    programs: Forge, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would try for an hour while it goes on."""
+    cloud = RestartedCloud(programs, tmp_path / "cloud")
+    model, optimizer = scripts.split(tiny_model, cloud.server)
+    take(model, optimizer, range(1))
+    cloud.program.kill()
+    optimizer._half._leave()  # type: ignore[attr-defined]
+    said = capsys.readouterr().err
+    assert "SFTOptimizer: the session" in said and "was not closed:" in said
+
+
 def test_a_cloud_that_lost_steps_goes_back_to_a_state(
     cloud: RestartedCloud, tiny_model: Path
 ) -> None:
