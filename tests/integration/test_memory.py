@@ -45,8 +45,9 @@ print(json.dumps({"owned": owned, "peak": peak() - before}))
 """
 
 BLOCKS = 12
-MARGIN = 32e6
-"""Configuration, skeleton on the meta device, a mapped page or two, buffers of the math library."""
+MARGIN = 40e6
+"""Configuration, skeleton on the meta device, a mapped page or two, buffers of the math library,
+pages of the program that it was forked from."""
 
 SVD_WORKSPACE = 4 * 8 * 512 * 2048
 """The split weight and its factors in float64; free again before net2 is filled."""

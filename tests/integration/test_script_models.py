@@ -34,6 +34,8 @@ from tests.processes import Cloud, free_place, running_cloud
 from tests.reference import cut_model
 from tests.warm import Forge
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Given = dict[str, Tensor]
 
 LAYER, RANK, CLASSES = 2, 4, 3

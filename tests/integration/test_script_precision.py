@@ -20,6 +20,8 @@ from sft_common.optimizer import SFTOptimizer
 from tests.integration.test_script import OPTIMIZERS, Examples, batches, load, split
 from tests.processes import Cloud, running_cloud
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:

@@ -25,6 +25,8 @@ from tests.integration.test_script import batches
 from tests.processes import free_place, running_cloud
 from tests.warm import Forge, Program, RestartedCloud
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FILE = Path(scripts.__file__)
 SOON = Retry(for_seconds=20, first_seconds=0.1, most_seconds=0.2)
 

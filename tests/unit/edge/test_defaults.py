@@ -8,7 +8,7 @@ import pytest
 
 from sft_common.config import ModelShape, SplitSpec
 from sft_edge.defaults import CUT, USUAL
-from sft_edge.job import _split
+from sft_edge.job import split_of
 
 
 def shape(*, blocks: int = 12, hidden: int = 768) -> ModelShape:
@@ -19,7 +19,7 @@ def shape(*, blocks: int = 12, hidden: int = 768) -> ModelShape:
 
 def split(prepared: SplitSpec | None = None, **said: object) -> SplitSpec:
     options = Namespace(**{"cut": None, "split_layer": None, "rank": None, **said})
-    return _split(options, shape(), prepared)
+    return split_of(options, shape(), prepared)
 
 
 @pytest.mark.parametrize(

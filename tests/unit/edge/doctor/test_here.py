@@ -9,6 +9,7 @@ import pytest
 
 from sft_common.errors import DeviceError, ModelError
 from sft_common.model.loading import Pretrained
+from sft_edge import device
 from sft_edge.defaults import usual_split
 from sft_edge.doctor import here
 from sft_edge.doctor.finding import Verdict, checked
@@ -39,7 +40,7 @@ def test_memory_against_what_net1_takes(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, share: float, verdict: Verdict
 ) -> None:
     _, needed = net1_bytes(str(tiny_model))
-    monkeypatch.setattr(here, "available_bytes", lambda: int(share * needed))
+    monkeypatch.setattr(device, "available_bytes", lambda: int(share * needed))
     finding = check_memory("cpu", str(tiny_model), 60)
     assert finding.verdict is verdict
     assert bool(finding.advice) == (verdict is not Verdict.OK)
@@ -61,7 +62,7 @@ def test_a_system_that_does_not_say_what_is_free_is_passed_over(
     def hidden() -> int:
         raise FileNotFoundError(2, "No such file or directory", "/proc/meminfo")
 
-    monkeypatch.setattr(here, "available_bytes", hidden)
+    monkeypatch.setattr(device, "available_bytes", hidden)
     finding = checked("memory", lambda: check_memory("cpu", None, 60))
     assert finding.verdict is Verdict.SKIPPED and "/proc/meminfo" in finding.found
 
