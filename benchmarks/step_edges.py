@@ -17,10 +17,9 @@ import math
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +40,9 @@ from sft_common.wire.packing import mask_of
 from sft_edge.client import GrpcSession
 from sft_edge.learners import SplitLearner, WholeLearner
 from sft_edge.pacing import CANDIDATES, ROUNDS, WARM_UP, Pacing
-from sft_edge.remote import Closing
-from sft_edge.tasks.batches import Batch, Labels
-from sft_edge.traffic import Traffic
+from sft_edge.planner.edge_rehearsal import Nobody
+from sft_edge.remote import CloudSession
+from sft_edge.tasks.batches import Batch
 
 PADDED = 66
 """Tokens to which the paper pads."""
@@ -56,74 +55,6 @@ HEAD = HEAD_TABLE["sequence-classification"]
 
 FIND_SECONDS = 60.0
 """How long hivemind's expert may take to be found."""
-
-
-class Echo:
-    """A cloud in this process that needs no time: the gradient is the activation."""
-
-    def __init__(self) -> None:
-        self.traffic = Traffic()
-        self._under_way: deque[Tensor] = deque()
-
-    def begin_step(
-        self,
-        step: int,
-        activation_TW: Tensor,
-        lengths: Sequence[int],
-        labels: Labels,
-        *,
-        exchange: int = 0,
-        share: float = 1.0,
-    ) -> None:
-        """Take an activation."""
-        self._under_way.append(activation_TW)
-
-    def end_step(self) -> tuple[float, Tensor]:
-        """Give the oldest back."""
-        return 0.0, self._under_way.popleft()
-
-    def answered(self) -> bool:
-        """Return True: nothing is waited for."""
-        return True
-
-    def apply(self, step: int, learning_rate: float, *, exchanges: int = 1) -> None:
-        """Do nothing."""
-
-    def begin_forward(
-        self, step: int, activation_TW: Tensor, lengths: Sequence[int], *, exchange: int = 0
-    ) -> None:
-        """Do nothing."""
-
-    def end_forward(self) -> Tensor:
-        """Never called."""
-        raise NotImplementedError
-
-    def begin_backward(
-        self, step: int, gradient: Tensor, *, forward: int, tokens: int, exchange: int = 1
-    ) -> None:
-        """Do nothing."""
-
-    def end_backward(self) -> Tensor:
-        """Never called."""
-        raise NotImplementedError
-
-    def begin_evaluation(
-        self,
-        activation_TW: Tensor,
-        lengths: Sequence[int],
-        labels: Sequence[int] = (),
-        *,
-        every_token: bool = False,
-    ) -> None:
-        """Do nothing."""
-
-    def end_evaluation(self) -> Tensor:
-        """Never called."""
-        raise NotImplementedError
-
-    def close(self) -> Closing:
-        """Do nothing."""
-        return Closing(0, False)
 
 
 class Setting:
@@ -217,8 +148,8 @@ class Split:
             gradient_encoding=options.grad_encoding,
             device=setting.device,
         )
-        self._session: Echo | GrpcSession = (
-            Echo()
+        self._session: CloudSession = (
+            cast(CloudSession, Nobody(CPU))
             if alone
             else GrpcSession(
                 Access(server=options.server, connect_seconds=60), spec, null_shape(width)

@@ -164,7 +164,7 @@ class ModelDesign:
     ) -> None:
         self._builder, self._pretrained, self._spec = builder, pretrained, spec
         self._shape, self._head = shape_of(pretrained.config), HEAD_TABLE[spec.head]
-        self._logits_per_token = self._head.per_token or pretrained.family.causal
+        self._logits_per_token = self._head.logits_per_token(pretrained.family)
         half = cloud_half(pretrained.config, spec.split, spec.head)
         parameters = sum(p.numel() for p in half.skeleton.parameters())
         self.need = Need(parameters * BYTES_OF_PARAMETER, self._step_bytes())

@@ -255,3 +255,8 @@ class SessionSpec:
             raise ConfigError(f"seed {self.seed} is outside 0..{2**63 - 1}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout {self.dropout} is outside [0, 1)")
+
+    @property
+    def scaled(self) -> bool:
+        """Whether numbers of a token travel with the same error, be they small or large."""
+        return bool({self.encoding, self.gradient_encoding} & SCALED_ENCODINGS)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS
+from sft_common.config import BASIS_CUTS
 from sft_common.errors import CapacityError, RetryLaterError, UnreachableError, first_line
 from sft_common.model.calibration import calibrate
 from sft_common.model.loading import set_edge_factor
@@ -142,7 +142,7 @@ def _basis(job: Job) -> tuple[Tensor, Tensor]:
         ((batch.inputs, batch.mask) for batch in batches),
         rank=job.spec.split.rank,
         hidden=job.shape.hidden,
-        balanced=bool({job.spec.encoding, job.spec.gradient_encoding} & SCALED_ENCODINGS),
+        balanced=job.spec.scaled,
         device=job.device,
         source="the training part",
     )

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sft_common.config import SCALED_ENCODINGS, SessionSpec
+from sft_common.config import SessionSpec
 from sft_common.errors import ConfigError
 from sft_common.model.calibration import calibrate
 from sft_common.model.cuts import Basis
@@ -48,7 +48,7 @@ def script_basis(model: Any, spec: SessionSpec, batches: Iterable[Any]) -> Basis
             (_example(model, batch) for batch in batches),
             rank=spec.split.rank,
             hidden=shape_of(model.config).hidden,
-            balanced=bool({spec.encoding, spec.gradient_encoding} & SCALED_ENCODINGS),
+            balanced=spec.scaled,
             device=model.device,
             source="calibration",
         )

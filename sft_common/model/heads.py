@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PretrainedConfig
 
 from sft_common.errors import ConfigError, ModelError, first_line
-from sft_common.model.families import FAMILIES
+from sft_common.model.families import FAMILIES, Family
 
 IGNORED = -100
 """Label of a token that takes no part in the loss."""
@@ -50,6 +50,10 @@ class Head:
     def per_token(self) -> bool:
         """Whether the logits are one row for each token instead of one for each example."""
         return self.labels in ("tokens", "span")
+
+    def logits_per_token(self, family: Family) -> bool:
+        """Return whether a model makes logits for every token, if only to choose one of them."""
+        return self.per_token or family.causal
 
     def label_count(self, lengths: Sequence[int]) -> int:
         """Return how many numbers the labels of a batch of these lengths are."""

@@ -23,7 +23,7 @@ from sft_common.model.heads import HEAD_TABLE
 from sft_common.plan import micro_batches
 from sft_common.rpc.spec import CloudBasis
 from sft_edge.client import GrpcSession
-from sft_edge.planner.edge_rehearsal import BUDGET_SECONDS, COUNTS, ROUNDS
+from sft_edge.planner.edge_rehearsal import BUDGET_SECONDS, ROUNDS, steps_of
 from sft_edge.planner.scene import BACKWARD, Lengths, Work, line_through, padded, per_block
 from sft_edge.remote import Rewound
 from sft_edge.stopping import Interrupted, Stopper
@@ -123,8 +123,7 @@ def _rehearsed(steps: _Steps, batches: Sequence[Lengths], stopped: Callable[[], 
     What an update took is what the next step's first message waited for it, less the time that this
     was on its way: the smallest of these messages say it best.
     """
-    last = len(batches) - 1
-    chosen = [(number, count) for number in sorted({0, last // 2, last}) for count in COUNTS]
+    chosen = steps_of(len(batches))
     forward: dict[int, list[float]] = {}
     backward: dict[int, list[float]] = {}
     updates: dict[int, list[float]] = {}

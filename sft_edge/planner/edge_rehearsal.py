@@ -117,6 +117,12 @@ def rehearse_edge(
     )
 
 
+def steps_of(batches: int) -> list[tuple[int, int]]:
+    """Return which of so many batches are rehearsed, and in how many parts."""
+    last = batches - 1
+    return [(number, count) for number in sorted({0, last // 2, last}) for count in COUNTS]
+
+
 def _dropout_factor(
     pretrained: Pretrained, layer: int, sample: Sample, device: torch.device, without: Work
 ) -> float:
@@ -149,8 +155,7 @@ def _times(
     """Return what net1 takes that is cut in one block."""
     at = SplitSpec(cut=split.cut, split_layer=layer, rank=split.rank)
     net1 = pretrained.blank_net1(at).to(device)
-    last = len(sample.lengths) - 1
-    chosen = [(number, count) for number in sorted({0, last // 2, last}) for count in COUNTS]
+    chosen = steps_of(len(sample.lengths))
     head = HEAD_TABLE[pretrained.head]
     # As in a step, what has nothing to learn from is left out.
     labelled = (
@@ -199,7 +204,7 @@ class _Rehearsal:
     """
 
     def __init__(self, net1: Net1, head: Head, device: torch.device) -> None:
-        self._device, self._nobody = device, _Nobody(device)
+        self._device, self._nobody = device, Nobody(device)
         self._learner = _Timed(
             net1, cast(CloudSession, self._nobody), head, OptimizerSpec(), device
         )
@@ -238,7 +243,7 @@ class _Timed(SplitLearner):
         self.settling = begin, time.perf_counter()
 
 
-class _Nobody:
+class Nobody:
     """In place of a session: answers at once, with the activation as its gradient.
 
     It has the part of `CloudSession` that a training step uses where labels are sent.

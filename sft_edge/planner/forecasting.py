@@ -6,7 +6,7 @@ Legend: B batch, M padded length, N hidden width, W width on the wire.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import cycle, islice
 from statistics import fmean
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from sft_common.plan import micro_batches
 from sft_common.step_memory import BYTES_OF_PARAMETER
 from sft_common.wire.encodings import ENCODING_TABLE
 from sft_edge.planner.evidence import Risk, risk_of
-from sft_edge.planner.scene import Scene, padded
+from sft_edge.planner.scene import Lengths, Scene, padded
 from sft_edge.planner.setting import Asked, Setting
 from sft_edge.planner.timeline import Around, Leg, Timeline, in_turn
 from sft_edge.traffic import framed_bytes
@@ -76,20 +76,22 @@ class Yardsticks(NamedTuple):
 def forecast(scene: Scene, setting: Setting, asked: Asked) -> Forecast:
     """Return what a plan would take."""
     kept, around = asked.labels == "edge", _around(scene, setting)
-    legs = [list(_legs(scene, setting, parts)) for parts in _parts(scene, setting.micro_batches)]
-    whole = [list(_legs(scene, setting, parts)) for parts in _parts(scene, 1)]
+    legs = [
+        list(_legs(scene, setting, parts)) for parts in _parts(scene.batches, setting.micro_batches)
+    ]
+    whole = [list(_legs(scene, setting, parts)) for parts in _parts(scene.batches, 1)]
     line = Timeline(kept=kept)
     for each in islice(cycle(legs), WARM_UP):  # until the first step's beginning is forgotten
         line.step(each, around)
     steps = [line.step(each, around) for each in legs]
-    up, down = _moved(scene, setting, kept=kept)
+    moved = _moved(scene, setting, kept=kept)
     return Forecast(
         setting=setting,
         seconds=fmean(step.seconds for step in steps),
         in_turn_seconds=fmean(in_turn(each, around, kept=kept) for each in whole),
         waiting_seconds=fmean(step.waiting for step in steps),
-        bytes_up=up,
-        bytes_down=down,
+        bytes_up=moved,
+        bytes_down=moved,
         edge_bytes=edge_bytes(scene, setting),
         cloud_bytes=cloud_bytes(scene, setting),
         risk=_risk(
@@ -159,11 +161,13 @@ def plain_seconds(scene: Scene, layer: int) -> float:
     return fmean(in_turn(list(_legs(scene, setting, parts)), around) for parts in full)
 
 
-def _parts(scene: Scene, count: int) -> Iterable[list[list[int]]]:
-    """Yield for each batch the lengths of its micro-batches."""
-    for batch in scene.batches:
-        parts = micro_batches(range(len(batch)), batch, count)
-        yield [[batch[row] for row in rows] for rows in parts]
+@lru_cache(maxsize=64)
+def _parts(batches: tuple[Lengths, ...], count: int) -> list[list[list[int]]]:
+    """Return for each batch the lengths of its micro-batches; thousands of plans share them."""
+    return [
+        [[batch[row] for row in rows] for rows in micro_batches(range(len(batch)), batch, count)]
+        for batch in batches
+    ]
 
 
 def _legs(scene: Scene, setting: Setting, parts: Iterable[Sequence[int]]) -> Iterable[Leg]:
@@ -197,16 +201,15 @@ def _around(scene: Scene, setting: Setting) -> Around:
     )
 
 
-def _moved(scene: Scene, setting: Setting, *, kept: bool) -> tuple[float, float]:
-    """Return the bytes up and down of a mean step; with labels on the edge logits travel too."""
-    each = [
+def _moved(scene: Scene, setting: Setting, *, kept: bool) -> float:
+    """Return the bytes each way of a mean step; with labels on the edge logits travel too."""
+    return fmean(
         sum(
             _message_bytes(scene, setting, lengths) + kept * _logits_bytes(scene, lengths)
             for lengths in parts
         )
-        for parts in _parts(scene, setting.micro_batches)
-    ]
-    return fmean(each), fmean(each)
+        for parts in _parts(scene.batches, setting.micro_batches)
+    )
 
 
 def _message_bytes(scene: Scene, setting: Setting, lengths: Sequence[int]) -> int:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from transformers import PretrainedConfig
 
 from sft_common.config import ModelShape, SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, RetryLaterError
@@ -74,9 +73,9 @@ class Subject:
     """How long to wait for room on the cloud."""
 
     @property
-    def config(self) -> PretrainedConfig:
-        """The model's."""
-        return self.pretrained.config
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+        return shape_of(self.pretrained.config)
 
 
 def measure_scene(subject: Subject, asked: Asked, say: Say) -> Scene:
@@ -92,7 +91,7 @@ def measure_scene(subject: Subject, asked: Asked, say: Say) -> Scene:
             be reached, or refuses; the message says why.
         OSError: this system does not say what memory is free, and nobody else did.
     """
-    shape, prepared = shape_of(subject.config), subject.pretrained.prepared
+    shape, prepared = subject.shape, subject.pretrained.prepared
     split = prepared or _rehearsed_split(asked.cut, shape)
     layers = (split.split_layer,) if prepared else tuple(range(1, shape.blocks + 1))
     check_asked(asked, layers, shape.hidden)
@@ -152,7 +151,7 @@ def _open(
         GrpcSession,
         subject.access,
         spec,
-        shape_of(subject.config),
+        subject.shape,
         max_message_bytes=subject.max_message_bytes,
         basis=basis,
         prepared=prepared,
@@ -176,7 +175,7 @@ def _unmeasured(
     free_there: int,
 ) -> Scene:
     """Return a scene in which nothing takes any time: what is known of sizes and memory."""
-    shape, sample = shape_of(subject.config), subject.sample
+    shape, sample = subject.shape, subject.sample
     prepared = subject.pretrained.prepared
     top, more = (_step_bytes(subject, layer) for layer in (shape.blocks, shape.blocks - 1))
     return Scene(
@@ -224,11 +223,11 @@ def _sizes(subject: Subject, shape: ModelShape, split: SplitSpec) -> Sizes:
 
 def _step_bytes(subject: Subject, layer: int) -> int:
     """Return what the cloud reserves for a step, cut in a block."""
-    spec, shape = subject.spec, shape_of(subject.config)
+    spec, shape = subject.spec, subject.shape
     at = dataclasses.replace(spec, split=SplitSpec(cut="none", split_layer=layer))
-    causal = HEAD_TABLE[spec.head].per_token or subject.pretrained.family.causal
+    each = HEAD_TABLE[spec.head].logits_per_token(subject.pretrained.family)
     longest = min(spec.max_tokens, shape.positions)
-    return memory_of_step(at, shape, spec.max_examples, longest, logits_per_token=causal)
+    return memory_of_step(at, shape, spec.max_examples, longest, logits_per_token=each)
 
 
 def _lowest(scene: Scene, split: SplitSpec) -> int:
