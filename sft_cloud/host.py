@@ -71,6 +71,9 @@ class Opening:
     trained_session: str = ""
     replaces: str = ""
     incarnation: int = 0
+    trained: Mapping[str, Tensor] | None = None
+    """net2 to start from, of a federation."""
+
     known: Mapping[str, bytes] = field(default_factory=dict)
     """Digests of all that the edge has of net2; empty: it has nothing of it."""
 
@@ -454,7 +457,7 @@ class Host:
     def _build(
         self, record: Record, opening: Opening, design: Design
     ) -> tuple[Session, Tensor | None]:
-        trained = None
+        trained = opening.trained
         if name := opening.trained_session:
             trained = self.results.load(name, record.owner, record.spec)
         edge_has = bool(opening.known)

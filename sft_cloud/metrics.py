@@ -118,22 +118,24 @@ class Meter:
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self._all, self._own = metrics.traffic, Traffic()
+        self._so_far = Traffic()
+        self._counted: tuple[Traffic, ...] = metrics.traffic, self._so_far
 
     def received(self, size: int) -> None:
         """Count a message that came."""
-        self._all.received += size
-        self._own.received += size
+        for traffic in self._counted:
+            traffic.received += size
 
     def sent(self, size: int) -> None:
         """Count a message that leaves."""
-        self._all.sent += size
-        self._own.sent += size
+        for traffic in self._counted:
+            traffic.sent += size
 
-    def belongs_to(self, traffic: Traffic) -> None:
-        """Count for a session from now on, and what has been counted so far."""
-        traffic.add(self._own)
-        self._own = traffic
+    def belongs_to(self, *owners: Traffic) -> None:
+        """Count for a session and its federation from now on, and what has been counted so far."""
+        for owner in owners:
+            owner.add(self._so_far)
+        self._counted = *self._counted, *owners
 
 
 class Figures:

@@ -18,6 +18,7 @@ from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import check_compiler
 from sft_cloud.device import PRECISIONS, choose_device, describe, memory_bytes
 from sft_cloud.door import open_door
+from sft_cloud.federation.leading import federations_of
 from sft_cloud.host import Host, Limits
 from sft_cloud.kept import alone_with
 from sft_cloud.logs import set_up_logs
@@ -66,8 +67,9 @@ def run_server(
     # A batch of another shape may have to be compiled, which nobody can know before.
     short_seconds = 0.0 if options.compile else SHORT_SECONDS
     scheduler = Scheduler(options.max_sessions, short_seconds=short_seconds)
+    catalog = ModelCatalog(_existing(options.model), trust_paths=local)
     builder = ModelBuilder(
-        ModelCatalog(_existing(options.model), trust_paths=local),
+        catalog,
         device,
         precision=PRECISIONS[options.precision],
         compiled=options.compile,
@@ -92,6 +94,8 @@ def run_server(
         store=None if options.no_save else Store(options.save_dir),
         allow_export=options.allow_export,
     )
+    save_dir = None if options.no_save else options.save_dir
+    federations = federations_of(options.federation, catalog, host, save_dir)
 
     if options.allow_export and options.no_save:
         log.warning("--allow-export hands out nothing with --no-save: no session is kept")
@@ -111,6 +115,7 @@ def run_server(
         describe(device),
         max_message_bytes=max_message_bytes,
         open_seconds=options.open_timeout,
+        federations=federations,
     )
     owners = OperationsServicer(host, device, describe(device), door.described)
     beside = Beside(options, host, device, owners)
@@ -125,6 +130,7 @@ def run_server(
                 serve(
                     servicer,
                     sessions=host,
+                    federations=federations,
                     host=options.host,
                     port=options.port,
                     waits=waits,

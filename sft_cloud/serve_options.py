@@ -73,6 +73,14 @@ def add_serve_options(serve: OneLineParser) -> None:
         help="a model folder that edges may name by its last part; may be repeated",
     )
     serve.add_argument(
+        "--federation",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="lead the federation that FILE describes; may be repeated",
+    )
+    serve.add_argument(
         "--save-dir",
         type=Path,
         default=SAVE_DIR,

@@ -19,10 +19,12 @@ from grpc_reflection.v1alpha import reflection
 
 from sft_cloud.access import TokenCheck
 from sft_cloud.door import OPEN, Door
+from sft_cloud.federation.registry import Federations
+from sft_cloud.federation.servicer import FederationServicer
 from sft_cloud.host import Host
 from sft_cloud.servicer import SplitTrainingServicer
 from sft_common.errors import ConfigError
-from sft_common.rpc.options import SERVER_OPTIONS, SERVICE, pinged, sized
+from sft_common.rpc.options import FEDERATION_SERVICE, SERVER_OPTIONS, SERVICE, pinged, sized
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ async def serve(
     servicer: SplitTrainingServicer,
     *,
     sessions: Host,
+    federations: Federations | None = None,
     host: str,
     port: int,
     waits: Waits,
@@ -61,6 +64,7 @@ async def serve(
     Args:
         servicer: what answers.
         sessions: what it answers out of.
+        federations: those that it leads; None: none.
         host: name or address to listen on.
         port: TCP port; 0 takes a free one.
         waits: how long for what.
@@ -81,16 +85,19 @@ async def serve(
             servicer.max_message_bytes,
         ),
     )
-    server.add_generic_rpc_handlers([servicer.handler()])
+    federations = federations or Federations()
+    led = FederationServicer(federations, sessions.metrics)
+    server.add_generic_rpc_handlers([servicer.handler(), led.handler()])
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if reflects:
         reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            (SERVICE, FEDERATION_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
     bound = _bind(server, host, port, door)
     stop = _stop_signal()
     await sessions.begin()
+    federations.begin()
     async with beside(bound):
         await server.start()
         for name in ("", SERVICE):
@@ -103,6 +110,7 @@ async def serve(
             ending.cancel()
         await health_servicer.enter_graceful_shutdown()
         watching.cancel()
+        federations.stop()
         end = time.monotonic() + waits.grace_seconds
         try:
             await asyncio.wait_for(sessions.stop(), waits.grace_seconds)

@@ -17,6 +17,8 @@ from sft_cloud import answers
 from sft_cloud.access import identity_of
 from sft_cloud.ahead import Ahead
 from sft_cloud.failures import as_sft_error
+from sft_cloud.federation.parts import numbers_for
+from sft_cloud.federation.registry import Federations
 from sft_cloud.greeting import answer_bytes_of, greeting_of
 from sft_cloud.host import Host, Opening
 from sft_cloud.hosted import Visit
@@ -67,6 +69,7 @@ class SplitTrainingServicer:
         device_name: where net2 runs, for people.
         max_message_bytes: largest message, or tensor in pieces, to take or send.
         open_seconds: within which a stream must say which session it is about.
+        federations: those whose clients may open sessions.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class SplitTrainingServicer:
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         open_seconds: float = 60.0,
+        federations: Federations | None = None,
     ) -> None:
+        self._federations = federations or Federations()
         self._host, self.max_message_bytes = host, max_message_bytes
         self._open_seconds = open_seconds
         self._device_name, self._metrics = device_name, host.metrics
@@ -195,7 +200,9 @@ class SplitTrainingServicer:
                 raise ProtocolError(
                     f"the first request of a stream must be open or resume, not {other}"
                 )
-        meter.belongs_to(visit.hosted.figures.traffic)
+        meter.belongs_to(
+            visit.hosted.figures.traffic, *self._federations.traffic_of(visit.session.spec)
+        )
         set_about(visit.hosted.about)
         try:
             yield hello, b""
@@ -210,13 +217,15 @@ class SplitTrainingServicer:
     async def _open(
         self, message: pb.Open, arrivals: Ahead[Request], owner: str
     ) -> tuple[Visit, pb.TrainResponse]:
+        spec = spec_from_proto(message)
         opening = Opening(
-            spec=spec_from_proto(message),
+            spec=spec,
             basis=basis_from_proto(message),
             trained_session=message.trained_session,
             replaces=message.replaces,
             incarnation=message.incarnation,
             known={each.name: each.digest for each in message.known},
+            trained=numbers_for(self._federations, message, spec, owner),
         )
         visit, u_NR = await self._host.open(opening, owner, arrivals.stop)
         opened = pb.Opened(

@@ -238,6 +238,9 @@ class SessionSpec:
     max_tokens: int = 0
     """Most tokens of an example, for the same; 0: not said."""
 
+    federation: str = ""
+    """Of which federation the session is a client's part; empty: of none."""
+
     def __post_init__(self) -> None:
         for encoding in (self.encoding, self.gradient_encoding):
             if encoding not in ENCODINGS:

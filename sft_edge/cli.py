@@ -20,6 +20,7 @@ from sft_common.completion import add_shells, script_for
 from sft_common.config import CUTS, ENCODINGS
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
+from sft_edge.federation.options import add_join_options
 from sft_edge.login import add_access_options, add_waiting_options
 from sft_edge.pacing import AUTO
 from sft_edge.tasks.table import TASKS
@@ -55,6 +56,9 @@ def parser() -> OneLineParser:
     train.set_defaults(run_command=_train, parse_again=train.parse_args, wrong=train.error)
     _add_plan(commands, train)
     _add_afterwards(commands)
+    join = commands.add_parser("join", help="take part in a federation that a cloud leads")
+    add_join_options(join)
+    join.set_defaults(run_command=_join)
     _add_doctor(commands)
     completion = commands.add_parser("completion", help="print a script for your shell's Tab key")
     add_shells(completion)
@@ -451,6 +455,13 @@ def _train(options: argparse.Namespace) -> None:
     from sft_edge.run import run_training
 
     run_training(options)
+
+
+def _join(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.federation.command import run_join
+
+    run_join(options)
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -83,6 +83,7 @@ class GrpcSession:
         takes_up: a session to take up again, in place of a new one; `rewound_to` then says where.
         state: the state of that session to go back to; empty: none.
         snapshots: tells the steps behind which the edge has snapshots.
+        part: of a federation, whose cloud has all numbers of net2; None: of none.
         net2: finds every parameter of it, once the cloud is there, if the edge has them; what the
             cloud has otherwise is sent.
 
@@ -109,6 +110,7 @@ class GrpcSession:
         takes_up: str = "",
         state: str = "",
         snapshots: Callable[[], Sequence[int]] = tuple,
+        part: pb.FederationPart | None = None,
         net2: Callable[[], Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.traffic, self.kept, self.rewound_to = Traffic(), 0, 0
@@ -130,8 +132,8 @@ class GrpcSession:
             if takes_up:
                 self.rewound_to = self.stream.take_up(takes_up, state, replaces)
             else:
-                ready = prepared or bool(trained_session) or net2 is not None
-                self._open(shape, basis, trained_session, replaces, ready=ready, net2=net2)
+                ready = prepared or bool(trained_session) or net2 is not None or part is not None
+                self._open(shape, basis, trained_session, replaces, part, ready=ready, net2=net2)
         except BaseException as error:
             self.abandon()
             if type(error) is UnreachableError:  # it was there a moment ago
@@ -150,6 +152,7 @@ class GrpcSession:
         basis: Callable[[], CloudBasis] | None,
         trained_session: str,
         replaces: str,
+        part: pb.FederationPart | None,
         *,
         ready: bool,
         net2: Callable[[], Mapping[str, Tensor]] | None,
@@ -159,6 +162,8 @@ class GrpcSession:
         request.known.extend(pb.Known(name=n, digest=digest) for n, digest in known.items())
         self.beginning = hashlib.sha256(b"".join(known.values())).hexdigest()[:16]
         request.trained_session, request.replaces = trained_session, replaces
+        if part is not None:
+            request.federation.CopyFrom(part)
         if basis is not None:
             request.basis.CopyFrom(basis_to_proto(basis()))
         opened = self.stream.open(request)

@@ -68,7 +68,7 @@ def prepare(options: argparse.Namespace) -> Job:
     Raises:
         SftError: what is wrong with them.
     """
-    task = _task(options)
+    task = task_of(options)
     _check_edge(options)
     check_board(options)
     access = edge_access(options, options.server)
@@ -168,7 +168,7 @@ def _check_edge(options: argparse.Namespace) -> None:
         raise ConfigError("--unsplit trains here afterwards, which --detach leaves out; drop one")
 
 
-def _task(options: argparse.Namespace) -> Task:
+def task_of(options: argparse.Namespace) -> Task:
     """Return the task with the columns that the options name.
 
     Raises:

@@ -46,7 +46,7 @@ def calibrate(
     Raises:
         DataError: there are too few tokens for the rank.
     """
-    rows_TN = _rows(net1, batches, hidden, device)
+    rows_TN = rows_of(net1, batches, hidden, device)
     least = LEAST_TOKENS_PER_RANK * rank
     if len(rows_TN) < least:
         raise DataError(
@@ -60,7 +60,7 @@ def calibrate(
 
 
 @torch.no_grad()
-def _rows(
+def rows_of(
     net1: Net1,
     batches: Iterable[tuple[dict[str, Tensor], Tensor]],
     hidden: int,

@@ -177,8 +177,7 @@ def principal_basis(rows: Tensor, rank: int) -> Basis:
         rows: one value of the stream for each real token, shape (T, N), T at least 2.
         rank: R, at most N.
     """
-    mean, axes, deviations = _components(rows, rank)
-    return _basis(rows, mean, axes / deviations, (axes * deviations).T)
+    return basis_of_moments(*_moments(rows), rank, balanced=False)
 
 
 def balanced_basis(rows: Tensor, rank: int) -> Basis:
@@ -192,27 +191,46 @@ def balanced_basis(rows: Tensor, rank: int) -> Basis:
         rows: as above.
         rank: as above.
     """
-    mean, axes, deviations = _components(rows, rank)
+    return basis_of_moments(*_moments(rows), rank, balanced=True)
+
+
+def basis_of_moments(mean: Tensor, covariance: Tensor, rank: int, *, balanced: bool) -> Basis:
+    """Return the basis of a stream of which only mean and covariance are known.
+
+    Args:
+        mean: mu, (N,), float64.
+        covariance: (N, N), float64.
+        rank: R, at most N.
+        balanced: whether as of `balanced_basis`, else of `principal_basis`.
+    """
+    axes, deviations = _components(covariance, rank)
+    if not balanced:
+        return _basis(mean, axes / deviations, (axes * deviations).T)
     generator = torch.Generator().manual_seed(rank)
     noise = torch.randn(rank, rank, generator=generator, dtype=torch.float64)
     rotation, _ = torch.linalg.qr(noise)
     roots = (deviations * deviations.mean()).sqrt()
-    return _basis(rows, mean, axes / roots @ rotation, rotation.T @ (axes * roots).T)
+    return _basis(mean, axes / roots @ rotation, rotation.T @ (axes * roots).T)
 
 
-def _components(rows: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean (N,), strongest principal components (N, R), deviations (R,), in float64."""
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean (N,) and covariance (N, N) of some rows (T, N), in float64."""
     x = rows.detach().cpu().double()
     mean = x.mean(dim=0)
-    variances, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / max(1, len(x) - 1))
+    return mean, (x - mean).T @ (x - mean) / max(1, len(x) - 1)
+
+
+def _components(covariance: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return the strongest principal components (N, R) and their deviations (R,), in float64."""
+    variances, vectors = torch.linalg.eigh(covariance)
     strongest = variances.flip(0)[:rank].clamp(min=0)
     deviations = strongest.sqrt().clamp(min=float(strongest[0].sqrt()) * LEAST_DEVIATION)
     deviations = deviations.clamp(min=torch.finfo(torch.float32).tiny)  # a constant stream
-    return mean, vectors.flip(1)[:, :rank], deviations
+    return vectors.flip(1)[:, :rank], deviations
 
 
-def _basis(rows: Tensor, *parts: Tensor) -> Basis:
-    return Basis(*(part.to(rows.dtype).contiguous() for part in parts))
+def _basis(*parts: Tensor) -> Basis:
+    return Basis(*(part.float().contiguous() for part in parts))
 
 
 class EdgeFactor(nn.Module):

@@ -20,7 +20,7 @@ def generate(target: Path) -> None:
     arguments = [f"--{plugin}_out={target}" for plugin in ("python", "pyi", "grpc_python")]
     if protoc.main(["protoc", f"-I{PROTOS}", *arguments, *sources]):
         raise SystemExit("protoc failed")
-    for stub in target.rglob("*_pb2_grpc.py"):
+    for stub in target.rglob("*_pb2*.py*"):
         text = stub.read_text()
         stub.write_text(text.replace("from sft.v1 import", f"from {PACKAGE}.sft.v1 import"))
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 SERVICE = "sft.v1.SplitTrainingService"
 """Full name of the service, as health and reflection know it."""
 
+FEDERATION_SERVICE = "sft.v1.FederationService"
+"""The same of the service that leads federations."""
+
 MAX_MESSAGE_MB = 64
 """Largest message, or tensor in pieces, that either side takes unless told otherwise, in 2^20
 bytes. gRPC's own limit of 4 MB is less than one plain split-learning activation of BERT-base

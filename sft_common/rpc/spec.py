@@ -60,6 +60,8 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
         max_examples=spec.max_examples,
         max_tokens=spec.max_tokens,
     )
+    if spec.federation:
+        message.federation.name = spec.federation
     if spec.own_optimizer is not None:
         message.own_optimizer.CopyFrom(own_optimizer_to_proto(spec.own_optimizer))
     return message
@@ -108,6 +110,7 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
         gradient_encoding=encoding_from_proto(message.gradient_encoding),
         max_examples=message.max_examples,
         max_tokens=message.max_tokens,
+        federation=message.federation.name,
     )
 
 

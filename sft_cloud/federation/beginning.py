@@ -1,0 +1,135 @@
+"""What a federation starts from: the parts of a pre-trained model that its method averages.
+
+It knows models; it knows neither rounds nor clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sft_cloud.federation.round import Update
+from sft_cloud.federation.state import State
+from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS
+from sft_common.errors import DataError
+from sft_common.federation.averaging import Moments
+from sft_common.federation.plan import FederationPlan, Transfer
+from sft_common.federation.tensors import Shapes
+from sft_common.model.calibration import LEAST_TOKENS_PER_RANK
+from sft_common.model.cuts import Basis, basis_of_moments
+from sft_common.model.families import shape_of
+from sft_common.model.loading import Pretrained, set_basis, set_edge_factor
+
+CPU = torch.device("cpu")
+
+
+class WholeBeginning:
+    """FedAvg: clients train the whole model.
+
+    Args:
+        plan: of the federation.
+        pretrained: its model.
+    """
+
+    calibrations: tuple[str, ...] = ()
+
+    def __init__(self, plan: FederationPlan, pretrained: Pretrained) -> None:
+        self._plan, self._pretrained = plan, pretrained
+        pretrained.check_unsplit()
+
+    def state(self) -> State:
+        """Return the pre-trained model with the head that the seed gives."""
+        return State(clients=trainable(self._pretrained.whole(seed=self._plan.seed)))
+
+    def calibration_shapes(self, duty: str) -> Shapes:
+        """There is no calibration."""
+        raise AssertionError(duty)
+
+    def calibrated(self, duty: str, found: Mapping[str, Update]) -> State:
+        """There is no calibration."""
+        raise AssertionError(duty)
+
+
+class HalvesBeginning:
+    """SplitFed: clients train net1, the cloud net2.
+
+    Args:
+        plan: of the federation.
+        pretrained: its model.
+
+    Raises:
+        ConfigError: the cut does not fit the model.
+    """
+
+    def __init__(self, plan: FederationPlan, pretrained: Pretrained) -> None:
+        assert plan.cut is not None
+        self._plan, self._pretrained, self._cut = plan, pretrained, plan.cut
+        plan.cut.split.check(shape_of(pretrained.config))
+        needed = needs_basis(plan.cut, pretrained)
+        self.calibrations: tuple[str, ...] = ("calibrate-cut",) if needed else ()
+
+    def state(self) -> State:
+        """Return both halves; those of a cut that needs a basis are still without one."""
+        return self._halves(None) if not self.calibrations else State(clients={})
+
+    def calibration_shapes(self, duty: str) -> Shapes:
+        """Return the moments of the stream."""
+        return moments_shapes(shape_of(self._pretrained.config).hidden)
+
+    def calibrated(self, duty: str, found: Mapping[str, Update]) -> State:
+        """Return both halves, with the basis of what all clients have found."""
+        return self._halves(basis_found(self._cut, found))
+
+    def _halves(self, basis: Basis | None) -> State:
+        split, seed = self._cut.split, self._plan.seed
+        net1 = self._pretrained.net1(split)
+        self._pretrained.fill_net1(net1)
+        cloud_basis = (basis.mean, basis.decoder) if basis else None
+        net2, u_NR = self._pretrained.net2(split, seed=seed, device=CPU, basis=cloud_basis)
+        if u_NR is not None:
+            set_edge_factor(net1, u_NR)
+        if basis is not None:
+            set_basis(net1, basis)
+        return State(clients=trainable(net1.skeleton), cloud=trainable(net2.skeleton))
+
+
+def trainable(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a module that train, by name."""
+    return {n: p.detach() for n, p in module.named_parameters() if p.requires_grad}
+
+
+def needs_basis(transfer: Transfer, pretrained: Pretrained) -> bool:
+    """Return whether a cut needs to know what streams through it."""
+    return transfer.split.cut in BASIS_CUTS and pretrained.prepared is None
+
+
+def moments_shapes(hidden: int) -> Shapes:
+    """Return what a calibration hands in, beside its number of tokens."""
+    return {"mean": torch.Size([hidden]), "scatter": torch.Size([hidden, hidden])}
+
+
+def basis_found(transfer: Transfer, found: Mapping[str, Update]) -> Basis:
+    """Return the basis of a cut, of all tokens that clients have looked at.
+
+    Raises:
+        DataError: they are too few for the rank.
+    """
+    moments = [
+        Moments(update.weight, update.tensors["mean"], update.tensors["scatter"])
+        for _, update in sorted(found.items())
+    ]
+    total = moments[0]
+    for more in moments[1:]:
+        total = total.plus(more)
+    rank = transfer.split.rank
+    if total.tokens < LEAST_TOKENS_PER_RANK * rank:
+        raise DataError(
+            f"the clients of the calibration have {total.tokens} tokens in all, a basis of rank "
+            f"{rank} needs at least {LEAST_TOKENS_PER_RANK * rank}; take a smaller rank, or more "
+            "clients in a round"
+        )
+    scaled = {transfer.encoding, transfer.gradient_encoding} & SCALED_ENCODINGS
+    covariance = total.scatter.double() / max(1, total.tokens - 1)
+    return basis_of_moments(total.mean.double(), covariance, rank, balanced=bool(scaled))

@@ -1,0 +1,110 @@
+"""Durable averages: after every round a federation is on disk, whole, or as it was before."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft_cloud.federation.record import RoundRecord
+from sft_cloud.federation.state import State
+from sft_common.errors import ConfigError, SnapshotError
+from sft_common.federation.plan import FederationPlan
+from sft_common.snapshots import Snapshot, Snapshots, step_name
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+"""Averages that stay on disk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a federation has come."""
+
+    state: State
+    """Its average."""
+
+    done: int = 0
+    """Rounds that are in it."""
+
+    tries: int = 0
+    """All so far, those that came to nothing too."""
+
+    records: tuple[RoundRecord, ...] = field(default=())
+    """What happened."""
+
+
+class Keeper:
+    """The folder of one federation.
+
+    Args:
+        folder: where its averages are; made with the first.
+        plan: what it is about.
+    """
+
+    def __init__(self, folder: Path, plan: FederationPlan) -> None:
+        self.folder, self._plan = folder, plan_facts(plan)
+        self._snapshots = Snapshots(folder / "averages")
+
+    def write(self, progress: Progress) -> None:
+        """Write how far it has come, and forget older averages.
+
+        Raises:
+            SnapshotError: the disk does not take it; what was there stays.
+        """
+        facts = {
+            "plan": self._plan,
+            "done": progress.done,
+            "tries": progress.tries,
+            "records": [record.facts() for record in progress.records],
+        }
+        snapshot = Snapshot(facts, progress.state.groups())
+        self._snapshots.write(step_name(progress.tries), snapshot)
+        self._snapshots.remove_older(KEPT)
+
+    def read(self) -> Progress | None:
+        """Return how far it had come, from the newest average that is whole; None: nothing is here.
+
+        Raises:
+            ConfigError: the federation was begun with another plan.
+            SnapshotError: none of its averages can be read.
+        """
+        steps = self._snapshots.steps()
+        for step in reversed(steps):
+            try:
+                found = self._snapshots.read(step_name(step))
+            except SnapshotError as damaged:
+                log.warning("%s; trying the average before it", damaged)
+                continue
+            self._check_plan(found.facts["plan"])
+            return Progress(
+                state=State.of(found.tensors),
+                done=found.facts["done"],
+                tries=found.facts["tries"],
+                records=tuple(RoundRecord(**facts) for facts in found.facts["records"]),
+            )
+        if steps:
+            raise SnapshotError(
+                f"none of the averages in {self.folder} can be read; move that folder away to "
+                "begin the federation anew"
+            )
+        return None
+
+    def _check_plan(self, begun: dict[str, Any]) -> None:
+        for name, value in self._plan.items():
+            if begun.get(name) != value:
+                raise ConfigError(
+                    f"federation {self._plan['name']} was begun with {name} {begun.get(name)}, "
+                    f"its file says {value} now; change it back, take another name, or move "
+                    f"{self.folder} away"
+                )
+
+
+def plan_facts(plan: FederationPlan) -> dict[str, Any]:
+    """Return a plan as JSON can say it."""
+    facts = dataclasses.asdict(plan)
+    facts["labels"] = list(plan.labels)
+    return facts

@@ -1,0 +1,80 @@
+"""From files to federations that this cloud leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from sft_cloud.catalog import ModelCatalog
+from sft_cloud.federation.beginning import HalvesBeginning, WholeBeginning
+from sft_cloud.federation.federation import Beginning, Federation
+from sft_cloud.federation.file import Written, read_federation
+from sft_cloud.federation.keeping import Keeper
+from sft_cloud.federation.registry import Federations
+from sft_cloud.host import Host
+from sft_cloud.metrics import Traffic
+from sft_common.errors import ConfigError, SessionLostError
+from sft_common.federation.plan import SPLIT_METHODS
+from sft_common.model.sources import Source
+
+FOLDER = "federations"
+"""In the save folder: a folder for each federation."""
+
+
+def federations_of(
+    files: Iterable[Path], catalog: ModelCatalog, host: Host, save_dir: Path | None
+) -> Federations:
+    """Return the federations that files describe.
+
+    Args:
+        files: of `--federation`.
+        catalog: where models are found.
+        host: has the sessions of their clients.
+        save_dir: where averages are kept; None keeps none.
+
+    Raises:
+        ConfigError, ModelError: a file or its model is not what it should be.
+    """
+
+    def find(name: str) -> Source:
+        return catalog.find(name, "")
+
+    return Federations(_federation(read_federation(path, find), host, save_dir) for path in files)
+
+
+def _federation(written: Written, host: Host, save_dir: Path | None) -> Federation:
+    plan = written.plan
+    keeper = Keeper(save_dir / FOLDER / plan.name, plan) if save_dir else None
+    return Federation(
+        plan,
+        _beginning(written),
+        host.scheduler,
+        Traffic(),
+        keeper=keeper,
+        net2_of=lambda session_id, owner: _net2_of(host, session_id, owner),
+    )
+
+
+def _beginning(written: Written) -> Beginning:
+    plan, pretrained = written.plan, written.pretrained
+    if plan.method == "fedavg":
+        return WholeBeginning(plan, pretrained)
+    if plan.method in SPLIT_METHODS:
+        return HalvesBeginning(plan, pretrained)
+    raise ConfigError(f"method {plan.method} is not there yet")
+
+
+async def _net2_of(host: Host, session_id: str, owner: str) -> dict[str, Tensor]:
+    """Return what a session in memory has trained of net2.
+
+    Raises:
+        SessionLostError: there is no such session of that owner.
+    """
+    hosted = host.residents.get(session_id)
+    if hosted is None or hosted.record.owner != owner:
+        raise SessionLostError(f"session {session_id[:40]!r}, whose net2 is handed in, is not here")
+    await hosted.quiet()
+    weights = await host.scheduler.compute(hosted.session.weights)
+    return {name: tensor.clone() for name, tensor in weights.items()}

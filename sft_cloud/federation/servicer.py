@@ -1,0 +1,261 @@
+"""FederationService <-> federations: messages in and out, errors to statuses. No arithmetic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from sft_cloud.access import identity_of
+from sft_cloud.failures import as_sft_error
+from sft_cloud.federation.federation import Ended, Federation, Over, Said, Waiting, Work
+from sft_cloud.federation.registry import Federations
+from sft_cloud.federation.round import Attempt, Finding, Update
+from sft_cloud.metrics import Meter, Metrics
+from sft_common import PROTOCOL_VERSION
+from sft_common.errors import (
+    ForbiddenError,
+    LimitError,
+    MismatchError,
+    ProtocolError,
+    TrainingError,
+    printable,
+)
+from sft_common.federation.plan import check_name
+from sft_common.federation.tensors import in_pieces, most_bytes
+from sft_common.pb.sft.v1 import federation_pb2 as fb
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.federation import federation_to_proto
+from sft_common.rpc.options import FEDERATION_SERVICE
+from sft_common.rpc.spec import check_version
+from sft_common.rpc.status import status_of
+
+M = TypeVar("M", bound=Message)
+
+DUTY_TO_PROTO = {
+    "train": fb.DUTY_TRAIN,
+    "calibrate-cut": fb.DUTY_CALIBRATE_CUT,
+    "calibrate-tail": fb.DUTY_CALIBRATE_TAIL,
+    "evaluate": fb.DUTY_EVALUATE,
+}
+
+MAX_SAID = 500
+"""Characters of a client's own words."""
+
+
+class FederationServicer:
+    """Serves sft.v1.FederationService.
+
+    Args:
+        federations: those of this cloud.
+        metrics: counts calls that fail, and bytes.
+        piece_seconds: within which the next part of an update must come.
+    """
+
+    def __init__(
+        self, federations: Federations, metrics: Metrics, *, piece_seconds: float = 60.0
+    ) -> None:
+        self._federations, self._metrics = federations, metrics
+        self._piece_seconds = piece_seconds
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what to register with a server; requests come as bytes, as in servicer.py."""
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Describe": grpc.unary_unary_rpc_method_handler(
+                self.Describe, response_serializer=fb.DescribeResponse.SerializeToString
+            ),
+            "Attend": grpc.unary_stream_rpc_method_handler(self.Attend),
+            "HandIn": grpc.stream_unary_rpc_method_handler(
+                self.HandIn, response_serializer=fb.HandInResponse.SerializeToString
+            ),
+        }
+        return grpc.method_handlers_generic_handler(FEDERATION_SERVICE, methods)
+
+    async def Describe(
+        self, raw: bytes, context: grpc.aio.ServicerContext[bytes, fb.DescribeResponse]
+    ) -> fb.DescribeResponse:
+        """Tell the plan of a federation."""
+        try:
+            request = _read(raw, fb.DescribeRequest)
+            check_version(edge=request.protocol_version, cloud=PROTOCOL_VERSION)
+            federation = self._federations.find(request.federation)
+            return fb.DescribeResponse(plan=federation_to_proto(federation.plan))
+        except Exception as error:
+            await self._abort(context, error)
+            raise
+
+    async def Attend(
+        self, raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> AsyncIterator[bytes]:
+        """Tell a client what there is to do, as long as it stays."""
+        try:
+            request = _read(raw, fb.AttendRequest)
+            check_version(edge=request.protocol_version, cloud=PROTOCOL_VERSION)
+            federation = self._federations.find(request.federation)
+            check_name("client", request.client)
+            _check_model(federation, request)
+            meter = self._meter(federation)
+            meter.received(len(raw))
+            at = attempt_from_proto(request.working_on) if request.HasField("working_on") else None
+            seat = federation.attend(request.client, identity_of(context), request.incarnation, at)
+            try:
+                while (said := await seat.hear()) is not None:
+                    for message in _messages(federation, said):
+                        written = message.SerializeToString()
+                        meter.sent(len(written))
+                        yield written
+            finally:
+                federation.leave(seat)
+        except Exception as error:
+            await self._abort(context, error)
+
+    async def HandIn(
+        self,
+        requests: AsyncIterator[bytes],
+        context: grpc.aio.ServicerContext[bytes, fb.HandInResponse],
+    ) -> fb.HandInResponse:
+        """Take what a client has done, or say why it does not count."""
+        try:
+            return await self._hand_in(requests, identity_of(context))
+        except Exception as error:
+            await self._abort(context, error)
+            raise
+
+    async def _hand_in(self, requests: AsyncIterator[bytes], owner: str) -> fb.HandInResponse:
+        try:
+            raw = await asyncio.wait_for(anext(requests), self._piece_seconds)
+        except (StopAsyncIteration, TimeoutError):
+            raise ProtocolError("nothing was handed in") from None
+        header = _read(raw, fb.HandInRequest).header
+        federation = self._federations.find(header.federation)
+        meter = self._meter(federation)
+        meter.received(len(raw))
+        who = header.client, owner, header.incarnation
+        at = attempt_from_proto(header.attempt)
+        try:
+            if header.trouble:
+                federation.give_up(*who, at, printable(header.trouble[:MAX_SAID]))
+            elif (expected := federation.expects(*who, at)) is not None:
+                data = await self._pieces(requests, header.following, most_bytes(expected), meter)
+                await federation.hand_in(*who, at, _update(header), data, header.session_id)
+        except (ForbiddenError, TrainingError) as refused:
+            return fb.HandInResponse(reason=str(as_sft_error(refused, "an update")))
+        return fb.HandInResponse(taken=not header.trouble)
+
+    async def _pieces(
+        self, requests: AsyncIterator[bytes], following: int, most: int, meter: Meter
+    ) -> bytes:
+        """Return the bytes that follow a header.
+
+        Raises:
+            LimitError: more are announced than the tensors take.
+            ProtocolError: more or fewer come than were announced.
+        """
+        if following > most:
+            raise LimitError(f"an update of {following:,} bytes; what was asked for takes {most:,}")
+        data = bytearray()
+        while len(data) < following:
+            try:
+                raw = await asyncio.wait_for(anext(requests), self._piece_seconds)
+            except (StopAsyncIteration, TimeoutError):
+                raise ProtocolError(
+                    f"{len(data):,} of {following:,} bytes of an update came"
+                ) from None
+            meter.received(len(raw))
+            data += _read(raw, fb.HandInRequest).piece
+        if len(data) > following:
+            raise ProtocolError(f"{len(data):,} bytes came, {following:,} were announced")
+        return bytes(data)
+
+    def _meter(self, federation: Federation) -> Meter:
+        meter = Meter(self._metrics)
+        meter.belongs_to(federation.traffic)
+        return meter
+
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+        status = status_of(known := as_sft_error(error, "a call about a federation"))
+        self._metrics.failed(status.code.name, type(known).__name__)
+        await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+def attempt_from_proto(message: pb.Attempt) -> Attempt:
+    """Return the try that a message names."""
+    return Attempt(message.round, message.number, message.life)
+
+
+def attempt_to_proto(attempt: Attempt) -> pb.Attempt:
+    """Return the message of a try."""
+    return pb.Attempt(**attempt._asdict())
+
+
+def _update(header: fb.HandInHeader) -> Update:
+    """Return what a header says of an update, which lacks its tensors.
+
+    Raises:
+        ProtocolError: a number is out of its range.
+    """
+    if not 1 <= header.examples <= 2**53:
+        raise ProtocolError(f"an update of {header.examples} examples; 1 to 2^53 fit")
+    finding = None
+    if header.HasField("finding"):
+        said = header.finding
+        if not said.examples:
+            raise ProtocolError("a finding over 0 examples")
+        metric = printable(said.metric[:40])
+        finding = Finding(examples=said.examples, metric=metric, value=said.value, loss=said.loss)
+    return Update(weight=header.examples, tensors={}, finding=finding)
+
+
+def _messages(federation: Federation, said: Said) -> list[fb.AttendResponse]:
+    """Return what is to be sent of what a client is told."""
+    match said:
+        case Waiting():
+            waiting = fb.Waiting(round=said.round, present=said.present, minimum=said.minimum)
+            return [fb.AttendResponse(waiting=waiting)]
+        case Work():
+            work = fb.Assignment(
+                attempt=attempt_to_proto(said.attempt),
+                duty=DUTY_TO_PROTO[said.duty],
+                evaluate=said.evaluate,
+                following=len(said.data),
+                rounds=federation.plan.rounds,
+            )
+            return [fb.AttendResponse(assignment=work), *_in_pieces(said.data)]
+        case Over():
+            over = fb.Over(attempt=attempt_to_proto(said.attempt), reason=said.reason)
+            return [fb.AttendResponse(over=over)]
+        case Ended():
+            ended = fb.Ended(following=len(said.data))
+            return [fb.AttendResponse(ended=ended), *_in_pieces(said.data)]
+
+
+def _in_pieces(data: bytes) -> list[fb.AttendResponse]:
+    return [fb.AttendResponse(piece=piece) for piece in in_pieces(data)]
+
+
+def _check_model(federation: Federation, request: fb.AttendRequest) -> None:
+    """Refuse a client with another model.
+
+    Raises:
+        MismatchError: shows both digests.
+    """
+    model = federation.plan.model
+    for what, theirs, ours in (
+        ("configuration", request.config_digest, model.config_digest),
+        ("weights", request.weights_digest, model.weights_digest),
+    ):
+        if theirs != ours:
+            raise MismatchError(
+                f"the client's {what} of {model.name} has digest {theirs[:16]!r}, the "
+                f"federation's {ours[:16]!r}: they are not the same model"
+            )
+
+
+def _read(raw: bytes, kind: type[M]) -> M:
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise ProtocolError(f"a request of {len(raw):,} bytes cannot be read: {error}") from error

@@ -1,0 +1,111 @@
+"""FederationPlan <-> its message, in pairs. What a peer says is checked by the plan's own rules."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sft_common.config import ModelIdentity, SplitSpec
+from sft_common.federation.plan import (
+    FederationPlan,
+    LocalTraining,
+    Participation,
+    Transfer,
+    UpdatePrivacy,
+)
+from sft_common.pb.sft.v1 import federation_pb2 as fb
+from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.wire.codec import encoding_from_proto, encoding_to_proto
+
+
+def federation_to_proto(plan: FederationPlan) -> fb.FederationPlan:
+    """Return the message of a plan."""
+    return fb.FederationPlan(
+        name=plan.name,
+        method=plan.method,
+        model=pb.Model(**dataclasses.asdict(plan.model)),
+        kind=plan.kind,
+        labels=plan.labels,
+        rounds=plan.rounds,
+        seed=plan.seed,
+        clients=fb.FederationClients(**dataclasses.asdict(plan.clients)),
+        training=fb.LocalTraining(**dataclasses.asdict(plan.training)),
+        cut=transfer_to_proto(plan.cut),
+        tail=transfer_to_proto(plan.tail),
+        privacy=fb.UpdatePrivacy(**dataclasses.asdict(plan.privacy)) if plan.privacy else None,
+    )
+
+
+def federation_from_proto(message: fb.FederationPlan) -> FederationPlan:
+    """Return the plan that a peer's message carries.
+
+    Raises:
+        ConfigError: a field is out of its range.
+    """
+    model, clients, training = message.model, message.clients, message.training
+    privacy = message.privacy
+    return FederationPlan(
+        name=message.name,
+        method=message.method,
+        model=ModelIdentity(
+            name=model.name,
+            revision=model.revision,
+            config_digest=model.config_digest,
+            weights_digest=model.weights_digest,
+        ),
+        kind=message.kind,
+        labels=tuple(message.labels),
+        rounds=message.rounds,
+        seed=message.seed,
+        clients=Participation(
+            per_round=clients.per_round,
+            minimum=clients.minimum,
+            quorum=clients.quorum,
+            round_seconds=clients.round_seconds,
+            patience_seconds=clients.patience_seconds,
+        ),
+        training=LocalTraining(
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            dropout=training.dropout if training.HasField("dropout") else None,
+            max_length=training.max_length,
+            keep=training.keep,
+            prompts=training.prompts,
+            evaluate_every=training.evaluate_every,
+        ),
+        cut=transfer_from_proto(message.cut) if message.HasField("cut") else None,
+        tail=transfer_from_proto(message.tail) if message.HasField("tail") else None,
+        privacy=UpdatePrivacy(clip=privacy.clip, noise=privacy.noise, delta=privacy.delta)
+        if message.HasField("privacy")
+        else None,
+    )
+
+
+def transfer_to_proto(transfer: Transfer | None) -> fb.Transfer | None:
+    """Return the message of a transfer; None: there is none."""
+    if transfer is None:
+        return None
+    return fb.Transfer(
+        split=pb.Split(**dataclasses.asdict(transfer.split)),
+        encoding=encoding_to_proto(transfer.encoding),
+        gradient_encoding=encoding_to_proto(transfer.gradient_encoding),
+    )
+
+
+def transfer_from_proto(message: fb.Transfer) -> Transfer:
+    """Return the transfer that a peer's message carries.
+
+    Raises:
+        ConfigError: a field is out of its range.
+    """
+    split = message.split
+    return Transfer(
+        split=SplitSpec(
+            cut=split.cut,
+            split_layer=split.split_layer,
+            rank=split.rank,
+            decoder_layers=split.decoder_layers,
+        ),
+        encoding=encoding_from_proto(message.encoding),
+        gradient_encoding=encoding_from_proto(message.gradient_encoding),
+    )

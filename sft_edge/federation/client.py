@@ -1,0 +1,208 @@
+"""A client's life in a federation: it hears what to do, does it, hands it in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from sft_common.errors import (
+    DataError,
+    ForbiddenError,
+    SessionLostError,
+    TrainingError,
+    UnreachableError,
+    first_line,
+)
+from sft_common.federation.tensors import tensors_from_bytes
+from sft_edge.federation.attendance import Abandoned, Attendance
+from sft_edge.federation.calls import Member, hand_in
+from sft_edge.federation.material import Material
+from sft_edge.federation.method import Method
+from sft_edge.federation.said import Attempt, Done, Ended, Over, Waiting, Work
+from sft_edge.remote import Rewound
+from sft_edge.retrying import Retry, pause
+from sft_edge.traffic import Traffic
+
+HEED_SECONDS = 0.2
+"""How often a client that waits looks whether somebody wants it to stop."""
+
+
+class Client:
+    """One client of a federation, until its end.
+
+    Args:
+        material: data and model.
+        member: who it is.
+        method: how it trains.
+        attendance: tells what there is to do.
+        traffic: counts the bytes of all of it.
+        say: tells a person.
+        log: writes a line of the history.
+        stopped: whether somebody wants it to stop.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        member: Member,
+        method: Method,
+        attendance: Attendance,
+        traffic: Traffic,
+        *,
+        say: Callable[[str], None],
+        log: Callable[..., None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._material, self._member, self._method = material, member, method
+        self._attendance, self._traffic = attendance, traffic
+        self._say, self._log, self._stopped = say, log, stopped
+        self.rounds = 0
+        """Rounds whose average this client is in."""
+
+        self.last: dict[str, Any] | None = None
+        """Metric and loss of the last average that it looked at."""
+
+    def run(self) -> dict[str, Tensor] | None:
+        """Take part until the end; returns the last average, None if somebody stopped it.
+
+        Raises:
+            SftError: the cloud refuses the client, or is lost for good.
+        """
+        while not self._stopped():
+            match self._attendance.hear(HEED_SECONDS):
+                case Waiting() as waiting:
+                    self._tell_waiting(waiting)
+                case Work() as work:
+                    self._do(work)
+                case Ended() as ended:
+                    return self._average(ended.data)
+                case Over() | None:
+                    pass
+        return None
+
+    def _tell_waiting(self, waiting: Waiting) -> None:
+        if waiting.present < waiting.minimum:
+            self._say(
+                f"waiting for round {waiting.round}: {waiting.present} of at least "
+                f"{waiting.minimum} clients are there"
+            )
+
+    def _do(self, work: Work) -> None:
+        """Do what there is to do, and hand it in; what does not count is left alone."""
+        at, begin = work.attempt, time.perf_counter()
+        up, down = self._traffic.bytes_up, self._traffic.bytes_down
+        self._attendance.begin(at)
+        done: Done | None = None
+        try:
+            done, refused = self._done(work), ""
+            refused = self._handed_in(at, done)
+        except Abandoned:
+            refused = "it was over before it was done"
+        except (ForbiddenError, SessionLostError, Rewound) as over:
+            refused = first_line(over)
+        except (DataError, TrainingError) as error:
+            refused = first_line(error)
+            self._handed_in(at, refused)
+        finally:
+            self._method.end()
+            self._attendance.end()
+        self._tell(
+            work,
+            done,
+            refused,
+            seconds=time.perf_counter() - begin,
+            up=self._traffic.bytes_up - up,
+            down=self._traffic.bytes_down - down,
+        )
+
+    def _done(self, work: Work) -> Done:
+        """Return what was to be done, once it is.
+
+        Raises:
+            Abandoned: it does not count any more.
+            TrainingError: a loss is no number.
+            SftError: the cloud has lost the session, or refuses it.
+        """
+        method, at = self._method, work.attempt
+        if work.duty.startswith("calibrate"):
+            return method.calibrate(work.duty)
+        method.take(self._average(work.data))
+        method.begin(at)
+        finding = method.evaluate() if work.evaluate else None
+        if work.duty == "evaluate":
+            return Done(weight=len(self._material.data.train), finding=finding)
+        trained = method.train(at, self._check)
+        return Done(
+            tensors=trained.tensors,
+            weight=trained.weight,
+            session_id=trained.session_id,
+            finding=finding,
+            facts=trained.facts,
+        )
+
+    def _check(self) -> None:
+        if self._stopped():
+            raise Abandoned
+        self._attendance.check()
+
+    def _average(self, data: bytes) -> dict[str, Tensor]:
+        return tensors_from_bytes(data, self._method.shapes, "the average")
+
+    def _handed_in(self, at: Attempt, done: Done | str) -> str:
+        """Hand in, through lost connections; returns why it does not count, empty if it does."""
+        retry = Retry.of(self._material.options)
+        pauses, begin = retry.pauses(), time.monotonic()
+        while True:
+            try:
+                return hand_in(self._material.access, self._member, at, done, self._traffic)
+            except UnreachableError:
+                if time.monotonic() - begin >= retry.for_seconds or self._stopped():
+                    raise
+            pause(next(pauses), stopped=self._stopped)
+
+    def _tell(
+        self,
+        work: Work,
+        done: Done | None,
+        refused: str,
+        *,
+        seconds: float,
+        up: int,
+        down: int,
+    ) -> None:
+        """Tell a person, and the history, what became of a try."""
+        found = done.finding if done else None
+        facts: Mapping[str, object] = done.facts if done else {}
+        if found is not None:
+            self.last = {"name": found.metric, "value": found.value, "loss": found.loss}
+        if work.duty == "train" and not refused:
+            self.rounds += 1
+        self._log(
+            round=work.attempt.round,
+            attempt=work.attempt.number,
+            duty=work.duty,
+            taken=not refused,
+            reason=refused,
+            seconds=round(seconds, 3),
+            bytes={"up": up, "down": down},
+            average=self.last if found is not None else None,
+            **facts,
+        )
+        self._say(_line(work, done, refused, seconds, up + down))
+
+
+def _line(work: Work, done: Done | None, refused: str, seconds: float, moved: int) -> str:
+    what = {"train": f"round {work.attempt.round}", "evaluate": "last average"}
+    parts = [what.get(work.duty, work.duty.replace("-", " of "))]
+    if done is not None and (found := done.finding) is not None:
+        parts.append(f"{found.metric} {found.value:.4f} before it" if work.duty == "train" else "")
+        if work.duty == "evaluate":
+            parts[-1] = f"{found.metric} {found.value:.4f}"
+    if done is not None and isinstance(losses := done.facts.get("losses"), list):
+        parts.append(f"loss {losses[-1]:.4f}")
+    parts += [f"{seconds:.1f} s", f"{moved / 1e6:.2f} MB"]
+    parts.append(f"does not count: {refused}" if refused else "handed in")
+    return ", ".join(parts)

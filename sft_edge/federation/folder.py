@@ -1,0 +1,86 @@
+"""What a client of a federation leaves: runs/<federation>-<client>/.
+
+    client.json          of which federation it is
+    history.jsonl        a line for each try at a round
+    average.safetensors  the last average, and the client's share of the cuts
+    metrics.json         the outcome, written last
+
+A client that joins again goes on in the same folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sft_common.errors import ConfigError
+from sft_common.files import written_aside
+from sft_common.model.tensor_file import save_tensors
+from sft_edge.run_files import HISTORY_FILE, LOCK_FILE, METRICS_FILE
+
+CLIENT_FILE = "client.json"
+AVERAGE_FILE = "average.safetensors"
+
+
+class ClientFolder:
+    """One client's folder.
+
+    Args:
+        path: where it is, or will be.
+        federation: name of the federation.
+
+    Raises:
+        ConfigError: something else is there.
+    """
+
+    def __init__(self, path: Path, federation: str) -> None:
+        self.path, self._federation = path, federation
+        if path.exists() and not (path / CLIENT_FILE).is_file():
+            raise ConfigError(f"{path} is there already, and no client's; choose another --client")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other programs from being the same client while the block runs.
+
+        Raises:
+            ConfigError: another one is, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make {self.path}: {error.strerror}") from error
+        with open(self.path / LOCK_FILE, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"another program is the client of {self.path} now; choose another --client"
+                ) from error
+            self._save_json(CLIENT_FILE, {"federation": self._federation})
+            yield
+
+    def log(self, **entry: Any) -> None:
+        """Append one line to the history."""
+        with open(self.path / HISTORY_FILE, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, allow_nan=False) + "\n")
+
+    def save(self, average: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> None:
+        """Write what came of it.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        with written_aside(self.path / AVERAGE_FILE) as aside:
+            save_tensors(aside, average)
+        self._save_json(METRICS_FILE, metrics)
+
+    def _save_json(self, name: str, facts: Mapping[str, Any]) -> None:
+        with written_aside(self.path / name) as aside:
+            text = json.dumps(facts, indent=2, allow_nan=False)
+            aside.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,81 @@
+"""The options of `sft-edge join`."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from sft_common.commandline import OneLineParser, address, number_in, real_in
+from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
+from sft_edge.login import add_access_options, add_waiting_options
+
+_MANY = 10**9
+
+
+def add_join_options(join: OneLineParser) -> None:
+    """Add all options of a client."""
+    what = join.add_argument_group("which federation, with what")
+    what.add_argument("--federation", required=True, metavar="NAME", help="the one to take part in")
+    what.add_argument("--server", type=address, default="localhost:50051", metavar="HOST:PORT")
+    what.add_argument("--task", required=True, help="what the data are, as for `train`")
+    what.add_argument("--data", type=Path, metavar="DIR", help="a folder with train and validation")
+    what.add_argument(
+        "--client",
+        default=f"client-{secrets.token_hex(4)}",
+        metavar="NAME",
+        help="name of this client; who joins again by the same name goes on (default: drawn)",
+    )
+    what.add_argument(
+        "--model", metavar="DIR|ID", help="the federation's model (default: by its own name)"
+    )
+    what.add_argument(
+        "--text-column", action="append", metavar="NAME", help="as for `train`; twice for pairs"
+    )
+    what.add_argument("--label-column", metavar="NAME", help="as for `train`")
+    count = number_in(1, _MANY)
+    what.add_argument("--train-examples", type=count, metavar="N", help="use only the first N")
+    what.add_argument("--eval-examples", type=count, metavar="N", help="use only the first N")
+    how = join.add_argument_group("how")
+    how.add_argument("--device", default="cpu", help="where this client computes (default cpu)")
+    how.add_argument(
+        "--labels",
+        choices=["cloud", "edge"],
+        default="cloud",
+        help="with splitfed: where the loss is computed; edge: labels stay here (default cloud)",
+    )
+    add_access_options(how)
+    add_waiting_options(how)
+    how.add_argument(
+        "--max-message",
+        type=number_in(1, MOST_MESSAGE_MB),
+        default=MAX_MESSAGE_MB,
+        metavar="MB",
+        help="largest tensor of a request or an answer (default %(default)s)",
+    )
+    how.add_argument(
+        "--retry-for",
+        type=real_in(0, 10**7),
+        default=3600.0,
+        metavar="SECONDS",
+        help="how long to try again when the cloud is lost; 0: not at all (default %(default)g)",
+    )
+    how.add_argument(
+        "--retry-pause",
+        type=real_in(0.5, 10**7),
+        default=30.0,
+        metavar="SECONDS",
+        help="longest pause between two tries; they begin with half a second (default %(default)g)",
+    )
+    how.add_argument(
+        "--wait",
+        type=real_in(0, 10**7),
+        default=600.0,
+        metavar="SECONDS",
+        help="how long to wait for room on a cloud that is full (default %(default)g)",
+    )
+    left = join.add_argument_group("what is left, what is shown")
+    left.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default %(default)s"
+    )
+    left.add_argument("--quiet", action="store_true", help="show errors only")
+    left.add_argument("--json", action="store_true", help="print metrics.json instead of a line")
