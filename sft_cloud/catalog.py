@@ -22,6 +22,24 @@ class ModelCatalog:
         self._folders = {folder.resolve().name: folder.resolve() for folder in folders}
         self._trust_paths = trust_paths
 
+    def own(self, name: str, beside: Path) -> Source:
+        """Return where a model lies that the owner of this cloud names.
+
+        If it is a folder, edges may name it by its last part from now on.
+
+        Args:
+            name: a folder, or as edges name one.
+            beside: the folder that relative ones are in.
+
+        Raises:
+            ModelError: this cloud does not have it.
+        """
+        folder = (beside / Path(name).expanduser()).resolve()
+        if not folder.is_dir():
+            return self.find(name, "")
+        self._folders[folder.name] = folder
+        return Source(folder=folder, name=folder.name)
+
     def find(self, name: str, revision: str) -> Source:
         """Return where a model lies.
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.keeping import Keeper, Progress
 from sft_cloud.federation.members import Members, Seat
 from sft_cloud.federation.record import RoundRecord
@@ -73,7 +74,7 @@ class Ended:
     """The federation has ended."""
 
     data: bytes
-    """The last average, as of `Work`."""
+    """The last average, as of `Work`; empty: the client had it just now."""
 
 
 Said = Waiting | Work | Over | Ended
@@ -252,10 +253,9 @@ class Federation:
             while self.progress.done < self.plan.rounds:
                 await self._train()
             await self._conclude()
-        except SftError as error:
-            log.error("federation %s has stopped: %s", self.plan.name, error)
-            self.failure = error
-            self.members.end(error)
+        except Exception as error:
+            self.failure = as_sft_error(error, f"federation {self.plan.name}")
+            self.members.end(self.failure)
 
     def stop(self) -> None:
         """Tell all clients that the cloud is about to stop."""
@@ -275,13 +275,13 @@ class Federation:
             if duty not in done:
                 tried = await self._until_it_counts(0, duty)
                 state = await self._files(self._beginning.calibrated, duty, tried.updates)
-                await self._keep(state, tried)
+                await self._keep(state)
 
     async def _train(self) -> None:
         """Have one round trained, and average what comes."""
         tried = await self._until_it_counts(self.progress.done + 1, "train")
         state = await self._files(self._averaged, tried)
-        await self._keep(state, tried, rounds=1)
+        await self._keep(state, rounds=1)
         record = self.progress.records[-1]
         log.info(
             "federation %s: round %d of %d, %d of %d clients, %d examples",
@@ -295,15 +295,15 @@ class Federation:
 
     async def _conclude(self) -> None:
         """Have all who are there look at the last average, and let them go."""
-        evaluated = any(record.duty == "evaluate" for record in self.progress.records)
-        if not evaluated:
+        have = set[str]()
+        if not any(record.duty == "evaluate" for record in self.progress.records):
             tried = await self._try(self.plan.rounds + 1, "evaluate", self.members.present)
-            await self._keep(self.progress.state, tried)
+            await self._keep(self.progress.state)
+            have |= tried.updates.keys()
         self.ended = True
-        end = self._end()
         for client in self.members.present:
             if (seat := self.members.seat(client)) is not None:
-                seat.say(end)
+                seat.say(Ended(b"") if client in have else self._end())
                 seat.end()
         log.info("federation %s has ended", self.plan.name)
 
@@ -348,9 +348,6 @@ class Federation:
             work = dataclasses.replace(work, evaluate=False)  # net2 is none of the average any more
         tried.close()
         self._work = {}
-        for client, reason in tried.lost.items():
-            if (seat := self.members.seat(client)) is not None:
-                seat.say(Over(attempt, reason))
         counts = duty == "evaluate" or len(tried.updates) >= self.plan.clients.quorum
         record = RoundRecord.of(
             tried,
@@ -384,11 +381,13 @@ class Federation:
             except TimeoutError:
                 for client in clients:
                     tried.lose(client, "nothing came in time")
-        if self.shared:
-            for client in clients:
-                if client in tried.updates:
-                    cloud = tried.updates[client].cloud
-                    self._round_state = dataclasses.replace(self._round_state, cloud=cloud)
+        for client in clients:
+            seat = self.members.seat(client)
+            if client in tried.lost and seat is not None:
+                seat.say(Over(tried.attempt, tried.lost[client]))
+            if self.shared and client in tried.updates:
+                cloud = tried.updates[client].cloud
+                self._round_state = dataclasses.replace(self._round_state, cloud=cloud)
 
     def _averaged(self, tried: Round) -> State:
         """Return the state after a round, clients in the order of their names."""
@@ -400,7 +399,7 @@ class Federation:
             cloud = average(Weighted(update.cloud, update.weight) for update in updates)
         return dataclasses.replace(state, clients=clients, cloud=cloud)
 
-    async def _keep(self, state: State, tried: Round, rounds: int = 0) -> None:
+    async def _keep(self, state: State, rounds: int = 0) -> None:
         """Go on with a state, once it is on disk."""
         self.progress = dataclasses.replace(
             self.progress, state=state, done=self.progress.done + rounds

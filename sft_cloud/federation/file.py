@@ -63,12 +63,12 @@ class Written(NamedTuple):
     source: Source
 
 
-def read_federation(path: Path, find: Callable[[str], Source]) -> Written:
+def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
     """Return what a file says, with everything that it leaves out.
 
     Args:
         path: of the file.
-        find: finds a model by its name.
+        find: finds a model by its name, beside which folder.
 
     Raises:
         ConfigError: it is not to be read, or something is missing, unknown or out of its range.
@@ -78,7 +78,7 @@ def read_federation(path: Path, find: Callable[[str], Source]) -> Written:
     file.only({"name", "method", "model", "kind", "labels", "rounds", "seed", *TABLES})
     method, kind = file.choice("method", METHODS), file.choice("kind", HEAD_OF_KIND, "text")
     labels, training = _labels(file), _training(file, method)
-    source = find(file.text("model"))
+    source = find(file.text("model"), path.parent)
     pretrained = Pretrained(
         source.folder,
         num_labels=len(labels) or 1,

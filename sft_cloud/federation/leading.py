@@ -17,7 +17,6 @@ from sft_cloud.host import Host
 from sft_cloud.metrics import Traffic
 from sft_common.errors import ConfigError, SessionLostError
 from sft_common.federation.plan import SPLIT_METHODS
-from sft_common.model.sources import Source
 
 FOLDER = "federations"
 """In the save folder: a folder for each federation."""
@@ -37,11 +36,9 @@ def federations_of(
     Raises:
         ConfigError, ModelError: a file or its model is not what it should be.
     """
-
-    def find(name: str) -> Source:
-        return catalog.find(name, "")
-
-    return Federations(_federation(read_federation(path, find), host, save_dir) for path in files)
+    return Federations(
+        _federation(read_federation(path, catalog.own), host, save_dir) for path in files
+    )
 
 
 def _federation(written: Written, host: Host, save_dir: Path | None) -> Federation:

@@ -59,6 +59,7 @@ class Client:
         self._material, self._member, self._method = material, member, method
         self._attendance, self._traffic = attendance, traffic
         self._say, self._log, self._stopped = say, log, stopped
+        self._given, self._told = b"", (0, 0)
         self.rounds = 0
         """Rounds whose average this client is in."""
 
@@ -78,7 +79,7 @@ class Client:
                 case Work() as work:
                     self._do(work)
                 case Ended() as ended:
-                    return self._average(ended.data)
+                    return self._average(ended.data or self._given)
                 case Over() | None:
                     pass
         return None
@@ -93,7 +94,7 @@ class Client:
     def _do(self, work: Work) -> None:
         """Do what there is to do, and hand it in; what does not count is left alone."""
         at, begin = work.attempt, time.perf_counter()
-        up, down = self._traffic.bytes_up, self._traffic.bytes_down
+        self._given = work.data
         self._attendance.begin(at)
         done: Done | None = None
         try:
@@ -109,14 +110,7 @@ class Client:
         finally:
             self._method.end()
             self._attendance.end()
-        self._tell(
-            work,
-            done,
-            refused,
-            seconds=time.perf_counter() - begin,
-            up=self._traffic.bytes_up - up,
-            down=self._traffic.bytes_down - down,
-        )
+        self._tell(work, done, refused, time.perf_counter() - begin)
 
     def _done(self, work: Work) -> Done:
         """Return what was to be done, once it is.
@@ -163,17 +157,11 @@ class Client:
                     raise
             pause(next(pauses), stopped=self._stopped)
 
-    def _tell(
-        self,
-        work: Work,
-        done: Done | None,
-        refused: str,
-        *,
-        seconds: float,
-        up: int,
-        down: int,
-    ) -> None:
+    def _tell(self, work: Work, done: Done | None, refused: str, seconds: float) -> None:
         """Tell a person, and the history, what became of a try."""
+        moved = self._traffic.bytes_up, self._traffic.bytes_down
+        up, down = (now - before for now, before in zip(moved, self._told, strict=True))
+        self._told = moved
         found = done.finding if done else None
         facts: Mapping[str, object] = done.facts if done else {}
         if found is not None:

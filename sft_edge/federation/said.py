@@ -56,9 +56,10 @@ class Over:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The federation has ended; `data` as of `Work`."""
+    """The federation has ended."""
 
     data: bytes
+    """As of `Work`; empty: it came with the work before."""
 
 
 Said = Waiting | Work | Over | Ended

@@ -1,0 +1,534 @@
+"""A federation from its first client to its last average, with clients in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import shutil
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sft_cloud.federation.federation import MAX_TRIES, Ended, Federation, Over, Said, Waiting, Work
+from sft_cloud.federation.keeping import Keeper, plan_facts
+from sft_cloud.federation.members import Seat
+from sft_cloud.federation.round import Attempt, Finding, Update, draw
+from sft_cloud.federation.state import State
+from sft_cloud.metrics import Traffic
+from sft_cloud.scheduler import Scheduler
+from sft_common.config import ModelIdentity, SplitSpec
+from sft_common.errors import (
+    ConfigError,
+    ForbiddenError,
+    ProtocolError,
+    RetryLaterError,
+    SnapshotError,
+    TrainingError,
+)
+from sft_common.federation.plan import FederationPlan, LocalTraining, Participation, Transfer
+from sft_common.federation.tensors import Shapes, tensors_from_bytes, tensors_to_bytes
+
+SHAPES = {"w": torch.Size([2])}
+SOON = 5.0
+"""Seconds that something may take that is to come at once."""
+
+
+class Beginning:
+    """Zeros; with a calibration, what it found."""
+
+    def __init__(self, *calibrations: str, cloud: bool = False) -> None:
+        self.calibrations = calibrations
+        self._cloud = {"n": torch.zeros(1)} if cloud else {}
+
+    def state(self) -> State:
+        return State(clients={"w": torch.zeros(2)}, cloud=self._cloud)
+
+    def calibration_shapes(self, duty: str) -> Shapes:
+        return {"mean": torch.Size([2])}
+
+    def calibrated(self, duty: str, found: Mapping[str, Update]) -> State:
+        total = sum(update.weight for update in found.values())
+        return State(clients={"w": torch.full((2,), float(total))})
+
+
+def plan(**changes: Any) -> FederationPlan:
+    clients = {"per_round": 3, "minimum": 3, "quorum": 2, "patience_seconds": 60.0}
+    clients |= {name: changes.pop(name) for name in list(changes) if name in CLIENTS}
+    training = {name: changes.pop(name) for name in list(changes) if name == "evaluate_every"}
+    return FederationPlan(
+        **{
+            "name": "f",
+            "method": "fedavg",
+            "model": ModelIdentity(name="m"),
+            "labels": ("a", "b"),
+            "rounds": 2,
+            "clients": Participation(**clients),
+            "training": LocalTraining(**training),
+            **changes,
+        }
+    )
+
+
+CLIENTS = {field.name for field in dataclasses.fields(Participation)}
+SHARED = {
+    "method": "splitfed-shared",
+    "cut": Transfer(split=SplitSpec(cut="none", split_layer=1)),
+}
+
+
+class Scene:
+    """A federation that is led, and its clients by hand."""
+
+    def __init__(self, known: FederationPlan, beginning: Beginning, keeper: Keeper | None) -> None:
+        self.scheduler = Scheduler(2)
+        self.nets: dict[str, dict[str, Tensor]] = {}
+        self.federation = Federation(
+            known,
+            beginning,
+            self.scheduler,
+            Traffic(),
+            keeper=keeper,
+            net2_of=self._net2_of,
+        )
+        self.seats: dict[str, Seat[Said]] = {}
+
+    async def _net2_of(self, session_id: str, owner: str) -> dict[str, Tensor]:
+        return self.nets[session_id]
+
+    def join(self, *clients: str, at: Attempt | None = None) -> None:
+        for client in clients:
+            self.seats[client] = self.federation.attend(client, "", 1, at)
+
+    async def hear(self, client: str) -> Said:
+        """Return what a client is told next that is not about waiting."""
+        while True:
+            said = await asyncio.wait_for(self.seats[client].hear(), SOON)
+            assert said is not None
+            if not isinstance(said, Waiting):
+                return said
+
+    async def work(self, client: str) -> Work:
+        said = await self.hear(client)
+        assert isinstance(said, Work), said
+        return said
+
+    async def hand_in(
+        self,
+        client: str,
+        work: Work,
+        value: float,
+        *,
+        weight: int = 1,
+        session_id: str = "",
+        finding: Finding | None = None,
+        name: str = "w",
+    ) -> None:
+        data = tensors_to_bytes({name: torch.full((2,), value)})
+        update = Update(weight=weight, tensors={}, finding=finding)
+        await self.federation.hand_in(client, "", 1, work.attempt, update, data, session_id)
+
+    async def evaluated(self, client: str) -> None:
+        """Do the last duty, and hear of the end."""
+        work = await self.work(client)
+        assert work.duty == "evaluate" and work.evaluate
+        update = Update(weight=1, tensors={})
+        await self.federation.hand_in(client, "", 1, work.attempt, update, b"", "")
+
+    @property
+    def average(self) -> list[float]:
+        return self.federation.progress.state.clients["w"].tolist()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        end = asyncio.get_running_loop().time() + SOON
+        while not condition():
+            assert asyncio.get_running_loop().time() < end
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def led(
+    known: FederationPlan, beginning: Beginning | None = None, folder: Path | None = None
+) -> AsyncIterator[Scene]:
+    keeper = Keeper(folder, known) if folder else None
+    scene = Scene(known, beginning or Beginning(), keeper)
+    leading = asyncio.create_task(scene.federation.lead())
+    try:
+        yield scene
+    finally:
+        leading.cancel()
+        scene.scheduler.close()
+
+
+def play(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
+
+
+def given(work: Work) -> list[float]:
+    return tensors_from_bytes(work.data, SHAPES, "given")["w"].tolist()
+
+
+def test_rounds_are_averaged_by_examples_and_all_are_let_go() -> None:
+    async def story() -> None:
+        async with led(plan()) as scene:
+            scene.join("a", "b")
+            waiting = await scene.seats["b"].hear()
+            assert waiting == Waiting(1, 2, 3)
+            scene.join("c")
+            for number, expected in ((1, [0.0, 0.0]), (2, [3.5, 3.5])):
+                works = {client: await scene.work(client) for client in "abc"}
+                for work in works.values():
+                    assert work.attempt.round == number and given(work) == expected
+                    assert work.evaluate == (number > 1)
+                await scene.hand_in("c", works["c"], 5.0, weight=5)
+                await scene.hand_in("a", works["a"], 1.0, weight=2)
+                await scene.hand_in("b", works["b"], 1.0, weight=1)
+            for client in "abc":
+                await scene.evaluated(client)
+            for client in "abc":
+                assert await scene.hear(client) == Ended(b""), "it has just had the average"
+                assert await scene.seats[client].hear() is None
+            assert scene.average == [3.5, 3.5]
+            scene.join("late")
+            end = await scene.hear("late")
+            assert isinstance(end, Ended)
+            assert tensors_from_bytes(end.data, SHAPES, "end")["w"].tolist() == [3.5, 3.5]
+
+    play(story())
+
+
+def test_only_some_are_drawn_and_the_others_wait() -> None:
+    async def story() -> None:
+        known = plan(per_round=2, minimum=2, quorum=2, rounds=1)
+        async with led(known) as scene:
+            scene.federation.members.sit("z", "", 1)
+            scene.join("a", "b", "c", "d")
+            await scene.until(lambda: scene.federation.round is not None)
+            tried = scene.federation.round
+            assert tried is not None and len(tried.drawn) == 2
+            there = scene.federation.members.present
+            assert list(tried.drawn) == draw(there, 2, seed=0, attempt=tried.attempt)
+
+    play(story())
+
+
+def test_a_round_ends_at_its_deadline_with_what_came_and_late_ones_are_refused() -> None:
+    async def story() -> None:
+        async with led(plan(round_seconds=0.3, rounds=1)) as scene:
+            scene.join("a", "b", "c")
+            works = {client: await scene.work(client) for client in "abc"}
+            await scene.hand_in("a", works["a"], 2.0)
+            await scene.hand_in("b", works["b"], 4.0)
+            over = await scene.hear("c")
+            assert over == Over(works["c"].attempt, "nothing came in time")
+            with pytest.raises(ForbiddenError, match="round 1, try 1 is over"):
+                await scene.hand_in("c", works["c"], 900.0)
+            await scene.until(lambda: scene.federation.progress.done == 1)
+            assert scene.average == [3.0, 3.0], "not mixed in"
+            record = scene.federation.progress.records[0]
+            assert record.arrived == ["a", "b"]
+            assert record.refused == {"c": "nothing came in time"}
+
+    play(story())
+
+
+def test_an_update_that_is_no_number_is_refused_and_the_others_count() -> None:
+    async def story() -> None:
+        async with led(plan(rounds=1)) as scene:
+            scene.join("a", "b", "c")
+            works = {client: await scene.work(client) for client in "abc"}
+            with pytest.raises(TrainingError, match="update of client a: tensor 'w' holds numbers"):
+                await scene.hand_in("a", works["a"], float("nan"))
+            await scene.hand_in("b", works["b"], 2.0)
+            await scene.hand_in("c", works["c"], 4.0)
+            await scene.until(lambda: scene.federation.progress.done == 1)
+            assert scene.average == [3.0, 3.0]
+            assert "not finite" in scene.federation.progress.records[0].refused["a"]
+
+    play(story())
+
+
+def test_other_tensors_are_refused_and_the_client_may_try_again() -> None:
+    async def story() -> None:
+        async with led(plan(rounds=1)) as scene:
+            scene.join("a", "b", "c")
+            works = {client: await scene.work(client) for client in "abc"}
+            with pytest.raises(ProtocolError, match="tensor 'v' does not belong there"):
+                await scene.hand_in("a", works["a"], 1.0, name="v")
+            await scene.hand_in("a", works["a"], 1.0)
+            await scene.hand_in("a", works["a"], 99.0)  # the answer was lost on the way
+            await scene.hand_in("b", works["b"], 1.0)
+            await scene.hand_in("c", works["c"], 4.0)
+            await scene.until(lambda: scene.federation.progress.done == 1)
+            assert scene.average == [2.0, 2.0], "what came first counts, once"
+
+    play(story())
+
+
+def test_a_client_that_vanishes_is_gone_after_its_patience() -> None:
+    async def story() -> None:
+        async with led(plan(patience_seconds=0.2, rounds=1)) as scene:
+            scene.join("a", "b", "c")
+            works = {client: await scene.work(client) for client in "abc"}
+            scene.federation.leave(scene.seats["c"])
+            await scene.hand_in("a", works["a"], 2.0)
+            await scene.hand_in("b", works["b"], 4.0)
+            await scene.until(lambda: scene.federation.progress.done == 1)
+            assert scene.federation.progress.records[0].refused == {"c": "the client has gone"}
+
+    play(story())
+
+
+def test_a_connection_that_breaks_costs_nothing() -> None:
+    async def story() -> None:
+        async with led(plan(patience_seconds=30, rounds=1)) as scene:
+            scene.join("a", "b", "c")
+            works = {client: await scene.work(client) for client in "abc"}
+            scene.federation.leave(scene.seats["c"])
+            scene.join("c", at=works["c"].attempt)  # it works on, and needs not be told again
+            for client in "abc":
+                await scene.hand_in(client, works[client], 6.0)
+            await scene.evaluated("c")
+            scene.federation.leave(scene.seats["b"])
+            scene.join("b")  # another program, which knows nothing
+            await scene.evaluated("b")
+            assert scene.average == [6.0, 6.0]
+
+    play(story())
+
+
+def test_who_works_on_something_over_hears_so_when_it_comes_back() -> None:
+    async def story() -> None:
+        async with led(plan(rounds=1)) as scene:
+            old = Attempt(1, 1, 12345)
+            scene.join("a", at=old)
+            assert await scene.hear("a") == Over(old, "the cloud has gone on, or was started again")
+
+    play(story())
+
+
+def test_without_a_quorum_the_round_is_tried_again_from_the_same_average() -> None:
+    async def story() -> None:
+        async with led(plan(rounds=1, quorum=3)) as scene:
+            scene.join("a", "b", "c")
+            works = {client: await scene.work(client) for client in "abc"}
+            await scene.hand_in("a", works["a"], 7.0)
+            scene.federation.give_up("b", "", 1, works["b"].attempt, "out of memory")
+            await scene.hand_in("c", works["c"], 7.0)
+            assert await scene.hear("b") == Over(works["b"].attempt, "out of memory")
+            again = {client: await scene.work(client) for client in "abc"}
+            for client, work in again.items():
+                assert work.attempt == works["a"].attempt._replace(number=2)
+                assert given(work) == [0.0, 0.0]
+                await scene.hand_in(client, work, 1.0)
+            await scene.until(lambda: scene.federation.progress.done == 1)
+            assert scene.average == [1.0, 1.0]
+            assert [record.counts for record in scene.federation.progress.records[:2]] == [
+                False,
+                True,
+            ]
+
+    play(story())
+
+
+def test_a_round_that_never_counts_ends_the_federation_with_the_reason() -> None:
+    async def story() -> None:
+        async with led(plan(rounds=1, per_round=1, minimum=1, quorum=1)) as scene:
+            scene.join("a")
+            for _ in range(MAX_TRIES):
+                said = await scene.hear("a")
+                while isinstance(said, Over):
+                    said = await scene.hear("a")
+                assert isinstance(said, Work)
+                scene.federation.give_up("a", "", 1, said.attempt, "the loss is nan")
+            with pytest.raises(
+                TrainingError, match="came to nothing 20 times; last: .*loss is nan"
+            ):
+                while True:
+                    await scene.hear("a")
+            with pytest.raises(TrainingError, match="came to nothing"):
+                scene.join("b")
+
+    play(story())
+
+
+def test_clients_take_turns_with_one_net2_and_a_lost_turn_leaves_no_trace() -> None:
+    async def story() -> None:
+        known = plan(**SHARED, rounds=1, round_seconds=0.4)
+        async with led(known, Beginning(cloud=True)) as scene:
+            scene.join("a", "b", "c")
+            await scene.until(lambda: scene.federation.round is not None)
+            tried = scene.federation.round
+            assert tried is not None
+            first, second, third = tried.drawn
+            for client, net2 in ((first, 0.0), (second, 10.0), (third, 10.0)):
+                work = await scene.work(client)
+                begun = scene.federation.net2_for(client, "", 1, work.attempt)["n"].item()
+                assert begun == net2, client
+                if client == second:
+                    assert isinstance(await scene.hear(client), Over)
+                    continue
+                scene.nets[client] = {"n": torch.tensor([begun + 10.0])}
+                await scene.hand_in(
+                    client, work, 2.0 if client == first else 4.0, session_id=client
+                )
+                with pytest.raises(ForbiddenError, match="handed in|is over"):
+                    scene.federation.net2_for(client, "", 1, work.attempt)
+            await scene.until(lambda: scene.federation.progress.done == 1)
+            assert scene.average == [3.0, 3.0]
+            assert scene.federation.progress.state.cloud["n"].item() == 20.0
+
+    play(story())
+
+
+def test_net2_of_each_client_is_averaged_by_its_examples() -> None:
+    async def story() -> None:
+        known = plan(**{**SHARED, "method": "splitfed"}, rounds=1)
+        async with led(known, Beginning(cloud=True)) as scene:
+            scene.join("a", "b", "c")
+            for client, weight, value in (("a", 1, 4.0), ("b", 2, 1.0), ("c", 1, 2.0)):
+                work = await scene.work(client)
+                scene.nets[client] = {"n": torch.tensor([value]), "shared table": torch.ones(3)}
+                await scene.hand_in(client, work, value, weight=weight, session_id=client)
+            await scene.until(lambda: scene.federation.progress.done == 1)
+            assert scene.average == [2.0, 2.0]
+            assert scene.federation.progress.state.cloud == {"n": torch.tensor([2.0])}
+
+    play(story())
+
+
+def test_a_calibration_comes_first_and_once() -> None:
+    async def story() -> None:
+        async with led(plan(rounds=1), Beginning("calibrate-cut")) as scene:
+            scene.join("a", "b", "c")
+            for client in "abc":
+                work = await scene.work(client)
+                assert work.duty == "calibrate-cut" and work.attempt.round == 0
+                await scene.hand_in(client, work, 1.0, weight=5, name="mean")
+            work = await scene.work("a")
+            assert work.duty == "train" and given(work) == [15.0, 15.0]
+
+    play(story())
+
+
+@pytest.mark.parametrize(("every", "looked"), [(0, []), (1, [2, 3, 4, 5]), (2, [3, 5]), (9, [])])
+def test_averages_are_looked_at_every_so_many_rounds(every: int, looked: list[int]) -> None:
+    async def story() -> None:
+        known = plan(rounds=5, evaluate_every=every, per_round=1, minimum=1, quorum=1)
+        async with led(known) as scene:
+            scene.join("a")
+            found = []
+            for number in range(1, 6):
+                work = await scene.work("a")
+                found += [number] * work.evaluate
+                await scene.hand_in("a", work, 1.0)
+            assert found == looked
+            await scene.evaluated("a")
+
+    play(story())
+
+
+async def one_round(scene: Scene, value: float) -> dict[str, Work]:
+    works = {client: await scene.work(client) for client in "abc"}
+    for client, work in works.items():
+        await scene.hand_in(client, work, value)
+    return works
+
+
+def test_a_cloud_that_is_started_again_goes_on_behind_its_last_average(tmp_path: Path) -> None:
+    async def before() -> Work:
+        async with led(plan(rounds=3), folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            await one_round(scene, 1.0)
+            await one_round(scene, 2.0)
+            return await scene.work("a")  # of round 3, when it is killed
+
+    async def after(stale: Work) -> None:
+        async with led(plan(rounds=3), folder=tmp_path) as scene:
+            scene.join("a", at=stale.attempt)
+            assert isinstance(await scene.hear("a"), Over)
+            scene.join("b", "c")
+            work = await scene.work("a")
+            assert work.attempt[:2] == stale.attempt[:2] and work.attempt != stale.attempt
+            assert given(work) == [2.0, 2.0]
+            with pytest.raises(ForbiddenError, match="round 3, try 3 is over"):
+                await scene.hand_in("a", stale, 50.0)
+            assert [record.round for record in scene.federation.progress.records] == [1, 2]
+
+    stale = asyncio.run(before())
+    play(after(stale))
+
+
+def test_a_damaged_average_is_passed_over_for_the_one_before_it(tmp_path: Path) -> None:
+    async def two() -> None:
+        async with led(plan(rounds=3), folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            await one_round(scene, 1.0)
+            await one_round(scene, 2.0)
+            await scene.work("a")
+
+    async def behind_one() -> None:
+        async with led(plan(rounds=3), folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            work = await scene.work("a")
+            assert work.attempt.round == 2 and given(work) == [1.0, 1.0]
+
+    async def none() -> None:
+        async with led(plan(rounds=3), folder=tmp_path) as scene:
+            scene.join("a")
+            with pytest.raises(SnapshotError, match="none of the averages in .* can be read"):
+                while True:
+                    await scene.hear("a")
+
+    asyncio.run(two())
+    newest, older = sorted(tmp_path.glob("averages/*/clients.safetensors"), reverse=True)
+    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
+    play(behind_one())
+    older.unlink()
+    play(none())
+
+
+def test_a_federation_with_another_plan_is_refused(tmp_path: Path) -> None:
+    async def one(known: FederationPlan) -> None:
+        async with led(known, folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            await one_round(scene, 1.0)
+            await scene.work("a")
+
+    asyncio.run(one(plan(rounds=3)))
+    keeper = Keeper(tmp_path, plan(rounds=4))
+    with pytest.raises(ConfigError, match="was begun with rounds 3, its file says 4 now"):
+        keeper.read()
+    assert plan_facts(plan(rounds=3))["clients"]["per_round"] == 3
+
+
+def test_a_disk_that_takes_nothing_ends_it_with_the_reason(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with led(plan(rounds=3), folder=tmp_path / "f") as scene:
+            scene.join("a", "b", "c")
+            works = {client: await scene.work(client) for client in "abc"}
+            (tmp_path / "f").write_text("no folder")
+            for client, work in works.items():
+                await scene.hand_in(client, work, 1.0)
+            with pytest.raises(SnapshotError, match="cannot write the snapshot"):
+                while True:
+                    await scene.hear("a")
+
+    play(story())
+    shutil.rmtree(tmp_path)
+
+
+def test_a_cloud_that_stops_says_so() -> None:
+    async def story() -> None:
+        async with led(plan()) as scene:
+            scene.join("a")
+            scene.federation.stop()
+            with pytest.raises(RetryLaterError, match="is stopping; of this federation nothing"):
+                while True:
+                    await scene.hear("a")
+
+    play(story())
