@@ -57,9 +57,18 @@ def join(
 ) -> Program:
     """Start a client; its runs are in the place."""
     place.mkdir(parents=True, exist_ok=True)
-    line = ["join", "--federation", federation, "--server", server, "--client", client]
+    line: list[object] = [
+        "join",
+        "--federation",
+        federation,
+        "--server",
+        server,
+        "--client",
+        client,
+    ]
     line += ["--task", "text-classification", "--data", data, "--runs-dir", place / "runs", *more]
-    return forge().start("sft-edge", [*map(str, line)], place / f"{client}.log")
+    (place / f"{client}.log").write_text("")
+    return forge().start("sft-edge", line, place / f"{client}.log")
 
 
 def joined(
