@@ -16,7 +16,14 @@ from sft_common.commandline import (
 )
 from sft_common.completion import add_shells, script_for
 from sft_common.config import CUTS
-from sft_edge.shared_options import MANY, add_board, add_connection, add_retrying, add_shown
+from sft_edge.shard.options import add_shard_options
+from sft_edge.shared_options import (
+    MANY,
+    add_board,
+    add_connection,
+    add_retrying,
+    add_shown,
+)
 from sft_edge.tasks.table import TASKS
 from sft_edge.train_options import (
     add_cut,
@@ -51,6 +58,9 @@ def parser() -> OneLineParser:
     _add_plan(commands, train)
     _add_afterwards(commands)
     _add_doctor(commands)
+    shard = commands.add_parser("shard", help="split a data set into the folders of many clients")
+    add_shard_options(shard)
+    shard.set_defaults(run_command=_shard)
     completion = commands.add_parser("completion", help="print a script for your shell's Tab key")
     add_shells(completion)
     completion.set_defaults(run_command=_completion)
@@ -232,6 +242,13 @@ def _doctor(options: argparse.Namespace) -> None:
     from sft_edge.doctor.command import run_doctor
 
     run_doctor(options)
+
+
+def _shard(options: argparse.Namespace) -> None:
+    hide_download_bars()
+    from sft_edge.shard.command import run_shard
+
+    run_shard(options)
 
 
 def _completion(options: argparse.Namespace) -> None:
