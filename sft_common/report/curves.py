@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from sft_edge.report.charts import Curve, Titles, line_chart
-from sft_edge.report.markup import Markup
-from sft_edge.report.page import card, curve_figures, curve_legend, soft
-from sft_edge.report.scales import Point, smoothed
+from sft_common.report.charts import Curve, Titles, line_chart
+from sft_common.report.markup import Markup
+from sft_common.report.page import card, curve_figures, curve_legend, soft
+from sft_common.report.scales import Point, smoothed
 
 _SMOOTH_FROM = 40
 """Points from which on a curve of a loss is drawn as its moving mean, too."""

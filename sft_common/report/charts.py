@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sft_edge.report.markup import Markup, element, joined, place
-from sft_edge.report.scales import Point, Scale, thinned, tick_labels, ticks
+from sft_common.report.markup import Markup, element, joined, place
+from sft_common.report.scales import Point, Scale, thinned, tick_labels, ticks
 
 WIDTH = 320.0
 """Units of a picture: the CSS pixels that a phone leaves it, so that text there keeps its size."""
