@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from sft_common.report.charts import Curve, look_of
+from sft_common.report.figures import place_said
 from sft_common.report.markup import Markup, element, joined
 
 MOST_ROWS = 40
@@ -121,7 +122,7 @@ def curve_figures(x: str, curves: Sequence[Curve]) -> Markup:
     places = sorted({at for column in columns for at in column})
     chosen = _spread(places)
     rows = (
-        [f"{at:.0f}", *(f"{column[at]:.5g}" if at in column else "" for column in columns)]
+        [place_said(at), *(f"{column[at]:.5g}" if at in column else "" for column in columns)]
         for at in chosen
     )
     some = "" if len(chosen) == len(places) else f" ({len(chosen)} of {len(places):,})"

@@ -1,0 +1,1 @@
+"""Federations: many clients that train one model together, round by round."""
