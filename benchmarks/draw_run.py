@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sft_common.commandline import OneLineParser, run_command
 from sft_common.errors import DataError, first_line
-from sft_edge.report.charts import (
+from sft_common.report.charts import (
     WIDTH,
     Curve,
     Lane,
@@ -26,9 +26,10 @@ from sft_edge.report.charts import (
     bar_chart,
     line_chart,
 )
-from sft_edge.report.figures import bytes_said, fewer_said
-from sft_edge.report.markup import Markup, element, joined
-from sft_edge.report.pictures import metric_axis, metric_most, metric_points
+from sft_common.report.figures import bytes_said, fewer_said
+from sft_common.report.markup import Markup, element, joined
+from sft_common.report.metrics import metric_axis, metric_most
+from sft_edge.report.pictures import metric_points
 from sft_edge.report.story import Story, read_story
 
 HEIGHT, TOP, GAP = 296.0, 46.0, 12.0
@@ -44,7 +45,7 @@ def picture(story: Story) -> Markup:
     Raises:
         DataError: it is not finished, or nothing was trained unsplit beside it.
     """
-    said, style = _said(story), files("sft_edge.report").joinpath("page.css").read_text("utf-8")
+    said, style = _said(story), files("sft_common.report").joinpath("page.css").read_text("utf-8")
     charts = [chart for chart in (_metric(story), _loss(story), _bytes(story)) if chart]
     width = 3 * WIDTH + 4 * GAP
     drawn = element(

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from sft_common.errors import DataError, first_line
 from sft_common.model.heads import HEAD_TABLE
+from sft_common.report.metrics import shown
 from sft_edge.client import GrpcSession
 from sft_edge.learners import SplitLearner
 from sft_edge.tasks.batches import Batch, Dataset
 from sft_edge.tasks.data import validation_of
-from sft_edge.tasks.metrics import shown
 from sft_edge.tasks.predicting import (
     Answer,
     continuation_rows,

@@ -15,8 +15,8 @@ from torch import Tensor
 from sft_common.errors import ProtocolError, first_line
 from sft_common.files import check_new, written_aside
 from sft_common.model.joined import save_joined
+from sft_common.report.metrics import shown
 from sft_edge.calls import fetch_trained
-from sft_edge.tasks.metrics import shown
 from sft_edge.trained import TrainedRun, read_run
 
 

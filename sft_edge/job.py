@@ -23,9 +23,10 @@ from sft_edge.defaults import CUT, USUAL, usual_layer
 from sft_edge.device import device_named
 from sft_edge.login import edge_access
 from sft_edge.run_folder import RunFolder
+from sft_edge.tasks.asked import task_of
 from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of
 from sft_edge.tasks.kinds import KINDS, encoder_for
-from sft_edge.tasks.table import TASKS, Task, find_task, takes_own_data
+from sft_edge.tasks.table import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,40 +167,6 @@ def _check_edge(options: argparse.Namespace) -> None:
         raise ConfigError("--detach goes with --edge frozen: a trained edge is needed to the end")
     if options.detach and options.unsplit:
         raise ConfigError("--unsplit trains here afterwards, which --detach leaves out; drop one")
-
-
-def task_of(options: argparse.Namespace) -> Task:
-    """Return the task with the columns that the options name.
-
-    Raises:
-        ConfigError: the task has columns of its own, or takes another number of them.
-    """
-    task = find_task(options.task)
-    if takes_own_data(task) and options.data is None:
-        raise ConfigError(
-            f"task {task.name} has no data of its own; give --data DIR with train and validation"
-        )
-    columns = tuple(options.text_column or ())
-    if not columns and options.label_column is None:
-        return task
-    if not takes_own_data(task):
-        own = ", ".join((*task.columns, task.label_column))
-        raise ConfigError(
-            f"task {task.name} has columns of its own ({own}); for others take one of: "
-            f"{', '.join(name for name, t in TASKS.items() if takes_own_data(t))}"
-        )
-    if task.kind == "language" and options.label_column is not None:
-        raise ConfigError(f"task {task.name} has no label column: it learns the text itself")
-    most = 2 if task.kind == "text" else 1
-    if len(columns) > most:
-        raise ConfigError(
-            f"{len(columns)} text columns ({', '.join(columns)}); task {task.name} takes {most}"
-        )
-    return dataclasses.replace(
-        task,
-        columns=columns or task.columns,
-        label_column=options.label_column or task.label_column,
-    )
 
 
 def split_of(

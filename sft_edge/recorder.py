@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sft_common.report.metrics import shown
 from sft_edge.board import Board
 from sft_edge.run_folder import RunFolder
 from sft_edge.screen import Screen
 from sft_edge.tasks.batches import Batch
-from sft_edge.tasks.metrics import shown
 from sft_edge.traffic import Traffic
 from sft_edge.trainer import Evaluation
 

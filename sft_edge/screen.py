@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from sft_edge.tasks.metrics import shown
+from sft_common.report.metrics import shown
 
 PLAIN_LINES = 20
 """About so many progress lines a run prints when it has no terminal."""

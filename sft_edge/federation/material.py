@@ -19,8 +19,8 @@ from sft_common.model.sources import find_model
 from sft_common.rpc.access import Access
 from sft_edge.device import device_named
 from sft_edge.federation.said import Finding
-from sft_edge.job import task_of
 from sft_edge.learners import Learner
+from sft_edge.tasks.asked import task_of
 from sft_edge.tasks.batches import Batch
 from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of
 from sft_edge.tasks.kinds import encoder_for

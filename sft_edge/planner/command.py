@@ -14,6 +14,7 @@ from sft_common.errors import ConfigError
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained, read_config
 from sft_common.model.sources import find_model
+from sft_common.report.figures import bytes_said, seconds_said
 from sft_edge.device import device_named
 from sft_edge.job import Job, name_for, prepare, recut, split_of
 from sft_edge.login import edge_access
@@ -24,7 +25,6 @@ from sft_edge.planner.sample import DataSample, InventedSample
 from sft_edge.planner.setting import Asked
 from sft_edge.planner.showing import command_for, facts_of, plan_facts, print_plans
 from sft_edge.planner.written import read_scene, scene_text
-from sft_edge.report.figures import bytes_said, seconds_said
 from sft_edge.tasks.table import find_task
 
 EXAMPLES, TOKENS = 32, 128

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sft_common.report.figures import bytes_said, seconds_said
 from sft_edge.planner.choice import Choice, shortlist
 from sft_edge.planner.forecasting import Forecast
 from sft_edge.planner.scene import Scene, Work
 from sft_edge.planner.setting import Setting
-from sft_edge.report.figures import bytes_said, seconds_said
 
 COLUMNS = (
     "a step", "one by one", "idle", "cut", "block", "rank", "encoding", "parts", "up + down",

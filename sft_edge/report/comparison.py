@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from sft_edge.report.charts import COLOURS, Curve, Lane, Segment, Titles, bar_chart, look_of
-from sft_edge.report.curves import curve_card, with_mean
-from sft_edge.report.figures import bytes_said
-from sft_edge.report.markup import Markup, element, joined
-from sft_edge.report.page import (
+from sft_common.report.charts import COLOURS, Curve, Lane, Segment, Titles, bar_chart, look_of
+from sft_common.report.curves import curve_card, with_mean
+from sft_common.report.figures import bytes_said
+from sft_common.report.markup import Markup, element, joined
+from sft_common.report.metrics import metric_axis, metric_most
+from sft_common.report.page import (
     card,
     cards,
     curve_legend,
@@ -21,7 +22,7 @@ from sft_edge.report.page import (
     swatch,
     table,
 )
-from sft_edge.report.pictures import metric_axis, metric_most, metric_points
+from sft_edge.report.pictures import metric_points
 from sft_edge.report.setting import machine_of, results_of, setting_of
 from sft_edge.report.story import Story
 from sft_edge.report.timing import WAITS, time_chart, time_figures, waiting_lanes

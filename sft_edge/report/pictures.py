@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
-from sft_edge.report.charts import Curve, Lane, Segment, Titles, bar_chart
-from sft_edge.report.curves import curve_card, mean_remark, plain_curve, with_mean
-from sft_edge.report.figures import bytes_said, fewer_said
-from sft_edge.report.markup import Markup
-from sft_edge.report.page import card, hidden, legend, scaled, soft, table
-from sft_edge.report.scales import Point
+from sft_common.report.charts import Curve, Lane, Segment, Titles, bar_chart
+from sft_common.report.curves import curve_card, mean_remark, plain_curve, with_mean
+from sft_common.report.figures import bytes_said, fewer_said
+from sft_common.report.markup import Markup
+from sft_common.report.metrics import metric_axis, metric_most, on_axis
+from sft_common.report.page import card, hidden, legend, soft, table
+from sft_common.report.scales import Point, scaled
 from sft_edge.report.story import Story
 
 TRAINING, VALIDATION, UNSPLIT, UNSPLIT_VALIDATION = 0, 1, 2, 3
@@ -46,20 +45,9 @@ def metric_card(story: Story) -> Markup | None:
     return curve_card(title, metric_axis(name), curves, text, key="metric", most=most)
 
 
-def metric_axis(name: str) -> str:
-    """Return what an axis of a metric says."""
-    return name if name.startswith("perplexity") else f"{name}, %"
-
-
-def metric_most(name: str) -> float:
-    """Return what a metric cannot be above, in the unit of `metric_axis`."""
-    return math.inf if name.startswith("perplexity") else 100.0
-
-
 def metric_points(story: Story, name: str, variant: str = "split") -> list[Point]:
     """Return a metric over steps, in the unit of `metric_axis`."""
-    points = story.curve("evaluation", "value", variant)
-    return points if name.startswith("perplexity") else scaled(points, 100)
+    return on_axis(name, story.curve("evaluation", "value", variant))
 
 
 def traffic_card(story: Story) -> Markup | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sft_edge.report.figures import bytes_said, count_said, fewer_said, seconds_said
+from sft_common.report.figures import bytes_said, count_said, fewer_said, seconds_said
+from sft_common.report.metrics import shown
 from sft_edge.report.story import Story
-from sft_edge.tasks.metrics import shown
 
 SETTING = {
     "task": "task",

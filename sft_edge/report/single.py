@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from sft_edge.report.figures import bytes_said, count_said, fewer_said, seconds_said
-from sft_edge.report.markup import Markup, element, joined
-from sft_edge.report.page import card, cards, note, page, pairs, soft, tiles
+from sft_common.report.figures import bytes_said, count_said, fewer_said, seconds_said
+from sft_common.report.markup import Markup, element, joined
+from sft_common.report.metrics import shown
+from sft_common.report.page import card, cards, note, page, pairs, soft, tiles
 from sft_edge.report.pictures import loss_card, metric_card, traffic_card, volume_card
 from sft_edge.report.setting import date_of, machine_of, metrics_of, results_of, setting_of
 from sft_edge.report.story import Story
 from sft_edge.report.timing import time_card
-from sft_edge.tasks.metrics import shown
 
 
 def report_of(story: Story) -> str:

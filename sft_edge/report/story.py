@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_common.errors import ConfigError, first_line
-from sft_edge.report.scales import Point, is_figure
+from sft_common.report.scales import Point, is_figure
 from sft_edge.run_files import HISTORY_FILE, JOB_FILE, METRICS_FILE, START_FILE
 
 Facts = Mapping[str, Any]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sft_edge.report.charts import Lane, Segment, Titles, lane_chart
-from sft_edge.report.figures import seconds_said
-from sft_edge.report.markup import Markup
-from sft_edge.report.page import card, hidden, legend, soft, table
+from sft_common.report.charts import Lane, Segment, Titles, lane_chart
+from sft_common.report.figures import seconds_said
+from sft_common.report.markup import Markup
+from sft_common.report.page import card, hidden, legend, soft, table
 from sft_edge.report.story import Story
 
 _LANES = {

@@ -9,7 +9,7 @@ from sft_common.errors import DataError
 from sft_edge.tasks.batches import Dataset
 from sft_edge.tasks.files import Row
 from sft_edge.tasks.kinds import KINDS, Encoder, Part
-from sft_edge.tasks.sources import TRAIN, rows_of
+from sft_edge.tasks.sources import TRAIN, labels_told, rows_of
 from sft_edge.tasks.table import Task
 
 
@@ -49,14 +49,19 @@ def read_rows_of(
         DataError: a file or row is missing or broken; names the file and line.
     """
     train = rows_of(task, folder, TRAIN, train_limit)
-    labels = task.labels or KINDS[task.kind].labels(task, train)
     return TaskRows(
-        task=task.with_labels(labels),
+        task=task.with_labels(_labels(task, folder, train)),
         train=train,
         validation={
             suffix: rows_of(task, folder, part, eval_limit) for suffix, part in task.parts.items()
         },
     )
+
+
+def _labels(task: Task, folder: Path | None, train: list[Row]) -> tuple[str, ...]:
+    kind = KINDS[task.kind]
+    told = labels_told(folder) if kind.classes and not task.labels else ()
+    return task.labels or told or kind.labels(task, train)
 
 
 def validation_of(

@@ -1,4 +1,4 @@
-"""Rows of .jsonl, .jsonl.gz, .csv and .parquet files, each with its place. It knows no task."""
+"""Rows of .jsonl, .jsonl.gz, .csv and .parquet files, read and written. It knows no task."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,37 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"cannot read {path}: {first_line(error)}") from error
     if empty:
         raise DataError(f"{path} holds no rows")
+
+
+def write_jsonl(rows: Iterable[Row], path: Path) -> None:
+    """Write rows so that `read_rows` returns their values again."""
+    with open(path, "wb") as file:
+        for row in rows:
+            line = json.dumps(row.values, ensure_ascii=False)
+            # Half of a surrogate pair is no UTF-8; it becomes what JSON writes for it.
+            file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def is_parquet(path: Path) -> bool:
+    """Return whether rows are read from a file as parquet, which holds what JSON cannot."""
+    return path.name.endswith(".parquet")
+
+
+def copy_parquet(source: Path, chosen: Sequence[int], target: Path) -> None:
+    """Write the rows of these numbers, which rise, to a new parquet file of the same schema."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    numbers, taken, begin = pyarrow.array(chosen, pyarrow.int64()), [], 0
+    with pyarrow.parquet.ParquetFile(source) as file:
+        for batch in file.iter_batches():
+            end = begin + batch.num_rows
+            low, high = bisect_left(chosen, begin), bisect_left(chosen, end)
+            taken.append(batch.take(pyarrow.compute.subtract(numbers[low:high], begin)))
+            begin = end
+        table = pyarrow.Table.from_batches(taken, schema=file.schema_arrow)
+    pyarrow.parquet.write_table(table, target)
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:

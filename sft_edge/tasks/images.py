@@ -85,14 +85,23 @@ def prepare(
     return Images(sources, labels, [row.place for row in rows], processor, tokens)
 
 
+def file_named_by(value: object) -> str | None:
+    """Return the path, from the data folder, of the file that holds an image; None for others."""
+    match value:
+        case {"bytes": bytes()}:
+            return None
+        case str(path) | {"path": str(path)}:
+            return path
+        case _:
+            return None
+
+
 def _source(row: Row, column: str, folder: Path | None) -> Path | bytes | np.ndarray:
+    if (path := file_named_by(row.values[column])) is not None:
+        return (folder or Path()) / path
     match row.values[column]:
-        case str(path):
-            return (folder or Path()) / path
         case bytes(encoded) | {"bytes": bytes(encoded)}:
             return encoded
-        case {"path": str(path)}:
-            return (folder or Path()) / path
         case list(lines):
             return _pixels(row, column, lines)
         case value:

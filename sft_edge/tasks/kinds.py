@@ -50,6 +50,9 @@ class Kind(Protocol):
     head: str
     """What the model ends in, one of `sft_common.config.HEADS`."""
 
+    classes: str
+    """What has a class: "row", "word", or "" for nothing."""
+
     def labels(self, task: Task, rows: Sequence[Row]) -> tuple[str, ...]:
         """Return the classes that a training part names, () if the kind has none."""
 
@@ -64,7 +67,7 @@ class Kind(Protocol):
 class Text:
     """A text or a pair of texts with a class."""
 
-    head = "sequence-classification"
+    head, classes = "sequence-classification", "row"
 
     def labels(self, task: Task, rows: Sequence[Row]) -> tuple[str, ...]:
         """Return the classes of the label column."""
@@ -84,7 +87,7 @@ class Text:
 class Similarity:
     """A pair of texts with a number."""
 
-    head = "regression"
+    head, classes = "regression", ""
 
     def labels(self, task: Task, rows: Sequence[Row]) -> tuple[str, ...]:
         """Return none: there are no classes."""
@@ -100,7 +103,7 @@ class Similarity:
 class Words:
     """Words with a tag each."""
 
-    head = "token-classification"
+    head, classes = "token-classification", "word"
 
     def labels(self, task: Task, rows: Sequence[Row]) -> tuple[str, ...]:
         """Return the tags of all words."""
@@ -115,7 +118,7 @@ class Words:
 class QuestionAnswering:
     """A question with its answer out of a context."""
 
-    head = "question-answering"
+    head, classes = "question-answering", ""
 
     def labels(self, task: Task, rows: Sequence[Row]) -> tuple[str, ...]:
         """Return none: the classes are the two ends of a span."""
@@ -132,7 +135,7 @@ class QuestionAnswering:
 class Language:
     """Running text whose next token is to be predicted."""
 
-    head = "causal-lm"
+    head, classes = "causal-lm", ""
 
     def labels(self, task: Task, rows: Sequence[Row]) -> tuple[str, ...]:
         """Return none: the classes are the vocabulary."""
@@ -147,7 +150,7 @@ class Language:
 class Image:
     """An image with a class."""
 
-    head = "image-classification"
+    head, classes = "image-classification", "row"
 
     def labels(self, task: Task, rows: Sequence[Row]) -> tuple[str, ...]:
         """Return the classes of the label column."""

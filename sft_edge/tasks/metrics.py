@@ -85,8 +85,3 @@ METRICS: dict[str, Callable[[Sequence[int], Sequence[int]], float]] = {
 def are_entities(tags: Sequence[str]) -> bool:
     """Return whether classes of words make up entities: whether any is like B-... or I-..."""
     return any(tag.startswith(("B-", "I-")) for tag in tags)
-
-
-def shown(name: str, value: float) -> str:
-    """Return a metric as people read it: per cent, or the plain number of a perplexity."""
-    return f"{value:,.3f}" if name.startswith("perplexity") else f"{100 * value:.2f} %"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 from sft_common.errors import ConfigError, DataError, first_line
+from sft_edge.tasks.checks import MAX_CLASSES
 from sft_edge.tasks.files import Row, find_file, read_rows
 from sft_edge.tasks.table import Task
 
 TRAIN = "train"
+
+LABELS_FILE = "labels.json"
+"""A data folder may hold it: the names of all classes, of which its rows may lack some."""
 
 
 def rows_of(task: Task, folder: Path | None, part: str, limit: int | None) -> list[Row]:
@@ -27,6 +32,32 @@ def rows_of(task: Task, folder: Path | None, part: str, limit: int | None) -> li
         DataError: a file is missing or broken; names the file and line.
     """
     return list(islice(_rows(task, folder, part), limit))
+
+
+def labels_told(folder: Path | None) -> tuple[str, ...]:
+    """Return the classes that a data folder says it has; () if it says nothing.
+
+    Raises:
+        DataError: the file holds no list of two or more names that differ.
+    """
+    path = None if folder is None else folder / LABELS_FILE
+    if path is None or not path.exists():
+        return ()
+    try:
+        names = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {first_line(error)}") from error
+    if not (
+        isinstance(names, list)
+        and 2 <= len(names) <= MAX_CLASSES
+        and all(isinstance(name, str) and name and name == name.strip() for name in names)
+        and len(set(names)) == len(names)
+    ):
+        raise DataError(
+            f"{path} must hold a list of 2 to {MAX_CLASSES} names of classes, no two the same, "
+            f"not {str(names)[:60]}"
+        )
+    return tuple(names)
 
 
 def _rows(task: Task, folder: Path | None, part: str) -> Iterable[Row]:

@@ -14,7 +14,16 @@ import pytest
 
 from sft_edge.recorder import Recorder
 from sft_edge.stopping import Interrupted
-from tests.browser import DESK, PHONE, Scheme, Seen, opened, running_browser
+from tests.browser import (
+    CONTRAST,
+    DESK,
+    PHONE,
+    SMALLEST_TEXT,
+    Scheme,
+    check,
+    opened,
+    running_browser,
+)
 from tests.processes import Cloud, edge_here, running_cloud, train_here, write_rows
 
 if TYPE_CHECKING:
@@ -167,57 +176,6 @@ def test_a_run_whose_report_cannot_be_written_is_a_good_run(
         "sft-edge: warning: no report.html was written: [Errno 28] No space left on device\n"
     )
     assert facts(tmp_path, "run", "metrics.json")["steps"] == 12
-
-
-def check(seen: Seen, file: Path, pictures: int) -> None:
-    """The page is whole, asks for nothing, and everything on it lies inside the window."""
-    assert seen.errors == []
-    assert seen.requests == [file.absolute().as_uri()]
-    page = seen.page
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.evaluate("document.compatMode") == "CSS1Compat"
-    boxes = page.evaluate(
-        "[...document.querySelectorAll('svg')].map(one => one.getBoundingClientRect().toJSON())"
-    )
-    width = page.evaluate("innerWidth")
-    assert len(boxes) == pictures
-    for box in boxes:
-        assert box["left"] >= 0 and box["right"] <= width
-        assert box["width"] > 250 and box["height"] > 50
-    inside = """[...document.querySelectorAll('svg')].every(svg => {
-        const frame = svg.getBoundingClientRect();
-        return [...svg.querySelectorAll('text, rect, circle, path')].every(part => {
-            const box = part.getBoundingClientRect();
-            return box.left >= frame.left - 1 && box.right <= frame.right + 1
-                && box.top >= frame.top - 1 && box.bottom <= frame.bottom + 1;
-        });
-    })"""
-    assert page.evaluate(inside)
-
-
-SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll('svg text')].map(text =>
-    parseFloat(getComputedStyle(text).fontSize)
-    * text.ownerSVGElement.getBoundingClientRect().width
-    / text.ownerSVGElement.viewBox.baseVal.width))"""
-"""In CSS pixels, as it is drawn."""
-
-CONTRAST = """(() => {
-    const light = color => {
-        const [r, g, b] = color.match(/[0-9.]+/g).slice(0, 3).map(Number).map(v => v / 255)
-            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const ratio = (one, other) => {
-        const [a, b] = [light(one), light(other)].sort((x, y) => y - x);
-        return (a + 0.05) / (b + 0.05);
-    };
-    const card = getComputedStyle(document.querySelector('.card')).backgroundColor;
-    const texts = [...document.querySelectorAll('svg text')].map(t => getComputedStyle(t).fill);
-    const lines = [...document.querySelectorAll('path.curve:not(.faint)')]
-        .map(t => getComputedStyle(t).stroke);
-    return [texts, lines].map(colors => Math.min(...colors.map(one => ratio(one, card))));
-})()"""
-"""Of text and of curves to the ground, as the Web Content Accessibility Guidelines compute it."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sft_edge.report.comparison import comparison_of
 from sft_edge.report.single import report_of
 from sft_edge.report.story import read_story
 from sft_edge.report.writing import report_at_end
+from tests.pages import HOSTILE, pictures, read
 from tests.processes import edge_here
 
 METRICS = {
@@ -72,50 +72,6 @@ def run_folder(
     if history is not None:
         (place / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
     return place
-
-
-class _Elements(HTMLParser):
-    """Collects the elements and the text of a page, and sees that every one is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def read(page: str) -> _Elements:
-    """Return what a page is made of; it asks for nothing and names nothing twice."""
-    found = _Elements()
-    found.feed(page)
-    assert found.open == []
-    ids = [attributes["id"] for _, attributes in found.seen if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    assert not {"script", "img", "iframe", "object"} & {tag for tag, _ in found.seen}
-    for _, attributes in found.seen:
-        assert not any(name.startswith("on") or name == "src" for name in attributes)
-        assert attributes.get("href", "data:,") == "data:,"
-    assert "nan" not in page.lower().replace("finance", "") and "http://" not in page
-    page.encode("utf-8")
-    return found
-
-
-def pictures(found: _Elements) -> int:
-    return sum(tag == "svg" for tag, _ in found.seen)
 
 
 def test_a_finished_run_is_all_there(tmp_path: Path) -> None:
@@ -178,9 +134,6 @@ def test_an_unfinished_run_is_drawn_from_its_history(tmp_path: Path) -> None:
     assert "holds no step yet" in found.text and f"sft-edge fetch --run {detached}" in found.text
     failed = run_folder(tmp_path / "three", lines(3), job={"known": METRICS})
     assert "It ended early" in read(report_of(read_story(failed))).text
-
-
-HOSTILE = "</title></style><script>alert(1)</script>\"'&<b onclick=x>\u202e\ud800"
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from sft_common.model.heads import IGNORED
+from sft_common.report.metrics import shown
 from sft_edge.tasks.batches import Batch, Labels
 from sft_edge.tasks.metrics import (
     METRICS,
@@ -21,7 +22,6 @@ from sft_edge.tasks.metrics import (
     entities,
     entity_f1,
     pearson,
-    shown,
     spearman,
 )
 from sft_edge.tasks.scoring import ClassScorer, LossScorer, NumberScorer, TagScorer

@@ -1,14 +1,14 @@
-"""Cards of curves over steps: losses, metrics, bytes. It knows no run's files."""
+"""Cards of curves over steps, rounds or bytes: losses, metrics. It knows no run's files."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 
-from sft_edge.report.charts import Curve, Titles, line_chart
-from sft_edge.report.markup import Markup
-from sft_edge.report.page import card, curve_figures, curve_legend, soft
-from sft_edge.report.scales import Point, smoothed
+from sft_common.report.charts import Curve, Titles, line_chart
+from sft_common.report.markup import Markup
+from sft_common.report.page import card, curve_figures, curve_legend, soft
+from sft_common.report.scales import Point, smoothed
 
 _SMOOTH_FROM = 40
 """Points from which on a curve of a loss is drawn as its moving mean, too."""
@@ -24,8 +24,9 @@ def curve_card(
     key: str | None = None,
     from_zero: bool = False,
     most: float = math.inf,
+    x: str = "step",
 ) -> Markup | None:
-    """Return a card with curves over steps, their legend and their figures.
+    """Return a card with curves, their legend and their figures.
 
     Args:
         title: of the card.
@@ -36,16 +37,17 @@ def curve_card(
         key: unique on the page; None: the title.
         from_zero: whether the vertical axis begins with 0.
         most: what no point is above.
+        x: what the horizontal axis counts.
     """
     there = [curve for curve in curves if curve.points]
     titles = Titles(key=key or title.lower(), title=title, text=text)
-    drawn = line_chart(titles, there, x="step", y=y, from_zero=from_zero, most=most)
+    drawn = line_chart(titles, there, x=x, y=y, from_zero=from_zero, most=most)
     if drawn is None:
         return None
     exact = [curve for curve in there if not _has_ground(curve, there)]
     return card(
         title, soft(remark) if remark else None, drawn, curve_legend(there),
-        curve_figures("step", exact),
+        curve_figures(x, exact),
     )  # fmt: skip
 
 

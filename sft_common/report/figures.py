@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def bytes_unit(most: float) -> tuple[float, str]:
+    """Return a unit in bytes, and its name, in which an axis up to `most` goes to ten or more."""
+    return next(((unit, name) for unit, name in _UNITS if most >= 10 * unit), (1.0, "B"))
+
 
 def bytes_said(count: float) -> str:
     """Return a number of bytes with its unit, powers of a thousand."""
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+    for unit, name in _UNITS:
         if abs(count) >= unit:
             return f"{_three(count / unit)} {name}"
     return f"{count:.0f} B"
@@ -32,6 +39,11 @@ def fewer_said(factor: float) -> str:
 def count_said(count: float) -> str:
     """Return a whole number with its thousands apart, another one short."""
     return f"{count:,.0f}" if count == round(count) and abs(count) < 1e15 else f"{count:.6g}"
+
+
+def place_said(at: float) -> str:
+    """Return a place on a horizontal axis: a step is a whole number, bytes in a unit are none."""
+    return f"{at:.0f}" if at == round(at) else f"{at:.4g}"
 
 
 def _three(number: float) -> str:

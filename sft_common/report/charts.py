@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sft_edge.report.markup import Markup, element, joined, place
-from sft_edge.report.scales import Point, Scale, thinned, tick_labels, ticks
+from sft_common.report.figures import place_said
+from sft_common.report.markup import Markup, element, joined, place
+from sft_common.report.scales import Point, Scale, thinned, tick_labels, ticks
 
 WIDTH = 320.0
 """Units of a picture: the CSS pixels that a phone leaves it, so that text there keeps its size."""
@@ -224,7 +225,7 @@ def _drawn(curve: Curve, across: Scale, down: Scale) -> Markup:
     parts = [element("path", d=f"M{way}", class_=f"curve {look}")] if len(points) > 1 else []
     if len(points) <= _DOTS and (not curve.faint or len(points) == 1):
         for (x, y), (at, value) in zip(points, curve.points, strict=True):
-            tip = element("title", f"{curve.name}: {value:.5g} at {at:.0f}")
+            tip = element("title", f"{curve.name}: {value:.5g} at {place_said(at)}")
             parts.append(element("circle", tip, cx=x, cy=y, r=3, class_=f"dot {look}"))
     return joined(*parts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -110,6 +110,11 @@ def _extremes(column: Sequence[Point]) -> list[Point]:
         max(range(len(column)), key=lambda n: column[n][1]),
     }
     return [column[n] for n in sorted(places)]
+
+
+def scaled(points: Iterable[Point], factor: float) -> list[Point]:
+    """Return points with their heights in another unit."""
+    return [(at, height * factor) for at, height in points]
 
 
 def smoothed(points: Sequence[Point], reach: int) -> list[Point]:

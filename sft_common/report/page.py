@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
-from sft_edge.report.charts import Curve, look_of
-from sft_edge.report.markup import Markup, element, joined
-from sft_edge.report.scales import Point
+from sft_common.report.charts import Curve, look_of
+from sft_common.report.figures import place_said
+from sft_common.report.markup import Markup, element, joined
 
 MOST_ROWS = 40
 """Of the table below a chart."""
@@ -21,7 +21,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 def page(title: str, *parts: str) -> str:
     """Return a whole page."""
-    style = Markup(files("sft_edge.report").joinpath("page.css").read_text("utf-8"))
+    style = Markup(files("sft_common.report").joinpath("page.css").read_text("utf-8"))
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -122,7 +122,7 @@ def curve_figures(x: str, curves: Sequence[Curve]) -> Markup:
     places = sorted({at for column in columns for at in column})
     chosen = _spread(places)
     rows = (
-        [f"{at:.0f}", *(f"{column[at]:.5g}" if at in column else "" for column in columns)]
+        [place_said(at), *(f"{column[at]:.5g}" if at in column else "" for column in columns)]
         for at in chosen
     )
     some = "" if len(chosen) == len(places) else f" ({len(chosen)} of {len(places):,})"
@@ -135,8 +135,3 @@ def _spread(places: Sequence[float]) -> list[float]:
         return list(places)
     last = len(places) - 1
     return [places[round(n * last / (MOST_ROWS - 1))] for n in range(MOST_ROWS)]
-
-
-def scaled(points: Iterable[Point], factor: float) -> list[Point]:
-    """Return points with their heights in another unit."""
-    return [(at, height * factor) for at, height in points]

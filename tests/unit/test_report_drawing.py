@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_edge.report.charts import Curve, Lane, Segment, Titles, bar_chart, lane_chart, line_chart
-from sft_edge.report.figures import bytes_said, count_said, fewer_said, seconds_said
-from sft_edge.report.markup import Markup, element, escaped, joined
-from sft_edge.report.scales import HUGE, Point, is_figure, smoothed, thinned, tick_labels, ticks
+from sft_common.report.charts import Curve, Lane, Segment, Titles, bar_chart, lane_chart, line_chart
+from sft_common.report.figures import bytes_said, count_said, fewer_said, seconds_said
+from sft_common.report.markup import Markup, element, escaped, joined
+from sft_common.report.scales import HUGE, Point, is_figure, smoothed, thinned, tick_labels, ticks
 
 TITLES = Titles(key="k", title="t", text="what it shows")
 HOSTILE = "</svg><script>alert(1)</script>\"'& \x00\x1b\u202e\ud800<img src=x onerror=y>"

@@ -1,0 +1,1 @@
+"""What pages with pictures are made of, on either side. It needs no torch and no cloud."""
