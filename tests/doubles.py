@@ -154,7 +154,7 @@ class ReadyMade:
     def __init__(self, make: Callable[[], Session]) -> None:
         self._make = make
 
-    def __call__(self, spec: SessionSpec) -> ReadyMade:
+    def __call__(self, spec: SessionSpec, code: object = None) -> ReadyMade:
         return self
 
     def build(
