@@ -29,7 +29,8 @@ class Need:
 
     def words(self) -> str:
         """Return it as people read it."""
-        return f"{_gb(self.kept)} GB for net2 and its optimizer, {_gb(self.step)} GB for a step"
+        what = "a frozen body" if self.shared else "net2 and its optimizer"
+        return f"{_gb(self.kept)} GB for {what}, {_gb(self.step)} GB for a step"
 
 
 NOTHING = Need(0, 0)

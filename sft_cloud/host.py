@@ -35,7 +35,6 @@ from sft_common.errors import (
     RetryLaterError,
     SessionLostError,
 )
-from sft_common.model.parting import NO_CODE
 from sft_common.plan import Plan
 from sft_common.position import Position, Return
 from sft_common.snapshots import Snapshot
@@ -75,7 +74,7 @@ class Opening:
     known: Mapping[str, bytes] = field(default_factory=dict)
     """Digests of all that the edge has of net2; empty: it has nothing of it."""
 
-    code: Mapping[str, Tensor] = NO_CODE
+    code: Mapping[str, Tensor] = field(default_factory=dict)
     """Numbers of the codes of a frozen body by stock name, given by a federation of this cloud."""
 
 

@@ -141,6 +141,9 @@ class LocalSession:
     def close(self) -> Closing:
         return Closing(steps=self.session.applied, saved=False)
 
+    def abandon(self) -> None:
+        self._steps.clear()
+
 
 class ReadyMade:
     """A host's builder, and its design of anything.

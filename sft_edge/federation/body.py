@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,13 +24,20 @@ from sft_edge.remote import CloudSession
 T = TypeVar("T")
 
 
+class BodySession(CloudSession, Protocol):
+    """A session with a frozen body."""
+
+    def abandon(self) -> None:
+        """Drop the connection without ending the session; safe to repeat."""
+
+
 @dataclass(kw_only=True, slots=True)
 class _Pass:
     """A forward pass whose backward may come."""
 
     activation_TW: Tensor
     lengths: list[int]
-    session: CloudSession
+    session: BodySession
     exchange: int
     """Its place in the step of that session."""
 
@@ -49,13 +56,15 @@ class RemoteBody:
         SftError: the cloud is not to be reached, or refuses.
     """
 
-    def __init__(self, reach: Callable[[], CloudSession], *, first_row: bool) -> None:
+    def __init__(self, reach: Callable[[], BodySession], *, first_row: bool) -> None:
         self._reach, self._first_row = reach, first_row
         self._passes: dict[int, _Pass] = {}
         self._numbered = 0
-        self._open()
+        self.session = reach()
+        self._step, self._exchanges = 1, 0
 
-    def _open(self) -> None:
+    def _open_again(self) -> None:
+        self.session.abandon()
         self.session = self._reach()
         self._step, self._exchanges = 1, 0
 
@@ -127,7 +136,7 @@ class RemoteBody:
         try:
             return work()
         except SessionLostError:
-            self._open()
+            self._open_again()
             return work()
 
     def _pass(self, sent_TW: Tensor, lengths: list[int]) -> tuple[_Pass, Tensor]:
@@ -172,7 +181,7 @@ class RemoteBody:
             try:
                 self.session.apply(step, 0.0, exchanges=exchanges)
             except SessionLostError:
-                self._open()
+                self._open_again()
 
 
 def _here(tensor: Tensor) -> Tensor:
