@@ -77,7 +77,7 @@ class RemoteBody:
             activation_BMW: of the first cut, (B, M, W1), on any device.
             attention_mask_BM: 1 for a real token or a prompt, 0 for padding on the right, (B, M).
         """
-        mask_BM = attention_mask_BM.bool()
+        mask_BM = attention_mask_BM.bool().cpu()
         lengths = mask_BM.sum(dim=1).tolist()
         rows = self.rows(pack(activation_BMW, mask_BM), lengths)
         return rows if self._first_row else spread(rows, mask_BM)

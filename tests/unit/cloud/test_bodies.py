@@ -325,6 +325,22 @@ def test_what_a_body_cannot_be_built_of_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"cut sft .* needs a code, and .*sigma was not given; a"):
         builder(coded(spec))
+    assert spec.tail is not None
+    for tail, words in (
+        (
+            SplitSpec(cut="none-end", split_layer=2**32 - 1),
+            "split layer 4294967295 is outside 1..4",
+        ),
+        (
+            SplitSpec(cut="stream-end", split_layer=4, rank=2**31),
+            "rank 2147483648 is outside 1..32",
+        ),
+        (SplitSpec(cut="none-end", split_layer=2), "the tail's block must be above the head's"),
+        (SplitSpec(cut="none-end", split_layer=3), "first_row with a tail cut off in block 3"),
+        (SplitSpec(cut="stream", split_layer=4, rank=4, decoder_layers=2), "2 decoder layers; the"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            builder(replace(spec, tail=replace(spec.tail, split=tail)))
     with pytest.raises(ProtocolError, match="a frozen body takes no basis, no trained_session"):
         builder(spec).build("ab12", (torch.zeros(32), torch.zeros(4, 32)), None)
     unknown = replace(spec, model=replace(spec.model, weights_digest=""))
