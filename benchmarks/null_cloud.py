@@ -145,11 +145,12 @@ class NullDesign:
 
     Args:
         spec: what was asked for.
+        code: of no meaning.
     """
 
     need = NOTHING
 
-    def __init__(self, spec: SessionSpec) -> None:
+    def __init__(self, spec: SessionSpec, code: object = None) -> None:
         self._spec = spec
 
     def build(

@@ -23,9 +23,14 @@ class Need:
     step: int
     """While one of its steps is computed."""
 
+    shared: str = ""
+    """What it keeps, if others that say the same keep it too, and it is there once; empty: all is
+    its own."""
+
     def words(self) -> str:
         """Return it as people read it."""
-        return f"{_gb(self.kept)} GB for net2 and its optimizer, {_gb(self.step)} GB for a step"
+        what = "a frozen body" if self.shared else "net2 and its optimizer"
+        return f"{_gb(self.kept)} GB for {what}, {_gb(self.step)} GB for a step"
 
 
 NOTHING = Need(0, 0)
@@ -87,7 +92,9 @@ class Admission:
 
 
 def _together(needs: list[Need]) -> int:
-    return sum(need.kept for need in needs) + max((need.step for need in needs), default=0)
+    own = sum(need.kept for need in needs if not need.shared)
+    shared = {need.shared: need.kept for need in needs if need.shared}
+    return own + sum(shared.values()) + max((need.step for need in needs), default=0)
 
 
 def _gb(size: int) -> str:

@@ -86,7 +86,7 @@ def step(session: Session, message: pb.Step, numbers: Numbers, watch: _Watch) ->
 def forward(session: Session, message: pb.Forward, numbers: Numbers, watch: _Watch) -> Answer:
     """Run a pass forward; arguments as of `step`, raises as `Session.forward`.
 
-    The answer holds the logits.
+    The answer holds the logits, or a frozen body's rows.
     """
     shape = session.bounds.activation_shape(message.lengths)
     activation_TW = _activation(session, message, numbers, shape)
@@ -100,7 +100,9 @@ def forward(session: Session, message: pb.Forward, numbers: Numbers, watch: _Wat
             training=not message.evaluation,
             autocast=autocast_from_proto(message),
         )
-    logits, data = tensor_to_parts(rows.float(), name_of(rows.dtype), fetch=watch.fetching(session))
+    logits, data = tensor_to_parts(
+        rows.float(), _written(session, rows), fetch=watch.fetching(session)
+    )
     result = pb.ForwardResult(step=message.step, logits=logits, exchange=message.exchange)
     result.cloud_time.CopyFrom(watch.time())
     return _remembered(session, pb.TrainResponse(forward_result=result), data)
@@ -116,9 +118,11 @@ def backward(session: Session, message: pb.Backward, numbers: Numbers, watch: _W
         numbers: of the gradient with respect to the logits.
         watch: follows it.
     """
-    lengths, what = session.lengths_of(message.forward), "gradient of the logits"
+    lengths, tail = session.lengths_of(message.forward), session.spec.tail
+    what = "gradient of the rows" if tail else "gradient of the logits"
     shape, up = session.bounds.rows_shape(lengths), session.transfers.up
-    gradient = tensor_from_parts(message.gradient, numbers, shape, what, place=up)
+    encoding = tail.gradient_encoding if tail else "float32"
+    gradient = tensor_from_parts(message.gradient, numbers, shape, what, encoding, place=up)
     if session.spec.own_optimizer is None:  # a script may scale its loss until it is too much
         check_finite(gradient, what)
     session.bounds.check_gradient(sum(lengths), session.reply_bytes)
@@ -237,9 +241,14 @@ def evaluate(session: Session, message: pb.Evaluate, numbers: Numbers, arrived: 
             every_token=message.every_token,
             autocast=autocast_from_proto(message),
         ).cpu()
-    logits, data = tensor_to_parts(verdict.float(), name_of(verdict.dtype))
+    logits, data = tensor_to_parts(verdict.float(), _written(session, verdict))
     evaluation = pb.Evaluation(logits=logits, cloud_time=watch.time())
     return pb.TrainResponse(evaluation=evaluation), data
+
+
+def _written(session: Session, rows: Tensor) -> str:
+    """Return how the answer of a forward pass is written."""
+    return session.spec.tail.encoding if session.spec.tail else name_of(rows.dtype)
 
 
 def store(session: Session, cache: ActivationCache, message: pb.Store, numbers: Numbers) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sft_common.config import ModelShape, SessionSpec
 from sft_common.errors import LimitError, ProtocolError
-from sft_common.model.heads import HEAD_TABLE, IGNORED
+from sft_common.model.heads import IGNORED, answer_of
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.step_memory import memory_of
 from sft_common.wire.encodings import ENCODING_TABLE
@@ -54,10 +54,12 @@ class Bounds:
         reply_bytes: int = REPLY_BYTES,
     ) -> None:
         self.width = spec.split.wire_width(shape)
-        self._spec, self._shape = spec, shape
+        self._spec, self._longest = spec, shape.positions + spec.prompts
+        self._shape = shape
         self._memory_bytes, self._message_bytes = memory_bytes, message_bytes
         self._reply_bytes = reply_bytes
-        self._head = HEAD_TABLE[spec.head]
+        self._head, self._classes = answer_of(spec, shape)
+        self._encoding = spec.tail.encoding if spec.tail else "float32"
         self._logits_per_token = logits_per_token or self._head.per_token
 
     def activation_shape(self, lengths: Sequence[int]) -> tuple[int, int]:
@@ -71,10 +73,11 @@ class Bounds:
         if not lengths:
             raise ProtocolError("the batch has no examples")
         longest = max(lengths)
-        if min(lengths) < 1 or longest > self._shape.positions:
+        least = 1 + self._spec.prompts
+        if min(lengths) < least or longest > self._longest:
             raise ProtocolError(
                 f"lengths lie in {min(lengths)}..{longest}, "
-                f"the model takes 1..{self._shape.positions} tokens"
+                f"the model takes {least}..{self._longest} tokens"
             )
         self._check_announced(len(lengths), longest)
         needed = self._memory_of(lengths)
@@ -93,7 +96,7 @@ class Bounds:
             raise LimitError(
                 f"a batch of {examples} examples of up to {longest} tokens came; the session was "
                 f"opened for {spec.max_examples or 'any number of'} examples of up to "
-                f"{spec.max_tokens or self._shape.positions} tokens"
+                f"{spec.max_tokens or self._longest} tokens"
             )
 
     def check_waiting(self, waiting: Sequence[Sequence[int]], lengths: Sequence[int]) -> None:
@@ -124,8 +127,8 @@ class Bounds:
         )
 
     def rows_shape(self, lengths: Sequence[int]) -> tuple[int, int]:
-        """Return the shape of the logits of a batch without padding (`Head.rows`)."""
-        return self._head.rows_shape(lengths, self._spec.num_labels)
+        """Return the shape of what a forward pass gives, without padding (`Head.rows`)."""
+        return self._head.rows_shape(lengths, self._classes)
 
     def check_rows(self, lengths: Sequence[int], kept: int = 0) -> None:
         """Refuse a forward pass whose answer would be larger than may be.
@@ -137,8 +140,13 @@ class Bounds:
         Raises:
             LimitError: shows both sizes.
         """
-        size = 4 * math.prod(self.rows_shape(lengths)) + ENVELOPE_BYTES
-        self._check_answer(size, kept, f"the logits of {sum(lengths):,} tokens", "--labels cloud")
+        if self._spec.tail is None:
+            what, option = f"the logits of {sum(lengths):,} tokens", "--labels cloud"
+        else:
+            what, option = f"the rows of {sum(lengths):,} tokens", "encoding of the tail"
+        self._check_answer(
+            self._size(self.rows_shape(lengths)) + ENVELOPE_BYTES, kept, what, option
+        )
 
     def check_gradient(self, tokens: int, kept: int = 0) -> None:
         """Refuse a micro-batch whose answer would be larger than a message may be.
@@ -169,8 +177,11 @@ class Bounds:
 
     def verdict_bytes(self, lengths: Sequence[int], *, labelled: bool) -> int:
         """Return the size of what an evaluation of examples of these lengths gives."""
-        classes = self._spec.num_labels
-        return 4 * math.prod(self._head.verdict_shape(lengths, classes, labelled=labelled))
+        return self._size(self._head.verdict_shape(lengths, self._classes, labelled=labelled))
+
+    def _size(self, shape: Sequence[int]) -> int:
+        """Return the bytes of an answer's tensor."""
+        return math.prod(shape[:-1]) * ENCODING_TABLE[self._encoding].row_bytes(shape[-1])
 
     def check_verdict(self, lengths: Sequence[int], *, labelled: bool) -> None:
         """Refuse an evaluation whose answer would be larger than a message may be.
@@ -237,7 +248,7 @@ class Bounds:
         return found
 
     def _check_range(self, labels: Tensor, lengths: Sequence[int]) -> None:
-        classes = torch.tensor(self._spec.num_labels)
+        classes = torch.tensor(self._classes)
         if self._head.labels == "span":
             classes = torch.tensor(lengths).repeat_interleave(2)
         wrong = (labels < 0) | (labels >= classes)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sft_cloud.admission import Need
+from sft_cloud.bodies import Bodies, BodyDesign
 from sft_cloud.bounds import Bounds
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.compiling import compile_blocks
@@ -21,6 +22,7 @@ from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.live import LiveModel
 from sft_common.model.loading import Pretrained
+from sft_common.model.parting import NO_CODE
 from sft_common.model.partition import cloud_half
 from sft_common.rpc.options import MAX_MESSAGE_BYTES
 from sft_common.snapshots import Snapshot
@@ -61,8 +63,12 @@ class Design(Protocol):
 class Builder(Protocol):
     """What a host makes sessions with; called on a thread for files, as its designs are."""
 
-    def __call__(self, spec: SessionSpec) -> Design:
+    def __call__(self, spec: SessionSpec, code: Mapping[str, Tensor] = NO_CODE) -> Design:
         """Return the design of what the edge asked for.
+
+        Args:
+            spec: what it asked for.
+            code: numbers of the codes of a frozen body by stock name.
 
         Raises:
             ConfigError, MismatchError, ModelError: the spec does not fit the model here.
@@ -104,7 +110,7 @@ class ModelBuilder:
         catalog: the models that edges may ask for.
         device: where every net2 runs.
         precision: of its matrix products.
-        compiled: whether its blocks are compiled.
+        compiled: whether its blocks are compiled, but for frozen bodies.
         max_message_bytes: largest tensor that a message may carry.
         unannounced_bytes: for a step of a session that does not say how large its batches are.
         batches: the largest that are taken.
@@ -125,8 +131,9 @@ class ModelBuilder:
         self.precision, self.compiled = precision, compiled
         self.max_message_bytes = max_message_bytes
         self.unannounced_bytes, self._batches = unannounced_bytes, batches
+        self._bodies = Bodies()
 
-    def __call__(self, spec: SessionSpec) -> ModelDesign:
+    def __call__(self, spec: SessionSpec, code: Mapping[str, Tensor] = NO_CODE) -> Design:
         """Return the design of what the edge asked for; see `Builder`."""
         source = self._catalog.find(spec.model.name, spec.model.revision)
         pretrained = Pretrained(
@@ -138,7 +145,19 @@ class ModelBuilder:
         )
         pretrained.check_same(spec.model, source.revision)
         pretrained.check_classes(spec.num_labels)
-        return self.design(pretrained, spec)
+        if spec.tail is None:
+            return self.design(pretrained, spec)
+        self._batches.check(spec)
+        return BodyDesign(
+            self._bodies,
+            pretrained,
+            spec,
+            code,
+            device=self.device,
+            precision=self.precision,
+            message_bytes=self.max_message_bytes,
+            unannounced_bytes=self.unannounced_bytes,
+        )
 
     def design(self, model: Pretrained | LiveModel, spec: SessionSpec) -> ModelDesign:
         """Return the design of a session with a model that fits.

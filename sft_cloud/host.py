@@ -77,6 +77,9 @@ class Opening:
     known: Mapping[str, bytes] = field(default_factory=dict)
     """Digests of all that the edge has of net2; empty: it has nothing of it."""
 
+    code: Mapping[str, Tensor] = field(default_factory=dict)
+    """Numbers of the codes of a frozen body by stock name, given by a federation of this cloud."""
+
 
 class Host:
     """All sessions of one cloud on one device.
@@ -155,7 +158,7 @@ class Host:
         self._check_open()
         if not self.residents.waiting():
             self.residents.admission.check(NOTHING)  # before a model is looked at in vain
-        design = await self.scheduler.files(self._builder, opening.spec)
+        design = await self.scheduler.files(self._builder, opening.spec, opening.code)
         self._check_open()
         async with self.residents.room(design.need):
             session, u_NR = await self.scheduler.files(self._build, record, opening, design)
@@ -319,7 +322,7 @@ class Host:
 
     async def _close(self, hosted: Hosted, *, discard: bool) -> Ending:
         steps = hosted.session.applied
-        kept = steps and not discard
+        kept = steps and not (discard or hosted.frozen)
         weights = await self.results.weights_to_keep(hosted) if kept else None
         if weights is not None:
             await self.results.keep(hosted, weights)
@@ -508,6 +511,8 @@ class Host:
         if asked.covers(hosted.position) or hosted.stored:
             return False
         position, record = hosted.position, hosted.record
+        if hosted.frozen:
+            raise _nothing_common(record)
         if position.exchanges or position.applied not in asked.snapshots:
             found = await self._shelf.find(record, asked) if self._shelf else None
             if found is None:

@@ -50,6 +50,11 @@ class Hosted:
         self._writing: asyncio.Future[Any] | None = None
 
     @property
+    def frozen(self) -> bool:
+        """Whether it serves a frozen body: there is nothing of it to keep."""
+        return self.record.spec.tail is not None
+
+    @property
     def stored(self) -> int:
         """Batches of examples that it has, of a frozen edge."""
         return self.cache.batches if self.cache is not None else 0

@@ -92,7 +92,8 @@ class Residents:
             if gone or hosted.visit is not None or hosted.training:
                 return False
             await hosted.quiet()
-            kept = self._shelf is not None and hosted.position > Position() and not hosted.stored
+            worth = hosted.position > Position() and not (hosted.stored or hosted.frozen)
+            kept = self._shelf is not None and worth
             if kept:
                 assert self._shelf is not None
                 try:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from sft_cloud.builder import ModelBuilder, ModelDesign
 from sft_cloud.serve import run_server
@@ -19,6 +20,7 @@ from sft_common.config import SessionSpec, SplitSpec
 from sft_common.errors import ConfigError, MismatchError
 from sft_common.model.heads import head_of
 from sft_common.model.live import LiveModel
+from sft_common.model.parting import NO_CODE
 from sft_common.own_optimizer import ALGORITHMS, unknown_algorithm
 
 IGNORED = frozenset(
@@ -82,7 +84,7 @@ class _ScriptBuilder:
         self._usual, self._live = usual, live
         self._split, self._algorithm = split, algorithm
 
-    def __call__(self, spec: SessionSpec) -> ModelDesign:
+    def __call__(self, spec: SessionSpec, code: Mapping[str, Tensor] = NO_CODE) -> ModelDesign:
         """Return the design of what the edge asked for.
 
         Raises:

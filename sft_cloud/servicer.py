@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from sft_cloud import answers
 from sft_cloud.access import identity_of
 from sft_cloud.ahead import Ahead
+from sft_cloud.bodies import check_takes
 from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.parts import numbers_for
 from sft_cloud.federation.registry import Federations
@@ -289,6 +290,7 @@ class SplitTrainingServicer:
                 await applying
                 applying = None
             visit.seen()
+            check_takes(session.spec, request.WhichOneof("request"))
             match request.WhichOneof("request"):
                 case "step" | "forward" | "backward" as kind:
                     asked = getattr(request, kind)

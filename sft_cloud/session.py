@@ -58,6 +58,8 @@ class Session:
 
     A step comes whole or in micro-batches, whose shares of its loss add up to 1; or, where labels
     stay on the edge, as passes forward and backward. Each of these is an exchange of the step.
+    With a frozen body forward passes give its rows instead of logits, and an apply moves the step
+    on and changes nothing.
 
     Args:
         session_id: its name, letters and digits.
@@ -84,7 +86,7 @@ class Session:
         self.arriving = Arriving(engine.parameters)
 
         self._engine = engine
-        self._head = HEAD_TABLE[spec.head]
+        self._next_token = spec.tail is None and HEAD_TABLE[spec.head].next_token
         self.transfers = engine.transfers
         self.rounding = torch.Generator(engine.device)
         self.rounding.manual_seed(spec.seed ^ zlib.crc32(b"rounding"))
@@ -301,7 +303,8 @@ class Session:
         if step != self.applied + 1 or not self._exchanges:
             waiting = f"step {self.applied + 1} waits" if self._exchanges else "no step waits"
             raise ProtocolError(f"apply names step {step}, but {waiting} for it")
-        whole = abs(self._shares - 1) <= SHARE_ERROR if self._shares else self._backwards > 0
+        backwards = self._backwards > 0 or self.spec.tail is not None
+        whole = abs(self._shares - 1) <= SHARE_ERROR if self._shares else backwards
         if exchanges != self._exchanges or not whole:
             raise ProtocolError(
                 f"apply of step {step} is for {exchanges} exchanges, but {self._exchanges} came, "
@@ -345,9 +348,10 @@ class Session:
         if self._exchanges:
             raise ProtocolError(f"evaluate came before apply of step {self.applied + 1}")
         self.arriving.check_complete()
-        if (labels or every_token) and not self._head.next_token:
+        if (labels or every_token) and not self._next_token:
             what = "labels" if labels else "every_token"
-            raise ProtocolError(f"evaluate takes no {what} with the head {self.spec.head}")
+            whom = "a frozen body" if self.spec.tail else f"the head {self.spec.head}"
+            raise ProtocolError(f"evaluate takes no {what} with {whom}")
         if labels and every_token:
             raise ProtocolError("evaluate asks for losses and for the logits of every token")
         known = self.bounds.checked_labels(labels, lengths) if labels else None

@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 """Version of protos/sft/v1; raised with every change that an older peer would misread."""

@@ -10,6 +10,12 @@ from sft_common.own_optimizer import OwnOptimizer
 CUTS = ("sft", "sft-output", "svd-residual", "stream", "stream-end", "none")
 """Names of the cuts; docs/numerics.md has the formula of each."""
 
+TAIL_CUTS = (*CUTS, "none-end")
+"""Names of the cuts between a frozen body and a tail, the second of a model in three parts."""
+
+RAW_CUTS = ("none", "none-end")
+"""Cuts that code nothing: N numbers travel of a token, and there is no rank."""
+
 BASIS_CUTS = ("stream", "stream-end")
 """Cuts whose basis the edge finds in a few batches of its data, before it opens a session."""
 
@@ -40,6 +46,9 @@ MAX_DECODER_LAYERS = 16
 
 MAX_LABELS = 65_536
 """More classes than tasks have; a peer must not make the cloud allocate a head of terabytes."""
+
+MAX_PROMPTS = 1024
+"""More prompts than help; a peer must not make sequences that no memory was meant for."""
 
 MAX_NAME = 1024
 """Characters of a model's name: longer ones are no path and no hub id."""
@@ -86,26 +95,30 @@ class SplitSpec:
     """The block that is cut, 1 to L; block 1 is the lowest."""
 
     rank: int = 8
-    """R, the numbers that the cut keeps of a token, 1 to min(N, H); "none" ignores it."""
+    """R, the numbers that the cut keeps of a token, 1 to min(N, H); `RAW_CUTS` ignore it."""
 
     decoder_layers: int = 0
     """Feed-forward layers behind the cloud's decoder, only of cuts that have a basis."""
 
-    def check(self, shape: ModelShape) -> None:
+    def check(self, shape: ModelShape, cuts: tuple[str, ...] = CUTS) -> None:
         """Refuse a cut that does not fit the model.
+
+        Args:
+            shape: sizes of the model.
+            cuts: names of those that may stand in this place.
 
         Raises:
             ConfigError: unknown cut, or split layer, rank or decoder layers out of range.
         """
-        if self.cut not in CUTS:
-            raise ConfigError(f"unknown cut {self.cut!r}; choose one of: {', '.join(CUTS)}")
+        if self.cut not in cuts:
+            raise ConfigError(f"unknown cut {self.cut!r}; choose one of: {', '.join(cuts)}")
         if not 1 <= self.split_layer <= shape.blocks:
             raise ConfigError(
                 f"split layer {self.split_layer} is outside 1..{shape.blocks}: "
                 f"the model has {shape.blocks} blocks; choose a --split-layer in that range"
             )
         limit = min(shape.hidden, shape.feed_forward)
-        if self.cut != "none" and not 1 <= self.rank <= limit:
+        if self.cut not in RAW_CUTS and not 1 <= self.rank <= limit:
             raise ConfigError(
                 f"rank {self.rank} is outside 1..{limit}: the model is {shape.hidden} wide, its "
                 f"feed-forward layer {shape.feed_forward}; choose a --rank in that range"
@@ -119,7 +132,7 @@ class SplitSpec:
     def words(self, blocks: int | None = None) -> str:
         """Return the cut as people read it; `blocks` is L, if they are to see that too."""
         of = "" if blocks is None else f" of {blocks}"
-        rank = "" if self.cut == "none" else f" at rank {self.rank}"
+        rank = "" if self.cut in RAW_CUTS else f" at rank {self.rank}"
         deep = f" with {self.decoder_layers} decoder layers" if self.decoder_layers else ""
         return f"cut {self.cut} in block {self.split_layer}{of}{rank}{deep}"
 
@@ -130,15 +143,76 @@ class SplitSpec:
     def wire_width(self, shape: ModelShape) -> int:
         """Return W, the numbers sent for each token.
 
-        N with the cut "none", R + N with "svd-residual", R with all others.
+        N with the cuts "none" and "none-end", R + N with "svd-residual", R with all others.
         """
         match self.cut:
-            case "none":
+            case "none" | "none-end":
                 return shape.hidden
             case "svd-residual":
                 return self.rank + shape.hidden
             case _:
                 return self.rank
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TailSpec:
+    """Where a frozen body ends, and how its rows travel down to the tail that goes on with them."""
+
+    split: SplitSpec
+    """The second cut, one of `TAIL_CUTS`, in a block above the first's."""
+
+    encoding: str = "float32"
+    """How the rows travel down, one of `ENCODINGS`."""
+
+    gradient_encoding: str = "float32"
+    """How their gradients travel up, one of `ENCODINGS`."""
+
+    first_row: bool = False
+    """Whether of each example the first token's row travels alone: the tail reads no other."""
+
+    def __post_init__(self) -> None:
+        _check_encodings(self.encoding, self.gradient_encoding)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartsSpec:
+    """A model in three parts, head, body and tail (SFPrompt): both cuts and the soft prompts."""
+
+    first: SplitSpec
+    """The cut between head and body."""
+
+    second: SplitSpec
+    """The cut between body and tail, one of `TAIL_CUTS`, in a block above the first's."""
+
+    prompts: int = 0
+    """k, the soft prompts behind the first token, 0 to `MAX_PROMPTS`."""
+
+    first_row: bool = False
+    """As of `TailSpec`."""
+
+    def check(self, shape: ModelShape) -> None:
+        """Refuse cuts that do not fit the model or each other.
+
+        Raises:
+            ConfigError: says what is out of range.
+        """
+        self.first.check(shape)
+        self.second.check(shape, TAIL_CUTS)
+        if self.second.split_layer <= self.first.split_layer:
+            raise ConfigError(
+                f"the tail is cut off in block {self.second.split_layer}, the head in block "
+                f"{self.first.split_layer}; the tail's block must be above the head's"
+            )
+        if deep := self.first.decoder_layers or self.second.decoder_layers:
+            raise ConfigError(
+                f"{deep} decoder layers; the cuts of a model in three parts have none"
+            )
+        if self.first_row and self.second.split_layer != shape.blocks:
+            raise ConfigError(
+                f"first_row with a tail cut off in block {self.second.split_layer}: the blocks "
+                f"above it read every row; cut in block {shape.blocks}, or send all rows"
+            )
+        _check_prompts(self.prompts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,17 +310,24 @@ class SessionSpec:
     """Most examples of a batch, for an estimate of memory; 0: not said."""
 
     max_tokens: int = 0
-    """Most tokens of an example, for the same; 0: not said."""
+    """Most tokens of an example, for the same, its prompts among them; 0: not said."""
+
+    tail: TailSpec | None = None
+    """Where a frozen body ends; the session then trains nothing. None: it has all of net2."""
+
+    prompts: int = 0
+    """k, the soft prompts by which examples may be longer than the model takes, with a tail."""
 
     federation: str = ""
     """Of which federation the session is a client's part; empty: of none."""
 
     def __post_init__(self) -> None:
-        for encoding in (self.encoding, self.gradient_encoding):
-            if encoding not in ENCODINGS:
-                raise ConfigError(
-                    f"unknown encoding {encoding!r}; choose one of: {', '.join(ENCODINGS)}"
-                )
+        _check_encodings(self.encoding, self.gradient_encoding)
+        _check_prompts(self.prompts)
+        if self.tail is None and self.prompts:
+            raise ConfigError(f"{self.prompts} prompts without a tail; only frozen bodies take any")
+        if self.tail is not None and self.own_optimizer is not None:
+            raise ConfigError("a session with a tail trains nothing, and takes no own optimizer")
         if self.head not in HEADS:
             raise ConfigError(f"unknown head {self.head!r}; choose one of: {', '.join(HEADS)}")
         if self.head == "regression":
@@ -260,6 +341,30 @@ class SessionSpec:
             raise ConfigError(f"dropout {self.dropout} is outside [0, 1)")
 
     @property
+    def parts(self) -> PartsSpec:
+        """The three parts of the model, where there is a tail."""
+        assert self.tail is not None
+        return PartsSpec(
+            first=self.split,
+            second=self.tail.split,
+            prompts=self.prompts,
+            first_row=self.tail.first_row,
+        )
+
+    @property
     def scaled(self) -> bool:
         """Whether numbers of a token travel with the same error, be they small or large."""
         return bool({self.encoding, self.gradient_encoding} & SCALED_ENCODINGS)
+
+
+def _check_encodings(*encodings: str) -> None:
+    for encoding in encodings:
+        if encoding not in ENCODINGS:
+            raise ConfigError(
+                f"unknown encoding {encoding!r}; choose one of: {', '.join(ENCODINGS)}"
+            )
+
+
+def _check_prompts(prompts: int) -> None:
+    if not 0 <= prompts <= MAX_PROMPTS:
+        raise ConfigError(f"{prompts} prompts are outside 0..{MAX_PROMPTS}")

@@ -9,7 +9,13 @@ BYTES_OF_PARAMETER = 16
 
 
 def step_bytes(
-    shape: ModelShape, split: SplitSpec, examples: int, longest: int, classes: int = 0
+    shape: ModelShape,
+    split: SplitSpec,
+    examples: int,
+    longest: int,
+    classes: int = 0,
+    *,
+    top: int | None = None,
 ) -> int:
     """Return about how much memory a training step of net2 takes for its activations.
 
@@ -25,8 +31,9 @@ def step_bytes(
         longest: M.
         classes: C of a head that makes logits for every token, which many do even if they then
             choose one of them; 0 for the others.
+        top: the highest block that is computed; None: L.
     """
-    blocks = shape.blocks - split.split_layer + 1
+    blocks = (top or shape.blocks) - split.split_layer + 1
     scores = blocks * shape.score_rows * longest * shape.heads
     rows = (blocks + split.decoder_layers) * (12 * shape.hidden + 3 * shape.feed_forward)
     return examples * longest * 4 * (scores + rows + 3 * classes)
@@ -37,6 +44,8 @@ def memory_of(
 ) -> int:
     """Return about how much memory a step or an evaluation takes beside the weights.
 
+    Of a frozen body it is that of the blocks between both cuts, as if they trained: a bound.
+
     Args:
         spec: what the edge opened the session with.
         shape: sizes of the model.
@@ -44,6 +53,9 @@ def memory_of(
         longest: M.
         logits_per_token: whether the head makes logits for every token.
     """
+    if spec.tail is not None:
+        top = spec.tail.split.split_layer
+        return step_bytes(shape, spec.split, examples, longest, top=top)
     classes = spec.num_labels if logits_per_token else 0
     activations = step_bytes(shape, spec.split, examples, longest, classes)
     return activations + 12 * examples * spec.num_labels

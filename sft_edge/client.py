@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from torch import Tensor
 from sft_common.autocast import Autocast, dtype_of
 from sft_common.config import FACTOR_CUTS, ModelShape, SessionSpec
 from sft_common.errors import ProtocolError, RetryLaterError, UnreachableError, printable
-from sft_common.model.heads import HEAD_TABLE
+from sft_common.model.heads import answer_of
 from sft_common.model.identity import digest_of
 from sft_common.own_optimizer import GroupUpdate
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
@@ -120,6 +121,8 @@ class GrpcSession:
 
         self._spec, self._under_way = spec, deque[_Asked]()
         self._width = spec.split.wire_width(shape)
+        self._head, self._classes = answer_of(spec, shape)
+        self._rounding = torch.Generator().manual_seed(spec.seed ^ zlib.crc32(b"rounding"))
         self.stream = LastingStream(
             access,
             spec,
@@ -167,7 +170,7 @@ class GrpcSession:
         if basis is not None:
             request.basis.CopyFrom(basis_to_proto(basis()))
         opened = self.stream.open(request)
-        if self._spec.split.cut in FACTOR_CUTS and not ready:
+        if self._spec.split.cut in FACTOR_CUTS and not (ready or self._spec.tail):
             expected = (self._spec.split.coded_width(shape), self._spec.split.rank)
             self.edge_factor = tensor_from_proto(opened.edge_factor, expected, "edge factor")
         for name in opened.wanted:
@@ -257,8 +260,7 @@ class GrpcSession:
             evaluation=not training,
             autocast=autocast_to_proto(autocast),
         )
-        head = HEAD_TABLE[self._spec.head]
-        shape = head.rows_shape(lengths, self._spec.num_labels)
+        shape = self._head.rows_shape(lengths, self._classes)
         asked = _Asked((step, exchange), shape, "forward_result", autocast)
         self._begin(pb.TrainRequest(forward=message), numbers, asked, begin)
 
@@ -274,7 +276,9 @@ class GrpcSession:
     ) -> None:
         """Ask for the gradient of a micro-batch; `remote.CloudSession` has the arguments."""
         begin = time.perf_counter()
-        tensor, numbers = tensor_to_parts(gradient)
+        tail = self._spec.tail
+        encoding, rounding = (tail.gradient_encoding, self._rounding) if tail else ("float32", None)
+        tensor, numbers = tensor_to_parts(gradient, encoding, rounding)
         message = pb.Backward(step=step, gradient=tensor, exchange=exchange, forward=forward)
         asked = _Asked((step, exchange), (tokens, self._width), "step_result")
         self._begin(pb.TrainRequest(backward=message), numbers, asked, begin)
@@ -356,11 +360,11 @@ class GrpcSession:
             every_token=every_token,
             autocast=autocast_to_proto(autocast),
         )
-        head, classes = HEAD_TABLE[self._spec.head], self._spec.num_labels
         if every_token:
-            expected: tuple[int, ...] = head.rows_shape(lengths, classes)
+            expected: tuple[int, ...] = self._head.rows_shape(lengths, self._classes)
         else:
-            expected = head.verdict_shape(lengths, classes, labelled=bool(labels))
+            labelled = bool(labels)
+            expected = self._head.verdict_shape(lengths, self._classes, labelled=labelled)
         asked = _Asked((0, 0), expected, "evaluation", autocast)
         self._begin(pb.TrainRequest(evaluate=message), numbers, asked, begin)
 
@@ -427,7 +431,9 @@ class GrpcSession:
         return self._read(result.gradient, reply, asked, "gradient", encoding)
 
     def _logits(self, logits: pb.Tensor, reply: Reply, asked: _Asked) -> Tensor:
-        """Return logits, float32 unless the cloud has computed others under autocast."""
+        """Return logits, float32 unless the cloud has computed others under autocast; or rows."""
+        if (tail := self._spec.tail) is not None:
+            return self._read(logits, reply, asked, "rows", tail.encoding)
         dtype = "float32"
         if asked.autocast and logits.element_type == encoding_to_proto(asked.autocast.computes):
             dtype = asked.autocast.computes

@@ -14,14 +14,18 @@ import torch
 from torch import Tensor
 
 
-class Elsewhere(Protocol):
-    """Where they are computed; what is computed waits for its backward, until the next step."""
+class ForwardElsewhere(Protocol):
+    """Where logits are computed; what is computed waits for its backward, until the next step."""
 
     def forward(self, activation_TW: Tensor, lengths: list[int]) -> tuple[Tensor, int, int]:
         """Return logits without padding, (B, C) or (T, C), their step and their place in it."""
 
     def backward(self, gradient: Tensor, step: int, forward: int, tokens: int) -> Tensor:
         """Return the gradient of the activation, (T, W), from that of the logits."""
+
+
+class Elsewhere(ForwardElsewhere, Protocol):
+    """Where losses are computed too."""
 
     def loss(
         self, activation_TW: Tensor, lengths: list[int], labels: list[float]
@@ -33,13 +37,14 @@ class Elsewhere(Protocol):
 
 
 def remote_logits(
-    activation_TW: Tensor, anchor: Tensor, there: Elsewhere, lengths: list[int]
+    activation_TW: Tensor, anchor: Tensor | None, there: ForwardElsewhere, lengths: list[int]
 ) -> Tensor:
-    """Return the logits of net2, (B, C) or (T, C); their backward is net2's.
+    """Return the logits of net2, (B, C) or (T, C), or a body's rows; their backward is net2's.
 
     Args:
         activation_TW: with its graph, if net1 trains.
-        anchor: needs a gradient, so that net2 gets its own though nothing of net1 trains.
+        anchor: needs a gradient, so that net2 gets its own though nothing of net1 trains; None: the
+            activation does.
         there: computes them.
         lengths: of the examples.
     """
@@ -93,7 +98,11 @@ def received_loss(
 class _RemoteLogits(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, activation_TW: Tensor, anchor: Tensor, half: Elsewhere, lengths: list[int]
+        ctx: Any,
+        activation_TW: Tensor,
+        anchor: Tensor | None,
+        half: ForwardElsewhere,
+        lengths: list[int],
     ) -> Tensor:
         rows, ctx.step, ctx.place = half.forward(activation_TW, lengths)
         ctx.half, ctx.tokens, ctx.like = half, len(activation_TW), activation_TW

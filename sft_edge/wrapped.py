@@ -20,7 +20,7 @@ from sft_common.autocast import Autocast
 from sft_common.errors import ConfigError, DataError
 from sft_common.model.heads import HEAD_TABLE, IGNORED, Head
 from sft_common.model.partition import Net1
-from sft_common.wire.packing import pack
+from sft_common.wire.packing import pack, spread
 
 Ask = Callable[[Tensor, list[int]], Tensor]
 """(activation (T, W), lengths of B examples) -> logits without padding, (B, C) or (T, C)."""
@@ -119,7 +119,7 @@ def give_up(
                 found = found * _share(head, labels, given)
             return _output(head, found, None, as_tuple=as_tuple)
         rows = ask(activation_TW, lengths).to(activation_BMW.device)
-        logits = _padded(rows, mask_BM) if HEAD_TABLE[head].per_token else rows
+        logits = spread(rows, mask_BM) if HEAD_TABLE[head].per_token else rows
         loss = None
         if labels is not None:
             loss = HEAD_TABLE[head].loss(logits, labels.to(logits.device), mask_BM)
@@ -170,13 +170,6 @@ def _mask(inputs: Mapping[str, Tensor], activation_BMW: Tensor) -> Tensor:
     if not bool(mask.any(dim=1).all()):
         raise DataError("an example of the batch has no token: its attention_mask is all 0")
     return mask.bool()
-
-
-def _padded(rows_TC: Tensor, mask_BM: Tensor) -> Tensor:
-    """Return logits with padding, which is 0, (B, M, C)."""
-    places = mask_BM.flatten().nonzero().squeeze(1)
-    logits = rows_TC.new_zeros(mask_BM.numel(), rows_TC.shape[1])
-    return logits.index_copy(0, places, rows_TC).reshape(*mask_BM.shape, -1)
 
 
 def _flat_labels(name: str, model: Any, given: Mapping[str, Any], mask_BM: Tensor) -> Tensor | None:

@@ -141,6 +141,9 @@ class LocalSession:
     def close(self) -> Closing:
         return Closing(steps=self.session.applied, saved=False)
 
+    def abandon(self) -> None:
+        self._steps.clear()
+
 
 class ReadyMade:
     """A host's builder, and its design of anything.
@@ -154,7 +157,7 @@ class ReadyMade:
     def __init__(self, make: Callable[[], Session]) -> None:
         self._make = make
 
-    def __call__(self, spec: SessionSpec) -> ReadyMade:
+    def __call__(self, spec: SessionSpec, code: object = None) -> ReadyMade:
         return self
 
     def build(

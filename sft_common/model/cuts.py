@@ -5,6 +5,7 @@ Stages of a block (stream h, input x, expanded p, inner g, output o, sum y): see
 
 cut           leaves at  on the wire a         the cloud goes on with
 none          h          h                     h
+none-end      y          y                     y
 sft           x          x u                   p = a Sigma v + b, residual 0
 svd-residual  x          [x u, h]              p = a Sigma v + b, residual h
 sft-output    g          g u                   o = a Sigma v + b, residual 0
@@ -116,6 +117,7 @@ def _needed_from(layout: BlockLayout) -> list[tuple[int, str]]:
 
 CUT_TABLE = {
     "none": Cut(leaves_at="stream", code="raw"),
+    "none-end": Cut(leaves_at="sum", code="raw"),
     "sft": Cut(leaves_at="input", code="factors"),
     "svd-residual": Cut(leaves_at="input", code="factors", sends_stream=True),
     "sft-output": Cut(leaves_at="inner", code="factors"),

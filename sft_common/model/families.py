@@ -61,6 +61,10 @@ class Family:
     causal: bool = False
     """Whether a token sees only what is before it: such a model can predict the next one."""
 
+    takes_prompts: bool = False
+    """Whether soft prompts may follow the first token: attention knows no distances, and the first
+    token is pooled."""
+
     shared: tuple[str, ...] = ()
     """Modules that every block uses (tables of relative positions). Both halves hold them, so they
     stay as pre-trained: two trained copies would be no model of the family any more."""
@@ -187,6 +191,7 @@ _GPT2 = Family(
 
 _DISTILBERT = Family(
     backbone="distilbert",
+    takes_prompts=True,
     blocks="transformer.layer",
     top=(),
     feed_forward=attrgetter("hidden_dim"),
@@ -204,6 +209,7 @@ _DISTILBERT = Family(
 
 _VIT = Family(
     backbone="vit",
+    takes_prompts=True,
     blocks="layers",
     top=("layernorm", "pooler"),
     positions=lambda config: (config.image_size // config.patch_size) ** 2 + 1,
@@ -235,9 +241,9 @@ def _deberta_variant(config: Any) -> str | None:
 
 
 FAMILIES: dict[str, Family] = {
-    "bert": _bert_like("bert"),
-    "roberta": _bert_like("roberta", positions=_positions_after_padding),
-    "electra": _bert_like("electra"),
+    "bert": _bert_like("bert", takes_prompts=True),
+    "roberta": _bert_like("roberta", positions=_positions_after_padding, takes_prompts=True),
+    "electra": _bert_like("electra", takes_prompts=True),
     "distilbert": _DISTILBERT,
     "mpnet": _relative_bert_like(
         "mpnet",

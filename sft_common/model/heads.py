@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PretrainedConfig
 
+from sft_common.config import ModelShape, SessionSpec
 from sft_common.errors import ConfigError, ModelError, first_line
 from sft_common.model.families import FAMILIES, Family
 
@@ -146,6 +147,21 @@ HEAD_TABLE = {
     "image-classification": Head(auto_class="AutoModelForImageClassification"),
 }
 """Name of a head -> what it computes; the names are `sft_common.config.HEADS`."""
+
+
+EVERY_ROW = Head(auto_class="", labels="tokens")
+"""A frozen body's end: a row for each token, as logits per token are."""
+
+FIRST_ROW = Head(auto_class="")
+"""The same where the tail reads the first token alone: a row for each example."""
+
+
+def answer_of(spec: SessionSpec, shape: ModelShape) -> tuple[Head, int]:
+    """Return what a session's forward passes answer with, and how many numbers a row of it has."""
+    if spec.tail is None:
+        return HEAD_TABLE[spec.head], spec.num_labels
+    width = spec.tail.split.wire_width(shape)
+    return (FIRST_ROW if spec.tail.first_row else EVERY_ROW), width
 
 
 def meta_model(config: PretrainedConfig, head: str) -> Any:

@@ -21,7 +21,7 @@ from sft_common.model.filling import copy_into, fill, fill_at_random, sources_of
 from sft_common.model.heads import HEAD_TABLE, fixed_classes, meta_model
 from sft_common.model.hub.weights import HubWeights
 from sft_common.model.identity import check_same, config_digest, weights_digest
-from sft_common.model.partition import Net1, Net2, cloud_half, edge_half
+from sft_common.model.partition import Net1, Net2, cloud_half, edge_half, split_block_name
 from sft_common.model.prepared import prepared_split
 
 
@@ -99,6 +99,10 @@ class Pretrained:
             edge, config_digest=config_digest(self.config), weights_digest=digest
         )
         check_same(edge, mine)
+
+    def block_name(self, split: SplitSpec) -> str:
+        """Return the stock name of the block that a cut falls in."""
+        return split_block_name(self._stock, self.family, split)
 
     @property
     def classes(self) -> int | None:

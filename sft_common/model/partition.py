@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from sft_common.config import ModelShape, SplitSpec
+from sft_common.config import TAIL_CUTS, ModelShape, SplitSpec
 from sft_common.model.block import BiasOnly, BlockLayout
 from sft_common.model.cuts import (
     CUT_TABLE,
@@ -68,23 +68,43 @@ class Inlet(nn.Module):
 
 
 class EdgeBlock(nn.Module):
-    """The split block in front of the wire. What travels is kept aside: see `Net1`."""
+    """The split block in front of the wire; its stream is kept aside for `send`: see `Net1`."""
 
     def __init__(self, block: nn.Module, family: Family, cut: Cut, code: nn.Module) -> None:
         super().__init__()
         _adopt(self, block)
         self.cut = code
-        self.activation: Tensor | None = None
+        self._stream: Tensor | None = None
         self._layout, self._kind, self._as_tuple = family.block, cut, family.returns_tuple
 
     def forward(self, hidden_BMN: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Compute the activation (B, M, W); the stream goes on to keep the stock code content."""
-        stream = self._layout.attend(self, hidden_BMN, *args, **kwargs)
-        activation: Tensor = self.cut(self._kind.leave(self, self._layout, stream))
-        if self._kind.sends_stream:
-            activation = torch.cat([activation, stream], dim=-1)
-        self.activation = activation
+        """Compute the stream h (B, M, N); it goes on to keep the stock code content."""
+        self._stream = stream = self._layout.attend(self, hidden_BMN, *args, **kwargs)
         return (stream, None) if self._as_tuple else stream
+
+    def take(self) -> Tensor:
+        """Return the stream h of the last forward pass, (B, M, N), once."""
+        stream, self._stream = self._stream, None
+        assert stream is not None
+        return stream
+
+    def send(self, stream: Tensor) -> Tensor:
+        """Return the activation (..., W) of a stream h (..., N)."""
+        activation: Tensor = self.cut(self._kind.leave(self, self._layout, stream))
+        return torch.cat([activation, stream], dim=-1) if self._kind.sends_stream else activation
+
+    def end(self, stream: Tensor) -> Tensor:
+        """Return how far this side computes a stream h (..., N): h, or y with an -end cut."""
+        if self._kind.leaves_at != "sum":
+            return stream
+        return self._kind.leave(self, self._layout, stream)
+
+    def bypass(self, stream: Tensor) -> Tensor:
+        """Return what `send` would if what `end` gives, (..., N), had been this one."""
+        if self._kind.leaves_at != "sum":
+            return self.send(stream)
+        code: Tensor = self.cut(stream)
+        return code
 
 
 class CloudBlock(nn.Module):
@@ -142,11 +162,8 @@ class Net1(nn.Module):
         Returns:
             The activation, shape (B, M, W); rows of padding hold no meaning.
         """
-        block = self.block
         self.skeleton.get_submodule(self.skeleton.base_model_prefix)(**inputs)
-        activation, block.activation = block.activation, None
-        assert activation is not None
-        return activation
+        return self.block.send(self.block.take())
 
 
 class Net2(nn.Module):
@@ -167,9 +184,13 @@ class Net2(nn.Module):
         block: Any = self.skeleton.get_submodule(self.block_name)
         block.activation = activation_BMW
         try:
-            return logits_of(self.skeleton(**self._stand_in(attention_mask_BM.long())))
+            return self._above(self._stand_in(attention_mask_BM.long()))
         finally:
             block.activation = None
+
+    def _above(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return what comes of the split block's input, which it holds."""
+        return logits_of(self.skeleton(**inputs))
 
     def _stand_in(self, mask_BM: Tensor) -> dict[str, Tensor]:
         """Return inputs that nobody reads but to see what is padding: token 0, the padding's id."""
@@ -201,7 +222,7 @@ def edge_half_of(skeleton: Any, split: SplitSpec) -> Net1:
         ModelError: the family is not supported.
     """
     family, shape = family_of(skeleton.config), shape_of(skeleton.config)
-    split.check(shape)
+    split.check(shape, TAIL_CUTS)
     backbone = skeleton.get_submodule(skeleton.base_model_prefix)
     blocks, cut, at = blocks_of(backbone, family), CUT_TABLE[split.cut], split.split_layer - 1
     with torch.device("meta"):
@@ -237,7 +258,7 @@ def cloud_half_of(skeleton: Any, split: SplitSpec) -> Net2:
         ModelError: the family is not supported.
     """
     family, shape = family_of(skeleton.config), shape_of(skeleton.config)
-    split.check(shape)
+    split.check(shape, TAIL_CUTS)
     skeleton.config.pad_token_id = 0  # of the stand-in tokens; see Net2
     skeleton.config.tie_word_embeddings = False  # the embeddings are the edge's
     backbone = skeleton.get_submodule(skeleton.base_model_prefix)
@@ -249,13 +270,37 @@ def cloud_half_of(skeleton: Any, split: SplitSpec) -> Net2:
             block.set_submodule(path, BiasOnly(block.get_submodule(path)))
         _strip(block, cut.edge_modules(family.block))
         blocks[at] = CloudBlock(block, family, cut, code, split.rank)
+    _pass_on_below(backbone, family, at, shape.hidden)
+    return Net2(skeleton, split_block_name(skeleton, family, split))
+
+
+def bridge_of(skeleton: Any, split: SplitSpec) -> Net1:
+    """Make what sends a stream through a cut out of a model with a head, in place.
+
+    It is the edge's share of the code, and of its block what the edge computes behind attention.
+
+    Raises:
+        ConfigError: the cut does not fit the model.
+        ModelError: the family is not supported.
+    """
+    family, shape = family_of(skeleton.config), shape_of(skeleton.config)
+    net1 = edge_half_of(skeleton, split)
+    backbone = skeleton.get_submodule(skeleton.base_model_prefix)
+    ends = CUT_TABLE[split.cut].leaves_at == "sum"
+    _strip(net1.block, _others(family.block, ()) if ends else family.block.attention)
+    _pass_on_below(backbone, family, split.split_layer - 1, shape.hidden)
+    return net1
+
+
+def _pass_on_below(backbone: Any, family: Family, at: int, hidden: int) -> None:
+    """Replace what is below a block: other blocks, and what makes the first stream."""
+    blocks = blocks_of(backbone, family)
     for index in range(at):
         blocks[index] = PassOn(as_tuple=family.returns_tuple)
     _pass_on(backbone, family.after_embeddings)
     for name in family.added_to_embeddings:
         backbone.set_submodule(name, Nothing())
-    backbone.set_submodule(family.embeddings, Inlet(shape.hidden))
-    return Net2(skeleton, split_block_name(skeleton, family, split))
+    backbone.set_submodule(family.embeddings, Inlet(hidden))
 
 
 def _edge_code(cut: Cut, width: int, rank: int) -> nn.Module:

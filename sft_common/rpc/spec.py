@@ -12,7 +12,15 @@ from torch import Tensor
 
 from sft_common import PROTOCOL_VERSION
 from sft_common.autocast import Autocast
-from sft_common.config import CUTS, ModelIdentity, OptimizerSpec, SessionSpec, SplitSpec
+from sft_common.config import (
+    CUTS,
+    TAIL_CUTS,
+    ModelIdentity,
+    OptimizerSpec,
+    SessionSpec,
+    SplitSpec,
+    TailSpec,
+)
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.own_optimizer import (
     MAX_SETTINGS,
@@ -49,7 +57,7 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
             config_digest=spec.model.config_digest,
             weights_digest=spec.model.weights_digest,
         ),
-        split=pb.Split(**dataclasses.asdict(spec.split)),
+        split=split_to_proto(spec.split),
         optimizer=pb.Optimizer(**dataclasses.asdict(spec.optimizer)),
         num_labels=spec.num_labels,
         seed=spec.seed,
@@ -59,11 +67,14 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
         gradient_encoding=encoding_to_proto(spec.gradient_encoding),
         max_examples=spec.max_examples,
         max_tokens=spec.max_tokens,
+        prompts=spec.prompts,
     )
     if spec.federation:
         message.federation.name = spec.federation
     if spec.own_optimizer is not None:
         message.own_optimizer.CopyFrom(own_optimizer_to_proto(spec.own_optimizer))
+    if spec.tail is not None:
+        message.tail.CopyFrom(tail_to_proto(spec.tail))
     return message
 
 
@@ -75,11 +86,7 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
         ConfigError: a field is out of its range.
     """
     check_version(edge=message.protocol_version, cloud=PROTOCOL_VERSION)
-    if message.split.cut not in CUTS:
-        raise ConfigError(
-            f"unknown cut {message.split.cut!r}; this cloud offers: {', '.join(CUTS)}"
-        )
-    model, split, optimizer = message.model, message.split, message.optimizer
+    model, optimizer = message.model, message.optimizer
     return SessionSpec(
         model=ModelIdentity(
             name=model.name,
@@ -87,12 +94,7 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
             config_digest=model.config_digest,
             weights_digest=model.weights_digest,
         ),
-        split=SplitSpec(
-            cut=split.cut,
-            split_layer=split.split_layer,
-            rank=split.rank,
-            decoder_layers=split.decoder_layers,
-        ),
+        split=split_from_proto(message.split, CUTS),
         own_optimizer=own_optimizer_from_proto(message.own_optimizer)
         if message.HasField("own_optimizer")
         else None,
@@ -111,6 +113,53 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
         max_examples=message.max_examples,
         max_tokens=message.max_tokens,
         federation=message.federation.name,
+        tail=tail_from_proto(message.tail) if message.HasField("tail") else None,
+        prompts=message.prompts,
+    )
+
+
+def split_to_proto(split: SplitSpec) -> pb.Split:
+    """Return the message of a cut."""
+    return pb.Split(**dataclasses.asdict(split))
+
+
+def split_from_proto(message: pb.Split, cuts: tuple[str, ...]) -> SplitSpec:
+    """Return the cut that a peer's message says.
+
+    Raises:
+        ConfigError: it is none of `cuts`.
+    """
+    if message.cut not in cuts:
+        raise ConfigError(f"unknown cut {message.cut!r}; this cloud offers: {', '.join(cuts)}")
+    return SplitSpec(
+        cut=message.cut,
+        split_layer=message.split_layer,
+        rank=message.rank,
+        decoder_layers=message.decoder_layers,
+    )
+
+
+def tail_to_proto(tail: TailSpec) -> pb.Tail:
+    """Return the message of where a frozen body ends."""
+    return pb.Tail(
+        split=split_to_proto(tail.split),
+        encoding=encoding_to_proto(tail.encoding),
+        gradient_encoding=encoding_to_proto(tail.gradient_encoding),
+        first_row=tail.first_row,
+    )
+
+
+def tail_from_proto(message: pb.Tail) -> TailSpec:
+    """Return where a peer's frozen body ends.
+
+    Raises:
+        ConfigError: a field is out of its range.
+    """
+    return TailSpec(
+        split=split_from_proto(message.split, TAIL_CUTS),
+        encoding=encoding_from_proto(message.encoding),
+        gradient_encoding=encoding_from_proto(message.gradient_encoding),
+        first_row=message.first_row,
     )
 
 

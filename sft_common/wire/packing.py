@@ -46,6 +46,18 @@ def unpack(x_TW: Tensor, lengths: Sequence[int]) -> Tensor:
     return x_BMW
 
 
+def spread(x_TW: Tensor, mask_BM: Tensor) -> Tensor:
+    """Put padding rows of zeros back where a mask has them: (T, W) -> (B, M, W). Differentiable.
+
+    Args:
+        x_TW: any values.
+        mask_BM: true for real tokens, wherever they are; best on the CPU.
+    """
+    x_BMW = x_TW.new_zeros(mask_BM.numel(), x_TW.shape[1])
+    rows = _real_rows(mask_BM, x_TW.device)
+    return x_BMW.index_copy(0, rows, x_TW).reshape(*mask_BM.shape, -1)
+
+
 def _real_rows(mask_BM: Tensor, device: torch.device) -> Tensor:
     """Return the numbers of the rows that hold real tokens, (T,).
 

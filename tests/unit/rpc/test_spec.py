@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,10 +16,13 @@ from sft_common.config import (
     CUTS,
     ENCODINGS,
     HEADS,
+    MAX_PROMPTS,
+    TAIL_CUTS,
     ModelIdentity,
     OptimizerSpec,
     SessionSpec,
     SplitSpec,
+    TailSpec,
 )
 from sft_common.errors import ConfigError, MismatchError, ProtocolError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
@@ -36,6 +42,26 @@ from sft_common.rpc.spec import (
 
 SHARE = st.floats(0, 0.999)
 TEXT = st.text().map(lambda text: "".join(filter(str.isprintable, text)))
+
+
+def splits(cuts: tuple[str, ...]) -> st.SearchStrategy[SplitSpec]:
+    return st.builds(
+        SplitSpec,
+        cut=st.sampled_from(cuts),
+        split_layer=st.integers(0, 2**32 - 1),
+        rank=st.integers(0, 2**32 - 1),
+        decoder_layers=st.integers(0, 2**32 - 1),
+    )
+
+
+TAILS = st.builds(
+    TailSpec,
+    split=splits(TAIL_CUTS),
+    encoding=st.sampled_from(ENCODINGS),
+    gradient_encoding=st.sampled_from(ENCODINGS),
+    first_row=st.booleans(),
+)
+PARTS = st.just({}) | st.fixed_dictionaries({"tail": TAILS, "prompts": st.integers(0, MAX_PROMPTS)})
 SPECS = st.builds(
     SessionSpec,
     model=st.builds(
@@ -45,13 +71,7 @@ SPECS = st.builds(
         config_digest=TEXT,
         weights_digest=TEXT,
     ),
-    split=st.builds(
-        SplitSpec,
-        cut=st.sampled_from(CUTS),
-        split_layer=st.integers(0, 2**32 - 1),
-        rank=st.integers(0, 2**32 - 1),
-        decoder_layers=st.integers(0, 2**32 - 1),
-    ),
+    split=splits(CUTS),
     optimizer=st.builds(
         OptimizerSpec,
         beta1=SHARE,
@@ -68,8 +88,11 @@ SPECS = st.builds(
 )
 
 
-@given(SPECS)
-def test_a_round_trip_over_the_wire_keeps_everything(spec: SessionSpec) -> None:
+@given(SPECS, PARTS)
+def test_a_round_trip_over_the_wire_keeps_everything(
+    spec: SessionSpec, parts: dict[str, Any]
+) -> None:
+    spec = replace(spec, **parts)
     message = pb.Open.FromString(spec_to_proto(spec).SerializeToString())
     assert spec_from_proto(message) == spec
 
@@ -165,6 +188,30 @@ def test_unknown_cuts_are_not_taken_from_a_peer(cut: str) -> None:
     message = opening()
     message.split.cut = cut
     with pytest.raises(ConfigError, match=f"unknown cut '{cut}'; this cloud offers: sft, "):
+        spec_from_proto(message)
+
+
+@pytest.mark.parametrize(
+    ("tail", "changes", "text"),
+    [
+        ({"split": {"cut": "half"}}, {}, "unknown cut 'half'; this cloud offers: .*none-end"),
+        ({"encoding": 0}, {}, "unknown encoding 0"),
+        ({"gradient_encoding": 9}, {}, "unknown encoding 9"),
+        ({}, {"prompts": 1025}, "1025 prompts are outside 0..1024"),
+        (None, {"prompts": 5}, "5 prompts without a tail"),
+        ({}, {"split": {"cut": "none-end"}}, "unknown cut 'none-end'; this cloud offers: .*none$"),
+        ({}, {"own_optimizer": {"algorithm": "SGD", "groups": [{}]}}, "takes no own optimizer"),
+    ],
+)
+def test_a_body_that_cannot_be_is_refused(
+    tail: dict[str, Any] | None, changes: dict[str, Any], text: str
+) -> None:
+    message = opening()
+    if tail is not None:
+        usual = {"split": {"cut": "none"}, "encoding": 1, "gradient_encoding": 1}
+        message.tail.CopyFrom(pb.Tail(**{**usual, **tail}))
+    message.MergeFrom(pb.Open(**changes))
+    with pytest.raises(ConfigError, match=text):
         spec_from_proto(message)
 
 

@@ -501,7 +501,7 @@ class Running(_message.Message):
     def __init__(self, total_steps: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session", "encoding", "gradient_encoding", "replaces", "incarnation", "max_examples", "max_tokens", "own_optimizer", "known", "federation")
+    __slots__ = ("protocol_version", "model", "split", "optimizer", "num_labels", "seed", "dropout", "head", "basis", "trained_session", "encoding", "gradient_encoding", "replaces", "incarnation", "max_examples", "max_tokens", "own_optimizer", "known", "tail", "prompts", "federation")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
@@ -520,6 +520,8 @@ class Open(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OWN_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
+    TAIL_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model: Model
@@ -539,8 +541,10 @@ class Open(_message.Message):
     max_tokens: int
     own_optimizer: OwnOptimizer
     known: _containers.RepeatedCompositeFieldContainer[Known]
+    tail: Tail
+    prompts: int
     federation: FederationPart
-    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ..., replaces: _Optional[str] = ..., incarnation: _Optional[int] = ..., max_examples: _Optional[int] = ..., max_tokens: _Optional[int] = ..., own_optimizer: _Optional[_Union[OwnOptimizer, _Mapping]] = ..., known: _Optional[_Iterable[_Union[Known, _Mapping]]] = ..., federation: _Optional[_Union[FederationPart, _Mapping]] = ...) -> None: ...
+    def __init__(self, protocol_version: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., split: _Optional[_Union[Split, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., num_labels: _Optional[int] = ..., seed: _Optional[int] = ..., dropout: _Optional[float] = ..., head: _Optional[str] = ..., basis: _Optional[_Union[Basis, _Mapping]] = ..., trained_session: _Optional[str] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ..., replaces: _Optional[str] = ..., incarnation: _Optional[int] = ..., max_examples: _Optional[int] = ..., max_tokens: _Optional[int] = ..., own_optimizer: _Optional[_Union[OwnOptimizer, _Mapping]] = ..., known: _Optional[_Iterable[_Union[Known, _Mapping]]] = ..., tail: _Optional[_Union[Tail, _Mapping]] = ..., prompts: _Optional[int] = ..., federation: _Optional[_Union[FederationPart, _Mapping]] = ...) -> None: ...
 
 class FederationPart(_message.Message):
     __slots__ = ("name", "client", "incarnation", "attempt")
@@ -563,6 +567,18 @@ class Attempt(_message.Message):
     number: int
     life: int
     def __init__(self, round: _Optional[int] = ..., number: _Optional[int] = ..., life: _Optional[int] = ...) -> None: ...
+
+class Tail(_message.Message):
+    __slots__ = ("split", "encoding", "gradient_encoding", "first_row")
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_ENCODING_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ROW_FIELD_NUMBER: _ClassVar[int]
+    split: Split
+    encoding: ElementType
+    gradient_encoding: ElementType
+    first_row: bool
+    def __init__(self, split: _Optional[_Union[Split, _Mapping]] = ..., encoding: _Optional[_Union[ElementType, str]] = ..., gradient_encoding: _Optional[_Union[ElementType, str]] = ..., first_row: _Optional[bool] = ...) -> None: ...
 
 class Basis(_message.Message):
     __slots__ = ("mean", "decoder")
