@@ -322,7 +322,7 @@ class Host:
 
     async def _close(self, hosted: Hosted, *, discard: bool) -> Ending:
         steps = hosted.session.applied
-        kept = steps and not (discard or hosted.frozen)
+        kept = steps and not (discard or hosted.passing)
         weights = await self.results.weights_to_keep(hosted) if kept else None
         if weights is not None:
             await self.results.keep(hosted, weights)
@@ -511,7 +511,7 @@ class Host:
         if asked.covers(hosted.position) or hosted.stored:
             return False
         position, record = hosted.position, hosted.record
-        if hosted.frozen:
+        if hosted.passing:
             raise _nothing_common(record)
         if position.exchanges or position.applied not in asked.snapshots:
             found = await self._shelf.find(record, asked) if self._shelf else None

@@ -50,9 +50,10 @@ class Hosted:
         self._writing: asyncio.Future[Any] | None = None
 
     @property
-    def frozen(self) -> bool:
-        """Whether it serves a frozen body: there is nothing of it to keep."""
-        return self.record.spec.tail is not None
+    def passing(self) -> bool:
+        """Whether nothing of it is to be kept: it has a frozen body, or is part of a round."""
+        spec = self.record.spec
+        return spec.tail is not None or bool(spec.federation)
 
     @property
     def stored(self) -> int:

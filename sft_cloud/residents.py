@@ -92,7 +92,7 @@ class Residents:
             if gone or hosted.visit is not None or hosted.training:
                 return False
             await hosted.quiet()
-            worth = hosted.position > Position() and not (hosted.stored or hosted.frozen)
+            worth = hosted.position > Position() and not (hosted.stored or hosted.passing)
             kept = self._shelf is not None and worth
             if kept:
                 assert self._shelf is not None

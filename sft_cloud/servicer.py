@@ -219,6 +219,7 @@ class SplitTrainingServicer:
         self, message: pb.Open, arrivals: Ahead[Request], owner: str
     ) -> tuple[Visit, pb.TrainResponse]:
         spec = spec_from_proto(message)
+        numbers = numbers_for(self._federations, message, spec, owner)
         opening = Opening(
             spec=spec,
             basis=basis_from_proto(message),
@@ -226,7 +227,8 @@ class SplitTrainingServicer:
             replaces=message.replaces,
             incarnation=message.incarnation,
             known={each.name: each.digest for each in message.known},
-            trained=numbers_for(self._federations, message, spec, owner),
+            trained=numbers.trained,
+            code=numbers.code,
         )
         visit, u_NR = await self._host.open(opening, owner, arrivals.stop)
         opened = pb.Opened(

@@ -18,9 +18,11 @@ from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import FederationPlan, Transfer
 from sft_common.federation.tensors import Shapes
 from sft_common.model.calibration import LEAST_TOKENS_PER_RANK
+from sft_common.model.codes import code_of
 from sft_common.model.cuts import Basis, basis_of_moments
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained, set_basis, set_edge_factor
+from sft_common.model.parting import Parting
 
 CPU = torch.device("cpu")
 
@@ -47,7 +49,7 @@ class WholeBeginning:
         """There is no calibration."""
         raise AssertionError(duty)
 
-    def calibrated(self, duty: str, found: Mapping[str, Update]) -> State:
+    def calibrated(self, duty: str, found: Mapping[str, Update], before: State) -> State:
         """There is no calibration."""
         raise AssertionError(duty)
 
@@ -78,7 +80,7 @@ class HalvesBeginning:
         """Return the moments of the stream."""
         return moments_shapes(shape_of(self._pretrained.config).hidden)
 
-    def calibrated(self, duty: str, found: Mapping[str, Update]) -> State:
+    def calibrated(self, duty: str, found: Mapping[str, Update], before: State) -> State:
         """Return both halves, with the basis of what all clients have found."""
         return self._halves(basis_found(self._cut, found))
 
@@ -93,6 +95,67 @@ class HalvesBeginning:
         if basis is not None:
             set_basis(net1, basis)
         return State(clients=trainable(net1.skeleton), cloud=trainable(net2.skeleton))
+
+
+class PartsBeginning:
+    """SFPrompt: clients train soft prompts and the tail, the body is frozen.
+
+    Args:
+        plan: of the federation.
+        pretrained: its model.
+
+    Raises:
+        ConfigError, ModelError: the cuts do not fit the model.
+    """
+
+    def __init__(self, plan: FederationPlan, pretrained: Pretrained) -> None:
+        self._plan, self._pretrained = plan, pretrained
+        transfers = {"calibrate-cut": plan.cut, "calibrate-tail": plan.tail}
+        self._transfers = {duty: at for duty, at in transfers.items() if at is not None}
+        self.calibrations = tuple(
+            duty for duty, at in self._transfers.items() if at.split.cut in BASIS_CUTS
+        )
+        self._codes: dict[str, Tensor] = {}
+        for duty, at in self._transfers.items():
+            if duty not in self.calibrations:
+                self._codes |= code_of(pretrained, at.split)
+
+    def state(self) -> State:
+        """Return the prompts and the tail; only the codes that are known, if some are not."""
+        if self.calibrations:
+            return self._known()
+        return self._whole()
+
+    def calibration_shapes(self, duty: str) -> Shapes:
+        """Return the moments of the stream."""
+        return moments_shapes(shape_of(self._pretrained.config).hidden)
+
+    def calibrated(self, duty: str, found: Mapping[str, Update], before: State) -> State:
+        """Return the state with the basis of what all clients have found."""
+        at = self._transfers[duty]
+        self._codes |= {**before.given, **before.code}
+        self._codes |= code_of(self._pretrained, at.split, basis_found(at, found))
+        return self._whole() if duty == self.calibrations[-1] else self._known()
+
+    def _known(self) -> State:
+        """Return what is known of the first cut's code, before all of both are."""
+        parting = Parting(self._pretrained, self._plan.parts)
+        return State(
+            clients={},
+            given=self._chosen(parting.head_shapes()),
+            code=self._chosen(parting.body_shapes()),
+        )
+
+    def _whole(self) -> State:
+        parting = Parting(self._pretrained, self._plan.parts, self._codes)
+        return State(
+            clients=parting.parts(seed=self._plan.seed).state(),
+            given=self._chosen(parting.given_shapes()),
+            code=self._chosen(parting.body_shapes()),
+        )
+
+    def _chosen(self, shapes: Shapes) -> dict[str, Tensor]:
+        return {name: self._codes[name] for name in shapes if name in self._codes}
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:

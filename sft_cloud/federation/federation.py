@@ -89,8 +89,8 @@ class Beginning(Protocol):
     def calibration_shapes(self, duty: str) -> Shapes:
         """Return what a calibration hands in."""
 
-    def calibrated(self, duty: str, found: Mapping[str, Update]) -> State:
-        """Return the state once a calibration has come, by client."""
+    def calibrated(self, duty: str, found: Mapping[str, Update], before: State) -> State:
+        """Return the state once a calibration has come, by client, behind another."""
 
     def state(self) -> State:
         """Return the state before any calibration."""
@@ -246,6 +246,22 @@ class Federation:
             raise ForbiddenError(f"{at} is not for this client, or was handed in")
         return dict(self._round_state.cloud)
 
+    @property
+    def calibrates_tail(self) -> bool:
+        """Whether clients are finding out what comes to the second cut."""
+        return self.round is not None and self.round.duty == "calibrate-tail"
+
+    def code_for(self, client: str, owner: str, incarnation: int) -> dict[str, Tensor]:
+        """Return the cloud's share of the cuts, for the frozen body of a client's session.
+
+        Raises:
+            ForbiddenError: the client does not take part now.
+        """
+        self.members.check(client, owner, incarnation)
+        if client not in self.members.present:
+            raise ForbiddenError(f"client {client} does not take part in this federation now")
+        return dict(self.progress.state.code)
+
     async def lead(self) -> None:
         """Lead it to its end."""
         try:
@@ -274,7 +290,9 @@ class Federation:
         for duty in self._beginning.calibrations:
             if duty not in done:
                 tried = await self._until_it_counts(0, duty)
-                state = await self._files(self._beginning.calibrated, duty, tried.updates)
+                state = await self._files(
+                    self._beginning.calibrated, duty, tried.updates, self.progress.state
+                )
                 await self._keep(state)
 
     async def _train(self) -> None:

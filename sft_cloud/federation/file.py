@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from sft_common.config import CUTS, ENCODINGS, ModelShape, SplitSpec
+from sft_common.config import CUTS, ENCODINGS, TAIL_CUTS, ModelShape, SplitSpec
 from sft_common.errors import ConfigError
 from sft_common.federation.plan import (
     HEAD_OF_KIND,
@@ -31,7 +31,9 @@ from sft_common.federation.plan import (
     UpdatePrivacy,
 )
 from sft_common.model.families import shape_of
+from sft_common.model.heads import HEAD_TABLE
 from sft_common.model.loading import Pretrained
+from sft_common.model.parting import pools_first
 from sft_common.model.sources import Source
 from sft_common.toml_file import Table, read_toml
 
@@ -87,6 +89,7 @@ def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
         weights=source.weights,
     )
     shape = shape_of(pretrained.config)
+    tail = _tail(file, method, shape)
     try:
         plan = FederationPlan(
             name=file.text("name"),
@@ -99,12 +102,14 @@ def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
             clients=_clients(_table(file, "clients")),
             training=training,
             cut=_cut(file, method, shape, pretrained.prepared),
-            tail=_tail(file, method, shape),
+            tail=tail,
+            first_row=_first_row(tail, pretrained, shape),
             privacy=_privacy(_table(file, "privacy")) if "privacy" in file else None,
         )
-        for transfer in (plan.cut, plan.tail):
-            if transfer is not None:
-                transfer.split.check(shape)
+        if plan.tail is not None:
+            plan.parts.check(shape)
+        elif plan.cut is not None:
+            plan.cut.split.check(shape)
     except ConfigError as error:
         place = "" if str(error).startswith(str(path)) else f"{path}: "
         raise ConfigError(f"{place}{error}") from error
@@ -179,7 +184,14 @@ def _tail(file: Table, method: str, shape: ModelShape) -> Transfer | None:
             raise file.error(f"[tail] is of sfprompt alone, not of {method}")
         return None
     usual = SplitSpec(cut="none-end", split_layer=shape.blocks)
-    return _transfer(_table(file, "tail"), usual, (*CUTS, "none-end"), shape)
+    return _transfer(_table(file, "tail"), usual, TAIL_CUTS, shape)
+
+
+def _first_row(tail: Transfer | None, pretrained: Pretrained, shape: ModelShape) -> bool:
+    """Return whether a tail reads the first token's row alone."""
+    if tail is None or tail.split.split_layer != shape.blocks:
+        return False
+    return pools_first(pretrained.family, HEAD_TABLE[pretrained.head])
 
 
 def _transfer(table: Table, usual: SplitSpec, cuts: tuple[str, ...], shape: ModelShape) -> Transfer:

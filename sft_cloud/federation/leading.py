@@ -8,14 +8,14 @@ from pathlib import Path
 from torch import Tensor
 
 from sft_cloud.catalog import ModelCatalog
-from sft_cloud.federation.beginning import HalvesBeginning, WholeBeginning
+from sft_cloud.federation.beginning import HalvesBeginning, PartsBeginning, WholeBeginning
 from sft_cloud.federation.federation import Beginning, Federation
 from sft_cloud.federation.file import Written, read_federation
 from sft_cloud.federation.keeping import Keeper
 from sft_cloud.federation.registry import Federations
 from sft_cloud.host import Host
 from sft_cloud.metrics import Traffic
-from sft_common.errors import ConfigError, SessionLostError
+from sft_common.errors import SessionLostError
 from sft_common.federation.plan import SPLIT_METHODS
 
 FOLDER = "federations"
@@ -60,7 +60,7 @@ def _beginning(written: Written) -> Beginning:
         return WholeBeginning(plan, pretrained)
     if plan.method in SPLIT_METHODS:
         return HalvesBeginning(plan, pretrained)
-    raise ConfigError(f"method {plan.method} is not there yet")
+    return PartsBeginning(plan, pretrained)
 
 
 async def _net2_of(host: Host, session_id: str, owner: str) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -14,10 +16,20 @@ from sft_common.federation.plan import FederationPlan
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 
 
+class Numbers(NamedTuple):
+    """What a session of a federation starts from."""
+
+    trained: Mapping[str, Tensor] | None = None
+    """net2, where the session trains it."""
+
+    code: Mapping[str, Tensor] = {}
+    """The cloud's share of the cuts, where the body is frozen."""
+
+
 def numbers_for(
     federations: Federations, message: pb.Open, spec: SessionSpec, owner: str
-) -> dict[str, Tensor] | None:
-    """Return the net2 that a session of a federation starts from; None: it is of none.
+) -> Numbers:
+    """Return what a session starts from; nothing if it is of no federation.
 
     Raises:
         ConfigError: there is no such federation.
@@ -25,16 +37,27 @@ def numbers_for(
         ForbiddenError: the client has nothing to do now.
     """
     if not spec.federation:
-        return None
-    part = message.federation
-    federation, at = federations.find(spec.federation), attempt_from_proto(part.attempt)
-    seed = federation.plan.seed_of(at.round, at.number, part.client)
-    _check_spec(federation.plan, spec, seed)
-    return federation.net2_for(part.client, owner, part.incarnation, at)
+        return Numbers()
+    part, federation = message.federation, federations.find(spec.federation)
+    who, plan = (part.client, owner, part.incarnation), federation.plan
+    if plan.tail is None:
+        at = attempt_from_proto(part.attempt)
+        _check_spec(plan, spec, plan.seed_of(at.round, at.number, part.client))
+        return Numbers(trained=federation.net2_for(*who, at))
+    calibrates = federation.calibrates_tail
+    _check_spec(plan, spec, plan.seed, calibrates=calibrates)
+    return Numbers(code=federation.code_for(*who))
 
 
-def _check_spec(plan: FederationPlan, spec: SessionSpec, seed: int) -> None:
-    wanted = plan.session(seed, max_examples=spec.max_examples, max_tokens=spec.max_tokens)
+def _check_spec(
+    plan: FederationPlan, spec: SessionSpec, seed: int, *, calibrates: bool = False
+) -> None:
+    wanted = plan.session(
+        seed,
+        max_examples=spec.max_examples,
+        max_tokens=spec.max_tokens,
+        calibrates=calibrates,
+    )
     for field in dataclasses.fields(SessionSpec):
         theirs, ours = getattr(spec, field.name), getattr(wanted, field.name)
         if theirs != ours:

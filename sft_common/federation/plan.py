@@ -7,11 +7,14 @@ import re
 from dataclasses import dataclass
 
 from sft_common.config import (
+    BASIS_CUTS,
     ENCODINGS,
     MAX_LABELS,
     ModelIdentity,
+    PartsSpec,
     SessionSpec,
     SplitSpec,
+    TailSpec,
 )
 from sft_common.errors import ConfigError
 
@@ -156,6 +159,13 @@ class Transfer:
         return f"{self.split.words()}, {' and '.join(ways)}"
 
 
+def uncoded(split: SplitSpec) -> SplitSpec:
+    """Return a cut in the same place of a block that codes nothing, of one that has a basis."""
+    assert split.cut in BASIS_CUTS
+    cut = "none-end" if split.cut == "stream-end" else "none"
+    return SplitSpec(cut=cut, split_layer=split.split_layer)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpdatePrivacy:
     """Clipping and noise of what a client hands in (docs/privacy.md)."""
@@ -212,6 +222,10 @@ class FederationPlan:
     tail: Transfer | None = None
     """Where the client's tail begins, with "sfprompt" alone."""
 
+    first_row: bool = False
+    """Whether of each example the first token's row alone comes down to the tail, which reads no
+    other."""
+
     privacy: UpdatePrivacy | None = None
     """Noise on what is handed in; None: none."""
 
@@ -238,16 +252,43 @@ class FederationPlan:
         text = f"{self.seed}/{round}/{number}/{client}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
-    def session(self, seed: int, *, max_examples: int, max_tokens: int) -> SessionSpec:
+    @property
+    def parts(self) -> PartsSpec:
+        """The three parts of the model, with "sfprompt"."""
+        assert self.cut is not None and self.tail is not None
+        return PartsSpec(
+            first=self.cut.split,
+            second=self.tail.split,
+            prompts=self.training.prompts,
+            first_row=self.first_row,
+        )
+
+    def session(
+        self, seed: int, *, max_examples: int, max_tokens: int, calibrates: bool = False
+    ) -> SessionSpec:
         """Return what a client opens a session with.
 
         Args:
             seed: of what is random in it.
             max_examples: of a batch.
-            max_tokens: of an example.
+            max_tokens: of an example, its prompts among them.
+            calibrates: whether it is to find out what comes to the second cut, which then codes
+                nothing.
         """
         assert self.cut is not None
+        tail = self.tail
+        if tail is not None and calibrates:
+            tail = Transfer(split=uncoded(tail.split))
         return SessionSpec(
+            prompts=self.training.prompts if tail else 0,
+            tail=TailSpec(
+                split=tail.split,
+                encoding=tail.encoding,
+                gradient_encoding=tail.gradient_encoding,
+                first_row=self.first_row,
+            )
+            if tail
+            else None,
             model=self.model,
             split=self.cut.split,
             head=self.head,

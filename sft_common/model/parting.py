@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sft_common.config import PartsSpec
 from sft_common.errors import ConfigError, ModelError
@@ -15,7 +15,7 @@ from sft_common.model.families import FAMILIES, Family, shape_of
 from sft_common.model.filling import fill
 from sft_common.model.heads import HEAD_TABLE, Head, meta_model
 from sft_common.model.loading import Pretrained, freeze_shared
-from sft_common.model.parts import Body, BodyPart, Bridge, HeadPart, Parts, TailPart
+from sft_common.model.parts import PROMPTS, Body, BodyPart, Bridge, HeadPart, Parts, TailPart
 from sft_common.model.prompts import first_prompts
 
 CPU = torch.device("cpu")
@@ -27,6 +27,18 @@ NO_CODE: Mapping[str, Tensor] = MappingProxyType({})
 def pools_first(family: Family, head: Head) -> bool:
     """Return whether a head reads the first token's row alone."""
     return not head.logits_per_token(family)
+
+
+def code_shapes(skeleton: nn.Module) -> dict[str, torch.Size]:
+    """Return names and shapes of the codes in a part."""
+    return {name: p.shape for name, p in skeleton.named_parameters() if ".cut." in name}
+
+
+def blank_code(pretrained: Pretrained, spec: PartsSpec) -> dict[str, Tensor]:
+    """Return zeros for all numbers of both codes, for whoever computes with none of them."""
+    parting = Parting(pretrained, spec)
+    shapes = {**parting.given_shapes(), **parting.body_shapes(), **parting.trained_shapes()}
+    return {name: torch.zeros(shape) for name, shape in shapes.items() if ".cut." in name}
 
 
 class Parting:
@@ -116,6 +128,31 @@ class Parting:
         return Parts(
             self.spec, self.head(seed=seed), body, self.tail(seed=seed), self.bridge(), self._head
         )
+
+    def trained_shapes(self) -> dict[str, torch.Size]:
+        """Return names and shapes of what `Parts.trained` will name; reads no tensor."""
+        tail = TailPart(self._skeleton(), self.spec).skeleton
+        freeze_shared(tail, self._pretrained.family)
+        prompts = torch.Size([self.spec.prompts, self._shape.hidden])
+        known = {PROMPTS: prompts} if self.spec.prompts else {}
+        named = tail.named_parameters()
+        return known | {name: p.shape for name, p in named if p.requires_grad}
+
+    def given_shapes(self) -> dict[str, torch.Size]:
+        """Return those of the codes that a client holds and does not train; reads no tensor."""
+        head, bridge = self._blank_head(), Bridge(self._skeleton(), self.spec)
+        return {**code_shapes(head.skeleton), **code_shapes(bridge.skeleton)}
+
+    def head_shapes(self) -> dict[str, torch.Size]:
+        """Return those of the head's share of the first code; reads no tensor."""
+        return code_shapes(self._blank_head().skeleton)
+
+    def body_shapes(self) -> dict[str, torch.Size]:
+        """Return those of the body's share of both codes; reads no tensor."""
+        return code_shapes(BodyPart(self._skeleton(), self.spec).skeleton)
+
+    def _blank_head(self) -> HeadPart:
+        return HeadPart(self._skeleton(), self.spec, first_prompts(0, self._shape.hidden, 0))
 
     def _skeleton(self) -> Any:
         return meta_model(self._pretrained.config, self._pretrained.head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from sft_common.config import ModelIdentity, SplitSpec
+from sft_common.config import TAIL_CUTS, ModelIdentity
 from sft_common.federation.plan import (
     FederationPlan,
     LocalTraining,
@@ -14,6 +14,7 @@ from sft_common.federation.plan import (
 )
 from sft_common.pb.sft.v1 import federation_pb2 as fb
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.spec import split_from_proto, split_to_proto
 from sft_common.wire.codec import encoding_from_proto, encoding_to_proto
 
 
@@ -31,6 +32,7 @@ def federation_to_proto(plan: FederationPlan) -> fb.FederationPlan:
         training=fb.LocalTraining(**dataclasses.asdict(plan.training)),
         cut=transfer_to_proto(plan.cut),
         tail=transfer_to_proto(plan.tail),
+        first_row=plan.first_row,
         privacy=fb.UpdatePrivacy(**dataclasses.asdict(plan.privacy)) if plan.privacy else None,
     )
 
@@ -75,6 +77,7 @@ def federation_from_proto(message: fb.FederationPlan) -> FederationPlan:
         ),
         cut=transfer_from_proto(message.cut) if message.HasField("cut") else None,
         tail=transfer_from_proto(message.tail) if message.HasField("tail") else None,
+        first_row=message.first_row,
         privacy=UpdatePrivacy(clip=privacy.clip, noise=privacy.noise, delta=privacy.delta)
         if message.HasField("privacy")
         else None,
@@ -86,7 +89,7 @@ def transfer_to_proto(transfer: Transfer | None) -> fb.Transfer | None:
     if transfer is None:
         return None
     return fb.Transfer(
-        split=pb.Split(**dataclasses.asdict(transfer.split)),
+        split=split_to_proto(transfer.split),
         encoding=encoding_to_proto(transfer.encoding),
         gradient_encoding=encoding_to_proto(transfer.gradient_encoding),
     )
@@ -98,14 +101,8 @@ def transfer_from_proto(message: fb.Transfer) -> Transfer:
     Raises:
         ConfigError: a field is out of its range.
     """
-    split = message.split
     return Transfer(
-        split=SplitSpec(
-            cut=split.cut,
-            split_layer=split.split_layer,
-            rank=split.rank,
-            decoder_layers=split.decoder_layers,
-        ),
+        split=split_from_proto(message.split, TAIL_CUTS),
         encoding=encoding_from_proto(message.encoding),
         gradient_encoding=encoding_from_proto(message.gradient_encoding),
     )

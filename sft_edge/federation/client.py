@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -38,7 +38,7 @@ class Client:
         member: who it is.
         method: how it trains.
         attendance: tells what there is to do.
-        traffic: counts the bytes of all of it.
+        traffic: counters of bytes, each of one thread.
         say: tells a person.
         log: writes a line of the history.
         stopped: whether somebody wants it to stop.
@@ -50,7 +50,7 @@ class Client:
         member: Member,
         method: Method,
         attendance: Attendance,
-        traffic: Traffic,
+        traffic: Sequence[Traffic],
         *,
         say: Callable[[str], None],
         log: Callable[..., None],
@@ -83,6 +83,12 @@ class Client:
                 case Over() | None:
                     pass
         return None
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes up and down so far."""
+        up = sum(traffic.bytes_up for traffic in self._traffic)
+        return up, sum(traffic.bytes_down for traffic in self._traffic)
 
     def _tell_waiting(self, waiting: Waiting) -> None:
         if waiting.present < waiting.minimum:
@@ -122,7 +128,9 @@ class Client:
         """
         method, at = self._method, work.attempt
         if work.duty.startswith("calibrate"):
-            return method.calibrate(work.duty)
+            shapes = method.calibration_shapes(work.duty)
+            given = tensors_from_bytes(work.data, shapes, "what a calibration needs")
+            return method.calibrate(work.duty, given)
         method.take(self._average(work.data))
         method.begin(at)
         finding = method.evaluate() if work.evaluate else None
@@ -151,7 +159,7 @@ class Client:
         pauses, begin = retry.pauses(), time.monotonic()
         while True:
             try:
-                return hand_in(self._material.access, self._member, at, done, self._traffic)
+                return hand_in(self._material.access, self._member, at, done, self._traffic[0])
             except UnreachableError:
                 if time.monotonic() - begin >= retry.for_seconds or self._stopped():
                     raise
@@ -159,7 +167,7 @@ class Client:
 
     def _tell(self, work: Work, done: Done | None, refused: str, seconds: float) -> None:
         """Tell a person, and the history, what became of a try."""
-        moved = self._traffic.bytes_up, self._traffic.bytes_down
+        moved = self.moved
         up, down = (now - before for now, before in zip(moved, self._told, strict=True))
         self._told = moved
         found = done.finding if done else None

@@ -22,6 +22,7 @@ from sft_edge.federation.fedavg import FedAvg
 from sft_edge.federation.folder import ClientFolder
 from sft_edge.federation.material import Material, gather
 from sft_edge.federation.method import Method
+from sft_edge.federation.sfprompt import SFPrompt
 from sft_edge.federation.splitfed import SplitFed
 from sft_edge.login import edge_access
 from sft_edge.outcome import peak_rss_bytes
@@ -54,21 +55,22 @@ def run_join(options: argparse.Namespace) -> None:
 
 def _take_part(material: Material, folder: ClientFolder) -> dict[str, Any]:
     """Take part until the end; returns what metrics.json then holds."""
-    options, plan, traffic = material.options, material.plan, Traffic()
+    options, plan = material.options, material.plan
+    working, attending = Traffic(), Traffic()
     member = Member(plan.name, options.client, secrets.randbits(63))
     begin = time.perf_counter()
     with Stopper() as stopper, make_screen("federation", 1, quiet=options.quiet) as screen:
         screen.say(_headline(material))
-        method = method_of(material, member, traffic)
+        method = method_of(material, member, working)
         attendance = Attendance(
-            material.access, member, material.model, Retry.of(options), screen.say, traffic
+            material.access, member, material.model, Retry.of(options), screen.say, attending
         )
         client = Client(
             material,
             member,
             method,
             attendance,
-            traffic,
+            (working, attending),
             say=screen.say,
             log=folder.log,
             stopped=stopper.asked,
@@ -80,7 +82,7 @@ def _take_part(material: Material, folder: ClientFolder) -> dict[str, Any]:
             method.close()
     if average is None:
         raise Stopped(f"stopped; join again as --client {options.client} to go on")
-    metrics = _metrics(material, client, traffic, time.perf_counter() - begin)
+    metrics = _metrics(material, client, time.perf_counter() - begin)
     folder.save(average, metrics)
     return metrics
 
@@ -94,6 +96,8 @@ def method_of(material: Material, member: Member, traffic: Traffic) -> Method:
     match material.plan.method:
         case "fedavg":
             return FedAvg(material)
+        case "sfprompt":
+            return SFPrompt(material, member, traffic)
         case "splitfed" | "splitfed-shared":
             return SplitFed(material, member, traffic)
         case other:
@@ -108,10 +112,9 @@ def _headline(material: Material) -> str:
     )
 
 
-def _metrics(
-    material: Material, client: Client, traffic: Traffic, seconds: float
-) -> dict[str, Any]:
+def _metrics(material: Material, client: Client, seconds: float) -> dict[str, Any]:
     plan: FederationPlan = material.plan
+    up, down = client.moved
     return {
         "federation": plan.name,
         "client": material.options.client,
@@ -123,7 +126,7 @@ def _metrics(
         "rounds": client.rounds,
         "of_rounds": plan.rounds,
         "metric": client.last,
-        "bytes": {"up": traffic.bytes_up, "down": traffic.bytes_down},
+        "bytes": {"up": up, "down": down},
         "seconds": round(seconds, 3),
         "peak_rss_bytes": peak_rss_bytes(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

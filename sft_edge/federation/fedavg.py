@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sft_common.config import OptimizerSpec
-from sft_common.errors import TrainingError
+from sft_common.errors import ProtocolError, TrainingError
 from sft_common.federation.tensors import Shapes, shapes_of
 from sft_edge.federation.material import Material, load_into, trained_of
 from sft_edge.federation.said import Attempt, Done, Finding
@@ -41,7 +41,7 @@ class FedAvg:
 
     def evaluate(self) -> Finding:
         """Look what the average is worth on the validation parts."""
-        return self._material.evaluate(self._learner())
+        return self._material.evaluate(self._learner().predictions)
 
     def train(self, at: Attempt, check: Callable[[], None]) -> Done:
         """Train for the local epochs; see `Method`."""
@@ -52,9 +52,13 @@ class FedAvg:
             facts={"losses": losses},
         )
 
-    def calibrate(self, duty: str) -> Done:
+    def calibration_shapes(self, duty: str) -> Shapes:
         """There is no cut to calibrate."""
-        raise AssertionError(duty)
+        raise ProtocolError(f"the cloud asks for {duty}, but the whole model is here")
+
+    def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
+        """There is no cut to calibrate."""
+        raise ProtocolError(f"the cloud asks for {duty}, but the whole model is here")
 
     def end(self) -> None:
         """Nothing has to be ended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +19,15 @@ from sft_common.model.sources import find_model
 from sft_common.rpc.access import Access
 from sft_edge.device import device_named
 from sft_edge.federation.said import Finding
-from sft_edge.learners import Learner
 from sft_edge.tasks.asked import task_of
 from sft_edge.tasks.batches import Batch
 from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of
 from sft_edge.tasks.kinds import encoder_for
 from sft_edge.tasks.table import Task
 from sft_edge.trainer import combined
+
+Predictions = Callable[[Iterable[Batch]], Iterator[tuple[Batch, Tensor]]]
+"""Yields each batch with what the head says of it in evaluation mode (`Head.verdict`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +56,12 @@ class Material:
         """What the model ends in."""
         return HEAD_TABLE[self.plan.head]
 
-    def evaluate(self, learner: Learner) -> Finding:
-        """Return what a learner's model is worth on the validation parts."""
+    def evaluate(self, predictions: Predictions) -> Finding:
+        """Return what a model is worth on the validation parts, by what it says of batches."""
         scores, examples = {}, 0
         for suffix, part in self.data.validation.items():
             scorer = part.scorer()
-            for batch, verdict in learner.predictions(
-                part.data.in_order(self.plan.training.batch_size)
-            ):
+            for batch, verdict in predictions(part.data.in_order(self.plan.training.batch_size)):
                 scorer.add(batch, verdict)
                 examples += len(batch.lengths)
             scores[suffix] = scorer.score()

@@ -38,8 +38,11 @@ class Method(Protocol):
             TrainingError: a loss is no number.
         """
 
-    def calibrate(self, duty: str) -> Done:
-        """Find the moments of what a cut codes."""
+    def calibration_shapes(self, duty: str) -> Shapes:
+        """Names and shapes of what the cloud gives a client for a calibration."""
+
+    def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
+        """Find the moments of what a cut is to code, with what the cloud gave for that."""
 
     def end(self) -> None:
         """End what `begin` began, once the update is handed in or given up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sft_common.config import SessionSpec
 from sft_common.errors import RetryLaterError
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_edge.client import GrpcSession
@@ -25,19 +26,44 @@ def open_part(material: Material, member: Member, at: Attempt) -> GrpcSession:
         CapacityError: the cloud has had no room for as long as `--wait` says.
         SftError: the cloud is not to be reached, or refuses.
     """
-    plan, options = material.plan, material.options
+    plan = material.plan
     spec = plan.session(
         plan.seed_of(at.round, at.number, member.client),
         max_examples=plan.training.batch_size,
         max_tokens=material.max_length,
     )
-    part = pb.FederationPart(
-        name=member.federation,
-        client=member.client,
-        incarnation=member.incarnation,
-        attempt=pb.Attempt(**at._asdict()),
+    return _opened(material, member, spec, pb.Attempt(**at._asdict()))
+
+
+def open_body(material: Material, member: Member, *, calibrates: bool) -> GrpcSession:
+    """Return a session with the frozen body of the federation's model.
+
+    Args:
+        material: of the client.
+        member: who it is; it must take part now.
+        calibrates: whether the second cut is to code nothing.
+
+    Raises:
+        ForbiddenError: the client does not take part.
+        SftError: as of `open_part`.
+    """
+    plan = material.plan
+    spec = plan.session(
+        plan.seed,
+        max_examples=plan.training.batch_size,
+        max_tokens=material.max_length + plan.training.prompts,
+        calibrates=calibrates,
     )
-    retry = Retry.of(options)
+    return _opened(material, member, spec, None)
+
+
+def _opened(
+    material: Material, member: Member, spec: SessionSpec, at: pb.Attempt | None
+) -> GrpcSession:
+    options, retry = material.options, Retry.of(material.options)
+    part = pb.FederationPart(
+        name=member.federation, client=member.client, incarnation=member.incarnation, attempt=at
+    )
 
     def attempt() -> GrpcSession:
         return GrpcSession(

@@ -57,7 +57,7 @@ class SplitFed:
 
     def evaluate(self) -> Finding:
         """Look what the average is worth on the validation parts."""
-        return self._material.evaluate(self._learner())
+        return self._material.evaluate(self._learner().predictions)
 
     def train(self, at: Attempt, check: Callable[[], None]) -> Done:
         """Train for the local epochs; see `Method`."""
@@ -73,7 +73,11 @@ class SplitFed:
             facts={"losses": losses},
         )
 
-    def calibrate(self, duty: str) -> Done:
+    def calibration_shapes(self, duty: str) -> Shapes:
+        """Nothing is needed beside the pre-trained net1."""
+        return {}
+
+    def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
         """Find mean and second moments of the stream at the cut, over the training part."""
         material, plan = self._material, self._material.plan
         batches = material.data.train.shuffled(plan.training.batch_size, seed=plan.seed, epoch=0)

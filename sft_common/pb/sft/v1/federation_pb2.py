@@ -25,49 +25,49 @@ _sym_db = _symbol_database.Default()
 from sft_common.pb.sft.v1 import split_training_pb2 as sft_dot_v1_dot_split__training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sft/v1/federation.proto\x12\x06sft.v1\x1a\x1bsft/v1/split_training.proto\"?\n\x0f\x44\x65scribeRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nfederation\x18\x02 \x01(\t\"8\n\x10\x44\x65scribeResponse\x12$\n\x04plan\x18\x01 \x01(\x0b\x32\x16.sft.v1.FederationPlan\"\xc4\x02\n\x0e\x46\x65\x64\x65rationPlan\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x1c\n\x05model\x18\x03 \x01(\x0b\x32\r.sft.v1.Model\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x0e\n\x06rounds\x18\x06 \x01(\r\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12*\n\x07\x63lients\x18\x08 \x01(\x0b\x32\x19.sft.v1.FederationClients\x12\'\n\x08training\x18\t \x01(\x0b\x32\x15.sft.v1.LocalTraining\x12\x1d\n\x03\x63ut\x18\n \x01(\x0b\x32\x10.sft.v1.Transfer\x12\x1e\n\x04tail\x18\x0b \x01(\x0b\x32\x10.sft.v1.Transfer\x12&\n\x07privacy\x18\x0c \x01(\x0b\x32\x15.sft.v1.UpdatePrivacy\"x\n\x11\x46\x65\x64\x65rationClients\x12\x11\n\tper_round\x18\x01 \x01(\r\x12\x0f\n\x07minimum\x18\x02 \x01(\r\x12\x0e\n\x06quorum\x18\x03 \x01(\r\x12\x15\n\rround_seconds\x18\x04 \x01(\x01\x12\x18\n\x10patience_seconds\x18\x05 \x01(\x01\"\xb7\x01\n\rLocalTraining\x12\x0e\n\x06\x65pochs\x18\x01 \x01(\r\x12\x12\n\nbatch_size\x18\x02 \x01(\r\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x14\n\x07\x64ropout\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nmax_length\x18\x05 \x01(\r\x12\x0c\n\x04keep\x18\x06 \x01(\x01\x12\x0f\n\x07prompts\x18\x07 \x01(\r\x12\x16\n\x0e\x65valuate_every\x18\x08 \x01(\rB\n\n\x08_dropout\"\x7f\n\x08Transfer\x12\x1c\n\x05split\x18\x01 \x01(\x0b\x32\r.sft.v1.Split\x12%\n\x08\x65ncoding\x18\x02 \x01(\x0e\x32\x13.sft.v1.ElementType\x12.\n\x11gradient_encoding\x18\x03 \x01(\x0e\x32\x13.sft.v1.ElementType\";\n\rUpdatePrivacy\x12\x0c\n\x04\x63lip\x18\x01 \x01(\x01\x12\r\n\x05noise\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\"\xb6\x01\n\rAttendRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nfederation\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\x04\x12\x15\n\rconfig_digest\x18\x05 \x01(\t\x12\x16\n\x0eweights_digest\x18\x06 \x01(\t\x12#\n\nworking_on\x18\x07 \x01(\x0b\x32\x0f.sft.v1.Attempt\"\xb9\x01\n\x0e\x41ttendResponse\x12\"\n\x07waiting\x18\x01 \x01(\x0b\x32\x0f.sft.v1.WaitingH\x00\x12(\n\nassignment\x18\x02 \x01(\x0b\x32\x12.sft.v1.AssignmentH\x00\x12\x0f\n\x05piece\x18\x03 \x01(\x0cH\x00\x12\x1c\n\x04over\x18\x04 \x01(\x0b\x32\x0c.sft.v1.OverH\x00\x12\x1e\n\x05\x65nded\x18\x05 \x01(\x0b\x32\r.sft.v1.EndedH\x00\x42\n\n\x08response\":\n\x07Waiting\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0f\n\x07present\x18\x02 \x01(\r\x12\x0f\n\x07minimum\x18\x03 \x01(\r\"\x7f\n\nAssignment\x12 \n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x0f.sft.v1.Attempt\x12\x1a\n\x04\x64uty\x18\x02 \x01(\x0e\x32\x0c.sft.v1.Duty\x12\x10\n\x08\x65valuate\x18\x03 \x01(\x08\x12\x11\n\tfollowing\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x01(\r\"8\n\x04Over\x12 \n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x0f.sft.v1.Attempt\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1a\n\x05\x45nded\x12\x11\n\tfollowing\x18\x01 \x01(\x04\"S\n\rHandInRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.sft.v1.HandInHeaderH\x00\x12\x0f\n\x05piece\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"\xd5\x01\n\x0cHandInHeader\x12\x12\n\nfederation\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12 \n\x07\x61ttempt\x18\x04 \x01(\x0b\x32\x0f.sft.v1.Attempt\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x04\x12\x11\n\tfollowing\x18\x06 \x01(\x04\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12 \n\x07\x66inding\x18\x08 \x01(\x0b\x32\x0f.sft.v1.Finding\x12\x0f\n\x07trouble\x18\t \x01(\t\"H\n\x07\x46inding\x12\x10\n\x08\x65xamples\x18\x01 \x01(\x04\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\"/\n\x0eHandInResponse\x12\r\n\x05taken\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t*p\n\x04\x44uty\x12\x14\n\x10\x44UTY_UNSPECIFIED\x10\x00\x12\x0e\n\nDUTY_TRAIN\x10\x01\x12\x16\n\x12\x44UTY_CALIBRATE_CUT\x10\x02\x12\x17\n\x13\x44UTY_CALIBRATE_TAIL\x10\x03\x12\x11\n\rDUTY_EVALUATE\x10\x04\x32\xc8\x01\n\x11\x46\x65\x64\x65rationService\x12=\n\x08\x44\x65scribe\x12\x17.sft.v1.DescribeRequest\x1a\x18.sft.v1.DescribeResponse\x12\x39\n\x06\x41ttend\x12\x15.sft.v1.AttendRequest\x1a\x16.sft.v1.AttendResponse0\x01\x12\x39\n\x06HandIn\x12\x15.sft.v1.HandInRequest\x1a\x16.sft.v1.HandInResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sft/v1/federation.proto\x12\x06sft.v1\x1a\x1bsft/v1/split_training.proto\"?\n\x0f\x44\x65scribeRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nfederation\x18\x02 \x01(\t\"8\n\x10\x44\x65scribeResponse\x12$\n\x04plan\x18\x01 \x01(\x0b\x32\x16.sft.v1.FederationPlan\"\xd7\x02\n\x0e\x46\x65\x64\x65rationPlan\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x1c\n\x05model\x18\x03 \x01(\x0b\x32\r.sft.v1.Model\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x0e\n\x06rounds\x18\x06 \x01(\r\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12*\n\x07\x63lients\x18\x08 \x01(\x0b\x32\x19.sft.v1.FederationClients\x12\'\n\x08training\x18\t \x01(\x0b\x32\x15.sft.v1.LocalTraining\x12\x1d\n\x03\x63ut\x18\n \x01(\x0b\x32\x10.sft.v1.Transfer\x12\x1e\n\x04tail\x18\x0b \x01(\x0b\x32\x10.sft.v1.Transfer\x12&\n\x07privacy\x18\x0c \x01(\x0b\x32\x15.sft.v1.UpdatePrivacy\x12\x11\n\tfirst_row\x18\r \x01(\x08\"x\n\x11\x46\x65\x64\x65rationClients\x12\x11\n\tper_round\x18\x01 \x01(\r\x12\x0f\n\x07minimum\x18\x02 \x01(\r\x12\x0e\n\x06quorum\x18\x03 \x01(\r\x12\x15\n\rround_seconds\x18\x04 \x01(\x01\x12\x18\n\x10patience_seconds\x18\x05 \x01(\x01\"\xb7\x01\n\rLocalTraining\x12\x0e\n\x06\x65pochs\x18\x01 \x01(\r\x12\x12\n\nbatch_size\x18\x02 \x01(\r\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x14\n\x07\x64ropout\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nmax_length\x18\x05 \x01(\r\x12\x0c\n\x04keep\x18\x06 \x01(\x01\x12\x0f\n\x07prompts\x18\x07 \x01(\r\x12\x16\n\x0e\x65valuate_every\x18\x08 \x01(\rB\n\n\x08_dropout\"\x7f\n\x08Transfer\x12\x1c\n\x05split\x18\x01 \x01(\x0b\x32\r.sft.v1.Split\x12%\n\x08\x65ncoding\x18\x02 \x01(\x0e\x32\x13.sft.v1.ElementType\x12.\n\x11gradient_encoding\x18\x03 \x01(\x0e\x32\x13.sft.v1.ElementType\";\n\rUpdatePrivacy\x12\x0c\n\x04\x63lip\x18\x01 \x01(\x01\x12\r\n\x05noise\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\"\xb6\x01\n\rAttendRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nfederation\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\x04\x12\x15\n\rconfig_digest\x18\x05 \x01(\t\x12\x16\n\x0eweights_digest\x18\x06 \x01(\t\x12#\n\nworking_on\x18\x07 \x01(\x0b\x32\x0f.sft.v1.Attempt\"\xb9\x01\n\x0e\x41ttendResponse\x12\"\n\x07waiting\x18\x01 \x01(\x0b\x32\x0f.sft.v1.WaitingH\x00\x12(\n\nassignment\x18\x02 \x01(\x0b\x32\x12.sft.v1.AssignmentH\x00\x12\x0f\n\x05piece\x18\x03 \x01(\x0cH\x00\x12\x1c\n\x04over\x18\x04 \x01(\x0b\x32\x0c.sft.v1.OverH\x00\x12\x1e\n\x05\x65nded\x18\x05 \x01(\x0b\x32\r.sft.v1.EndedH\x00\x42\n\n\x08response\":\n\x07Waiting\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0f\n\x07present\x18\x02 \x01(\r\x12\x0f\n\x07minimum\x18\x03 \x01(\r\"\x7f\n\nAssignment\x12 \n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x0f.sft.v1.Attempt\x12\x1a\n\x04\x64uty\x18\x02 \x01(\x0e\x32\x0c.sft.v1.Duty\x12\x10\n\x08\x65valuate\x18\x03 \x01(\x08\x12\x11\n\tfollowing\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x01(\r\"8\n\x04Over\x12 \n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x0f.sft.v1.Attempt\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1a\n\x05\x45nded\x12\x11\n\tfollowing\x18\x01 \x01(\x04\"S\n\rHandInRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.sft.v1.HandInHeaderH\x00\x12\x0f\n\x05piece\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"\xd5\x01\n\x0cHandInHeader\x12\x12\n\nfederation\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12 \n\x07\x61ttempt\x18\x04 \x01(\x0b\x32\x0f.sft.v1.Attempt\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x04\x12\x11\n\tfollowing\x18\x06 \x01(\x04\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12 \n\x07\x66inding\x18\x08 \x01(\x0b\x32\x0f.sft.v1.Finding\x12\x0f\n\x07trouble\x18\t \x01(\t\"H\n\x07\x46inding\x12\x10\n\x08\x65xamples\x18\x01 \x01(\x04\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\"/\n\x0eHandInResponse\x12\r\n\x05taken\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t*p\n\x04\x44uty\x12\x14\n\x10\x44UTY_UNSPECIFIED\x10\x00\x12\x0e\n\nDUTY_TRAIN\x10\x01\x12\x16\n\x12\x44UTY_CALIBRATE_CUT\x10\x02\x12\x17\n\x13\x44UTY_CALIBRATE_TAIL\x10\x03\x12\x11\n\rDUTY_EVALUATE\x10\x04\x32\xc8\x01\n\x11\x46\x65\x64\x65rationService\x12=\n\x08\x44\x65scribe\x12\x17.sft.v1.DescribeRequest\x1a\x18.sft.v1.DescribeResponse\x12\x39\n\x06\x41ttend\x12\x15.sft.v1.AttendRequest\x1a\x16.sft.v1.AttendResponse0\x01\x12\x39\n\x06HandIn\x12\x15.sft.v1.HandInRequest\x1a\x16.sft.v1.HandInResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sft.v1.federation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DUTY']._serialized_start=2084
-  _globals['_DUTY']._serialized_end=2196
+  _globals['_DUTY']._serialized_start=2103
+  _globals['_DUTY']._serialized_end=2215
   _globals['_DESCRIBEREQUEST']._serialized_start=64
   _globals['_DESCRIBEREQUEST']._serialized_end=127
   _globals['_DESCRIBERESPONSE']._serialized_start=129
   _globals['_DESCRIBERESPONSE']._serialized_end=185
   _globals['_FEDERATIONPLAN']._serialized_start=188
-  _globals['_FEDERATIONPLAN']._serialized_end=512
-  _globals['_FEDERATIONCLIENTS']._serialized_start=514
-  _globals['_FEDERATIONCLIENTS']._serialized_end=634
-  _globals['_LOCALTRAINING']._serialized_start=637
-  _globals['_LOCALTRAINING']._serialized_end=820
-  _globals['_TRANSFER']._serialized_start=822
-  _globals['_TRANSFER']._serialized_end=949
-  _globals['_UPDATEPRIVACY']._serialized_start=951
-  _globals['_UPDATEPRIVACY']._serialized_end=1010
-  _globals['_ATTENDREQUEST']._serialized_start=1013
-  _globals['_ATTENDREQUEST']._serialized_end=1195
-  _globals['_ATTENDRESPONSE']._serialized_start=1198
-  _globals['_ATTENDRESPONSE']._serialized_end=1383
-  _globals['_WAITING']._serialized_start=1385
-  _globals['_WAITING']._serialized_end=1443
-  _globals['_ASSIGNMENT']._serialized_start=1445
-  _globals['_ASSIGNMENT']._serialized_end=1572
-  _globals['_OVER']._serialized_start=1574
-  _globals['_OVER']._serialized_end=1630
-  _globals['_ENDED']._serialized_start=1632
-  _globals['_ENDED']._serialized_end=1658
-  _globals['_HANDINREQUEST']._serialized_start=1660
-  _globals['_HANDINREQUEST']._serialized_end=1743
-  _globals['_HANDINHEADER']._serialized_start=1746
-  _globals['_HANDINHEADER']._serialized_end=1959
-  _globals['_FINDING']._serialized_start=1961
-  _globals['_FINDING']._serialized_end=2033
-  _globals['_HANDINRESPONSE']._serialized_start=2035
-  _globals['_HANDINRESPONSE']._serialized_end=2082
-  _globals['_FEDERATIONSERVICE']._serialized_start=2199
-  _globals['_FEDERATIONSERVICE']._serialized_end=2399
+  _globals['_FEDERATIONPLAN']._serialized_end=531
+  _globals['_FEDERATIONCLIENTS']._serialized_start=533
+  _globals['_FEDERATIONCLIENTS']._serialized_end=653
+  _globals['_LOCALTRAINING']._serialized_start=656
+  _globals['_LOCALTRAINING']._serialized_end=839
+  _globals['_TRANSFER']._serialized_start=841
+  _globals['_TRANSFER']._serialized_end=968
+  _globals['_UPDATEPRIVACY']._serialized_start=970
+  _globals['_UPDATEPRIVACY']._serialized_end=1029
+  _globals['_ATTENDREQUEST']._serialized_start=1032
+  _globals['_ATTENDREQUEST']._serialized_end=1214
+  _globals['_ATTENDRESPONSE']._serialized_start=1217
+  _globals['_ATTENDRESPONSE']._serialized_end=1402
+  _globals['_WAITING']._serialized_start=1404
+  _globals['_WAITING']._serialized_end=1462
+  _globals['_ASSIGNMENT']._serialized_start=1464
+  _globals['_ASSIGNMENT']._serialized_end=1591
+  _globals['_OVER']._serialized_start=1593
+  _globals['_OVER']._serialized_end=1649
+  _globals['_ENDED']._serialized_start=1651
+  _globals['_ENDED']._serialized_end=1677
+  _globals['_HANDINREQUEST']._serialized_start=1679
+  _globals['_HANDINREQUEST']._serialized_end=1762
+  _globals['_HANDINHEADER']._serialized_start=1765
+  _globals['_HANDINHEADER']._serialized_end=1978
+  _globals['_FINDING']._serialized_start=1980
+  _globals['_FINDING']._serialized_end=2052
+  _globals['_HANDINRESPONSE']._serialized_start=2054
+  _globals['_HANDINRESPONSE']._serialized_end=2101
+  _globals['_FEDERATIONSERVICE']._serialized_start=2218
+  _globals['_FEDERATIONSERVICE']._serialized_end=2418
 # @@protoc_insertion_point(module_scope)

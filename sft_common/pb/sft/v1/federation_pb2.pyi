@@ -36,7 +36,7 @@ class DescribeResponse(_message.Message):
     def __init__(self, plan: _Optional[_Union[FederationPlan, _Mapping]] = ...) -> None: ...
 
 class FederationPlan(_message.Message):
-    __slots__ = ("name", "method", "model", "kind", "labels", "rounds", "seed", "clients", "training", "cut", "tail", "privacy")
+    __slots__ = ("name", "method", "model", "kind", "labels", "rounds", "seed", "clients", "training", "cut", "tail", "privacy", "first_row")
     NAME_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class FederationPlan(_message.Message):
     CUT_FIELD_NUMBER: _ClassVar[int]
     TAIL_FIELD_NUMBER: _ClassVar[int]
     PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ROW_FIELD_NUMBER: _ClassVar[int]
     name: str
     method: str
     model: _split_training_pb2.Model
@@ -61,7 +62,8 @@ class FederationPlan(_message.Message):
     cut: Transfer
     tail: Transfer
     privacy: UpdatePrivacy
-    def __init__(self, name: _Optional[str] = ..., method: _Optional[str] = ..., model: _Optional[_Union[_split_training_pb2.Model, _Mapping]] = ..., kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., rounds: _Optional[int] = ..., seed: _Optional[int] = ..., clients: _Optional[_Union[FederationClients, _Mapping]] = ..., training: _Optional[_Union[LocalTraining, _Mapping]] = ..., cut: _Optional[_Union[Transfer, _Mapping]] = ..., tail: _Optional[_Union[Transfer, _Mapping]] = ..., privacy: _Optional[_Union[UpdatePrivacy, _Mapping]] = ...) -> None: ...
+    first_row: bool
+    def __init__(self, name: _Optional[str] = ..., method: _Optional[str] = ..., model: _Optional[_Union[_split_training_pb2.Model, _Mapping]] = ..., kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., rounds: _Optional[int] = ..., seed: _Optional[int] = ..., clients: _Optional[_Union[FederationClients, _Mapping]] = ..., training: _Optional[_Union[LocalTraining, _Mapping]] = ..., cut: _Optional[_Union[Transfer, _Mapping]] = ..., tail: _Optional[_Union[Transfer, _Mapping]] = ..., privacy: _Optional[_Union[UpdatePrivacy, _Mapping]] = ..., first_row: _Optional[bool] = ...) -> None: ...
 
 class FederationClients(_message.Message):
     __slots__ = ("per_round", "minimum", "quorum", "round_seconds", "patience_seconds")

@@ -51,7 +51,7 @@ class Beginning:
     def calibration_shapes(self, duty: str) -> Shapes:
         return {"mean": torch.Size([2])}
 
-    def calibrated(self, duty: str, found: Mapping[str, Update]) -> State:
+    def calibrated(self, duty: str, found: Mapping[str, Update], before: State) -> State:
         total = sum(update.weight for update in found.values())
         return State(clients={"w": torch.full((2,), float(total))})
 
