@@ -181,7 +181,7 @@ class UpdatePrivacy:
 
     def __post_init__(self) -> None:
         _check_real("clip", self.clip, 1e-12, 1e12)
-        _check_real("noise", self.noise, 1e-6, 1e6)
+        _check_real("noise", self.noise, 1e-6, 1e12)
         _check_real("delta", self.delta, 1e-300, 1 - 1e-12)
 
 
@@ -236,6 +236,7 @@ class FederationPlan:
                 f"unknown method {self.method!r}; choose one of: {', '.join(METHODS)}"
             )
         self._check_kind()
+        self._check_privacy()
         _check_whole("rounds", self.rounds, 1, MAX_ROUNDS)
         _check_whole("seed", self.seed, 0, 2**63 - 1)
         for what, there, wanted in (
@@ -251,6 +252,21 @@ class FederationPlan:
         """Return the seed of what a client does in a try at a round."""
         text = f"{self.seed}/{round}/{number}/{client}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+    def _check_privacy(self) -> None:
+        if self.privacy is None:
+            return
+        if self.method in SPLIT_METHODS:
+            raise ConfigError(
+                f"method {self.method} takes no privacy: net2 learns on the cloud, without noise; "
+                "choose fedavg or sfprompt"
+            )
+        for _, at in self._transfers():
+            if at.split.cut in BASIS_CUTS:
+                raise ConfigError(
+                    f"privacy goes with no {at.split.cut} cut: the moments that clients hand in "
+                    "for its basis have no noise; choose another cut"
+                )
 
     @property
     def parts(self) -> PartsSpec:

@@ -149,7 +149,7 @@ def _requests(member: Member, at: Attempt, done: Done | str) -> Iterator[fb.Hand
     data = tensors_to_bytes(done.tensors)
     header.examples, header.following = done.weight, len(data)
     header.session_id = done.session_id
-    if (found := done.finding) is not None:
+    if done.tells_finding and (found := done.finding) is not None:
         header.finding.CopyFrom(
             fb.Finding(
                 examples=found.examples, metric=found.metric, value=found.value, loss=found.loss

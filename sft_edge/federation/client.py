@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -135,15 +136,11 @@ class Client:
         method.begin(at)
         finding = method.evaluate() if work.evaluate else None
         if work.duty == "evaluate":
-            return Done(weight=len(self._material.data.train), finding=finding)
-        trained = method.train(at, self._check)
-        return Done(
-            tensors=trained.tensors,
-            weight=trained.weight,
-            session_id=trained.session_id,
-            finding=finding,
-            facts=trained.facts,
-        )
+            done = Done(weight=len(self._material.data.train))
+        else:
+            done = method.train(at, self._check)
+        tells = self._material.plan.privacy is None
+        return dataclasses.replace(done, finding=finding, tells_finding=tells)
 
     def _check(self) -> None:
         if self._stopped():
@@ -197,6 +194,8 @@ def _line(work: Work, done: Done | None, refused: str, seconds: float, moved: in
         parts.append(f"{found.metric} {found.value:.4f} before it" if work.duty == "train" else "")
         if work.duty == "evaluate":
             parts[-1] = f"{found.metric} {found.value:.4f}"
+    if done is not None and isinstance(epsilon := done.facts.get("epsilon"), float):
+        parts.append(f"epsilon {epsilon:.2f}")
     if done is not None and isinstance(losses := done.facts.get("losses"), list):
         parts.append(f"loss {losses[-1]:.4f}")
     parts += [f"{seconds:.1f} s", f"{moved / 1e6:.2f} MB"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import secrets
 import time
@@ -14,7 +15,7 @@ import transformers
 from sft_common import __version__
 from sft_common.commandline import Stopped
 from sft_common.errors import ConfigError
-from sft_common.federation.plan import FederationPlan, check_name
+from sft_common.federation.plan import FederationPlan, UpdatePrivacy, check_name
 from sft_edge.federation.attendance import Attendance
 from sft_edge.federation.calls import Member, describe
 from sft_edge.federation.client import Client
@@ -22,6 +23,7 @@ from sft_edge.federation.fedavg import FedAvg
 from sft_edge.federation.folder import ClientFolder
 from sft_edge.federation.material import Material, gather
 from sft_edge.federation.method import Method
+from sft_edge.federation.protected import Protected
 from sft_edge.federation.sfprompt import SFPrompt
 from sft_edge.federation.splitfed import SplitFed
 from sft_edge.login import edge_access
@@ -61,7 +63,10 @@ def _take_part(material: Material, folder: ClientFolder) -> dict[str, Any]:
     begin = time.perf_counter()
     with Stopper() as stopper, make_screen("federation", 1, quiet=options.quiet) as screen:
         screen.say(_headline(material))
-        method = method_of(material, member, working)
+        method: Method = method_of(material, member, working)
+        protected = None
+        if plan.privacy is not None:
+            method = protected = Protected(method, plan.privacy, folder)
         attendance = Attendance(
             material.access, member, material.model, Retry.of(options), screen.say, attending
         )
@@ -83,6 +88,7 @@ def _take_part(material: Material, folder: ClientFolder) -> dict[str, Any]:
     if average is None:
         raise Stopped(f"stopped; join again as --client {options.client} to go on")
     metrics = _metrics(material, client, time.perf_counter() - begin)
+    metrics["privacy"] = _privacy(plan.privacy, protected)
     folder.save(average, metrics)
     return metrics
 
@@ -134,10 +140,20 @@ def _metrics(material: Material, client: Client, seconds: float) -> dict[str, An
     }
 
 
+def _privacy(spec: UpdatePrivacy | None, protected: Protected | None) -> dict[str, Any] | None:
+    """Return what all that was handed in may have given away; None: there was no noise."""
+    if spec is None or protected is None:
+        return None
+    known = {"epsilon": protected.epsilon, "releases": protected.releases}
+    return {**known, **dataclasses.asdict(spec)}
+
+
 def _summary(metrics: dict[str, Any], folder: ClientFolder) -> str:
     moved = metrics["bytes"]
     found = metrics["metric"]
     metric = f"{found['name']} {found['value']:.4f}, " if found else ""
+    if (kept := metrics["privacy"]) is not None:
+        metric += f"epsilon {kept['epsilon']:.2f} at delta {kept['delta']:g}, "
     return (
         f"{metric}{metrics['rounds']} of {metrics['of_rounds']} rounds, "
         f"{moved['up'] / 1e6:.2f} MB up, {moved['down'] / 1e6:.2f} MB down; {folder.path}"

@@ -1,6 +1,7 @@
 """What a client of a federation leaves: runs/<federation>-<client>/.
 
     client.json          of which federation it is
+    privacy.json         what it has given away, where updates are noised
     history.jsonl        a line for each try at a round
     average.safetensors  the last average, and the client's share of the cuts
     metrics.json         the outcome, written last
@@ -19,12 +20,13 @@ from typing import Any
 
 from torch import Tensor
 
-from sft_common.errors import ConfigError
+from sft_common.errors import ConfigError, SnapshotError, first_line
 from sft_common.files import written_aside
 from sft_common.model.tensor_file import save_tensors
 from sft_edge.run_files import HISTORY_FILE, LOCK_FILE, METRICS_FILE
 
 CLIENT_FILE = "client.json"
+PRIVACY_FILE = "privacy.json"
 AVERAGE_FILE = "average.safetensors"
 
 
@@ -69,6 +71,28 @@ class ClientFolder:
         """Append one line to the history."""
         with open(self.path / HISTORY_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry, allow_nan=False) + "\n")
+
+    def releases(self) -> dict[str, Any] | None:
+        """Return what was written of releases; None: nothing was.
+
+        Raises:
+            SnapshotError: it is not to be read.
+        """
+        path = self.path / PRIVACY_FILE
+        if not path.exists():
+            return None
+        try:
+            known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SnapshotError(
+                f"{path} cannot be read ({first_line(error)}): what this client gave away is not "
+                "known any more; restore the file, or join as another --client"
+            ) from error
+        return known
+
+    def save_releases(self, known: Mapping[str, Any]) -> None:
+        """Write what is given away, before it is."""
+        self._save_json(PRIVACY_FILE, known)
 
     def save(self, average: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> None:
         """Write what came of it.

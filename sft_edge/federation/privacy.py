@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,38 +15,13 @@ import torch
 from torch import Tensor
 
 from sft_common.errors import ConfigError, SnapshotError, TrainingError
+from sft_common.federation.plan import UpdatePrivacy
 
 SENSITIVITY = 2.0
 """How far two clipped updates can be apart, in clips: neighbours are any two data sets at all."""
 
 _ORDERS = [1 + 10 ** (place / 20) for place in range(-80, 81)]
 """Rényi orders among which the accountant seeks the best: 1.0001 to 10001, 12 % apart."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrivacySpec:
-    """How a client's update is protected."""
-
-    clip: float
-    """C, above 0: the largest L2 norm of an update, over all its tensors together."""
-
-    noise_multiplier: float
-    """Sigma, above 0: the noise on every number has standard deviation sigma x C."""
-
-    delta: float
-    """Between 0 and 1: how likely epsilon may fail; far less than one over the clients."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range.
-
-        Raises:
-            ConfigError: names the value.
-        """
-        for name, value in (("clip", self.clip), ("noise multiplier", self.noise_multiplier)):
-            if not 0 < value < math.inf:
-                raise ConfigError(f"privacy: {name} {value} must be a finite number above 0")
-        if not 0 < self.delta < 1:
-            raise ConfigError(f"privacy: delta {self.delta} must be between 0 and 1")
 
 
 def fresh_noise() -> np.random.Generator:
@@ -62,7 +36,7 @@ def fresh_noise() -> np.random.Generator:
 def privatized(
     update: Mapping[str, Tensor],
     received: Mapping[str, Tensor],
-    spec: PrivacySpec,
+    spec: UpdatePrivacy,
     generator: np.random.Generator,
 ) -> dict[str, Tensor]:
     """Return the update to be handed in: `received` plus the clipped difference plus noise.
@@ -89,10 +63,10 @@ def privatized(
     if not math.isfinite(norm):
         raise TrainingError(
             "the update of this round holds a number that is none (NaN or infinity) and cannot be "
-            "clipped; nothing is handed in: lower --learning-rate"
+            "clipped; nothing is handed in: lower the learning rate"
         )
     factor = min(1.0, spec.clip / norm) if norm else 1.0
-    scale = spec.noise_multiplier * spec.clip
+    scale = spec.noise * spec.clip
     handed_in = {}
     for name in sorted(received):  # the order of the noise must not hang on that of a mapping
         before = received[name]
@@ -127,7 +101,7 @@ class Accountant:
         SnapshotError: the state is none.
     """
 
-    def __init__(self, spec: PrivacySpec, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, spec: UpdatePrivacy, state: Mapping[str, Any] | None = None) -> None:
         self._spec = spec
         self._rdp = _library()
         self._counts = {} if state is None else _counts(state)
@@ -139,7 +113,7 @@ class Accountant:
 
     def count(self) -> None:
         """Take note of one release under the spec."""
-        sigma = self._spec.noise_multiplier
+        sigma = self._spec.noise
         self._counts[sigma] = self._counts.get(sigma, 0) + 1
 
     def epsilon(self) -> float:

@@ -91,5 +91,8 @@ class Done:
     finding: Finding | None = None
     """Of the average that it was given."""
 
+    tells_finding: bool = True
+    """Whether the cloud is told."""
+
     facts: Mapping[str, object] = field(default_factory=dict)
     """For the history: losses, examples kept."""

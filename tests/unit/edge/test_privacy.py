@@ -16,13 +16,14 @@ from scipy.stats import norm
 from torch import Tensor
 
 from sft_common.errors import ConfigError, SnapshotError, TrainingError
-from sft_edge.federation.privacy import Accountant, PrivacySpec, fresh_noise, privatized
+from sft_common.federation.plan import UpdatePrivacy
+from sft_edge.federation.privacy import Accountant, fresh_noise, privatized
 
 DELTA = 1e-5
 
 
-def spec(clip: float = 1.0, sigma: float = 1.0, delta: float = DELTA) -> PrivacySpec:
-    return PrivacySpec(clip=clip, noise_multiplier=sigma, delta=delta)
+def spec(clip: float = 1.0, sigma: float = 1.0, delta: float = DELTA) -> UpdatePrivacy:
+    return UpdatePrivacy(clip=clip, noise=sigma, delta=delta)
 
 
 class Silent(np.random.Generator):
@@ -115,12 +116,12 @@ def test_an_update_that_is_no_number_is_not_handed_in(bad: float) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ((0.0, 1.0, 0.1), "clip 0.0 must be a finite number above 0"),
-        ((1.0, -1.0, 0.1), "noise multiplier -1.0 must be a finite number above 0"),
-        ((1.0, math.nan, 0.1), "noise multiplier nan must"),
-        ((math.inf, 1.0, 0.1), "clip inf must"),
-        ((1.0, 1.0, 0.0), "delta 0.0 must be between 0 and 1"),
-        ((1.0, 1.0, 1.0), "delta 1.0 must be between 0 and 1"),
+        ((0.0, 1.0, 0.1), "clip: 0 is outside 1e-12..1e.12"),
+        ((1.0, -1.0, 0.1), "noise: -1 is outside"),
+        ((1.0, math.nan, 0.1), "noise: nan is outside"),
+        ((math.inf, 1.0, 0.1), "clip: inf is outside"),
+        ((1.0, 1.0, 0.0), "delta: 0 is outside"),
+        ((1.0, 1.0, 1.0), "delta: 1 is outside"),
     ],
 )
 def test_a_spec_out_of_range_is_refused(values: tuple[float, float, float], said: str) -> None:
