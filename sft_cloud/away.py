@@ -7,8 +7,11 @@ came before the answer, as of another micro-batch, was not waited for and adds n
 
 from __future__ import annotations
 
-WEIGHT = 0.3
-"""Of the newest step in the running mean; an odd one is forgotten within ten."""
+from collections import deque
+from statistics import median
+
+STEPS = 5
+"""The newest ones, of which the median counts: a pause says nothing of the steps around it."""
 
 
 class Away:
@@ -16,8 +19,9 @@ class Away:
 
     def __init__(self) -> None:
         self.seconds: float | None = None
-        """A step's, in the running mean; None: no whole step was seen yet."""
+        """A step's, of the newest in the median; None: no whole step was seen yet."""
 
+        self._steps = deque[float](maxlen=STEPS)
         self._step: float | None = None
         self._left = 0.0
 
@@ -32,8 +36,8 @@ class Away:
             self._step += max(0.0, now - self._left)
         if begins:
             if self._step is not None:
-                before = self._step if self.seconds is None else self.seconds
-                self.seconds = before + WEIGHT * (self._step - before)
+                self._steps.append(self._step)
+                self.seconds = median(self._steps)
             self._step = 0.0
 
     def answered(self, now: float) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from sft_cloud.away import WEIGHT, Away
-from sft_cloud.fairness import LongestFirstQueue, Share
+from sft_cloud.away import STEPS, Away
 
 
 def steps(away: Away, owns: list[float], *, begin: float = 0.0, cloud: float = 7.0) -> float:
@@ -32,10 +29,14 @@ def test_nothing_is_known_before_a_whole_step() -> None:
     assert away.seconds is None
 
 
-def test_it_is_a_running_mean() -> None:
+def test_a_pause_is_no_slow_edge_and_a_slower_edge_is_soon_known() -> None:
     away = Away()
-    away.came(steps(away, [2.0, 4.0]), begins=True)
-    assert away.seconds == pytest.approx(2.0 + WEIGHT * 2.0)
+    now = steps(away, [2.0, 2.0, 500.0, 2.0])
+    away.came(now, begins=True)
+    assert away.seconds == 2.0
+    away.answered(now)
+    away.came(steps(away, [6.0] * STEPS, begin=now), begins=True)
+    assert away.seconds == 6.0
 
 
 def test_labels_on_the_edge_are_one_step_with_two_absences() -> None:
@@ -67,36 +68,3 @@ def test_an_evaluation_in_between_is_no_part_of_a_step() -> None:
     now = steps(away, [2.0], begin=now + 500)
     away.came(now, begins=True)
     assert away.seconds == 2.0
-
-
-def round_of(owns: list[float], queue: LongestFirstQueue[int], device: float = 1.0) -> list[int]:
-    """Simulate edges that take steps side by side on one device; returns who was served, in order.
-
-    Each measures itself as in a cloud: nobody tells the queue how long an edge is away.
-    """
-    shares, aways = [Share() for _ in owns], [Away() for _ in owns]
-    coming, free, order = {number: 0.0 for number in range(len(owns))}, 0.0, list[int]()
-    while len(order) < 40 * len(owns):
-        if not len(queue):
-            free = max(free, min(coming.values()))
-        for number in sorted(n for n, moment in coming.items() if moment <= free):
-            aways[number].came(coming.pop(number), begins=True)
-            shares[number].own_seconds = aways[number].seconds
-            queue.put(shares[number], number)
-        number, share = queue.take()
-        free += device
-        queue.charge(share, device)
-        aways[number].answered(free)
-        coming[number] = free + owns[number]
-        order.append(number)
-    return order
-
-
-def test_measured_edges_keep_the_pace_of_their_own_time() -> None:
-    """The slowest is hardly held up by seven fast ones that want the device all the time."""
-    owns = [1.0] * 7 + [8.0]
-    order = round_of(owns, LongestFirstQueue())[80:]
-    places = [place for place, number in enumerate(order) if number == 7]
-    turns = [after - before for before, after in zip(places, places[1:], strict=False)]
-    assert max(turns) <= 8 + 2  # its own time, its work, and the work that it finds begun
-    assert min(order.count(number) for number in range(7)) > 0
