@@ -128,7 +128,7 @@ class Served(RuleBasedStateMachine):
     def measure(self, who: int, own: float) -> None:
         self.shares[who].own_seconds = own
 
-    @precondition(lambda self: self.number and any(self.waiting))
+    @precondition(lambda self: any(self.waiting))
     @rule(seconds=st.floats(0, 10))
     def serve(self, seconds: float) -> None:
         (who, number), share = self.queue.take()
@@ -150,10 +150,19 @@ class Served(RuleBasedStateMachine):
             assert [number for owner, number in left if owner == who] == numbers
 
 
-TestServed = {
-    name: type(f"Served{name}", (Served,), {"rule_name": name}).TestCase for name in QUEUES
-}
-TestFair, TestFifo, TestLongestFirst = TestServed.values()
+CASES = {name: type(f"Served{name}", (Served,), {"rule_name": name}).TestCase for name in QUEUES}
+TestFair, TestFifo, TestLongestFirst = CASES.values()
+
+
+@pytest.mark.parametrize("name", QUEUES)
+@given(st.lists(st.integers(0, 3), max_size=20), st.floats(0, 10))
+def test_alike_sessions_that_ask_at_once_are_served_as_they_came(
+    name: str, came: list[int], own: float
+) -> None:
+    queue, shares = QUEUES[name](), [Share(own) for _ in range(4)]
+    for place, who in enumerate(came):
+        queue.put(shares[who], place)
+    assert [queue.take()[0] for _ in came] == list(range(len(came)))
 
 
 @given(
