@@ -65,6 +65,7 @@ class OperationsServicer(pb_grpc.OperationsServiceServicer):
             sessions_in_memory=len(host.residents),
             max_sessions=host.limits.max_sessions,
             queue_depth=host.scheduler.queue_depth,
+            scheduling=host.scheduler.scheduling,
             steps=metrics.steps,
             received_bytes=metrics.traffic.received,
             sent_bytes=metrics.traffic.sent,

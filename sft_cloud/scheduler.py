@@ -1,4 +1,4 @@
-"""The device's one worker thread, which sessions share fairly. It knows no tensors.
+"""The device's one worker thread, which sessions share (fairness.py). It knows no tensors.
 
 A stream's work that is known to be short is done on the event loop while no thread is busy: a hop
 to a thread and back would take as long.
@@ -16,7 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from sft_cloud.fairness import FairQueue, Share
+from sft_cloud.away import Away
+from sft_cloud.fairness import QUEUES, Queue, Share
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,18 +32,30 @@ class Scheduler:
     Args:
         max_sessions: sessions that may load or keep a model at once.
         short_seconds: what `Turns` may do on the event loop; 0: nothing.
+        scheduling: who gets the device next, one of `QUEUES`.
     """
 
-    def __init__(self, max_sessions: int, *, short_seconds: float = SHORT_SECONDS) -> None:
-        self.short_seconds = short_seconds
+    def __init__(
+        self,
+        max_sessions: int,
+        *,
+        short_seconds: float = SHORT_SECONDS,
+        scheduling: str = "fair",
+    ) -> None:
+        self.short_seconds, self.scheduling = short_seconds, scheduling
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._queue = FairQueue[tuple[Future[Any], Callable[[], Any]]]()
+        self._queue: Queue[tuple[Future[Any], Callable[[], Any]]] = QUEUES[scheduling]()
+        self._nobody = Share(own_seconds=0.0)
         self._busy: set[Future[Any]] = set()
         self._files = ThreadPoolExecutor(max_sessions, thread_name_prefix="files")
 
     def compute(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
-        """Queue work for the device that is nobody's session's; the future holds its result."""
-        return self.compute_for(Share(), partial(work, *args, **kwargs))
+        """Queue work for the device that is nobody's session's; the future holds its result.
+
+        All such work has one session's share: however much there is, it neither starves others nor
+        is starved.
+        """
+        return self.compute_for(self._nobody, partial(work, *args, **kwargs))
 
     def compute_for(self, share: Share, work: Callable[[], R]) -> asyncio.Future[R]:
         """Queue work of a session for the device; the future holds its result."""
@@ -112,7 +125,7 @@ class Turns:
         self, scheduler: Scheduler, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._scheduler, self._clock = scheduler, clock
-        self._share = Share()
+        self._share, self._away = Share(), Away()
         self._took: dict[Callable[..., Any], Took] = {}
 
     def compute(
@@ -140,6 +153,19 @@ class Turns:
             return done
         finally:
             del done  # or an error would hold it, by this frame, and all that it was about
+
+    def came(self, arrived: float, *, begins: bool = False) -> None:
+        """Notice when a request was there, and whether a step begins with it."""
+        self._away.came(arrived, begins=begins)
+        self._share.own_seconds = self._away.seconds
+
+    def answered(self) -> None:
+        """Notice that an answer is handed over now: the edge goes on by itself."""
+        self._away.answered(self._clock())
+
+    def interrupted(self) -> None:
+        """Leave the step under way out of what the edge takes by itself."""
+        self._away.interrupted()
 
     def _is_short(self, size: int, work: Callable[..., Any]) -> bool:
         took = self._took.get(work)

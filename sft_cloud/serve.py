@@ -66,7 +66,9 @@ def run_server(
     memory = int(options.memory * 1e9) if options.memory else int(USABLE * memory_bytes(device))
     # A batch of another shape may have to be compiled, which nobody can know before.
     short_seconds = 0.0 if options.compile else SHORT_SECONDS
-    scheduler = Scheduler(options.max_sessions, short_seconds=short_seconds)
+    scheduler = Scheduler(
+        options.max_sessions, short_seconds=short_seconds, scheduling=options.scheduling
+    )
     catalog = ModelCatalog(_existing(options.model), trust_paths=local)
     builder = ModelBuilder(
         catalog,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sft_cloud.door_options import add_door_options
+from sft_cloud.fairness import QUEUES
 from sft_cloud.operations_options import SAVE_DIR, add_operations_options
 from sft_common.commandline import KEEPALIVE, OneLineParser, add_waits, number_in, real_in
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
@@ -36,6 +37,13 @@ def add_serve_options(serve: OneLineParser) -> None:
         default=8,
         metavar="N",
         help="sessions open at once (default %(default)s)",
+    )
+    serve.add_argument(
+        "--scheduling",
+        choices=list(QUEUES),
+        default="fair",
+        help="who gets the device next: who has had the least of it, whose work came first, or "
+        "whose edge takes longest by itself for a step (default %(default)s)",
     )
     serve.add_argument(
         "--memory",

@@ -298,12 +298,14 @@ class SplitTrainingServicer:
                     asked = getattr(request, kind)
                     if hosted.stored:
                         raise ProtocolError(f"{kind} {asked.step} came among store requests")
+                    turns.came(arrived, begins=not asked.exchange)
                     size, hosted.about.step = answers.size_of(asked, session), asked.step
                     repeated = session.has_answered(asked.step, asked.exchange)
                     work = answers.WORK[kind]
                     response, data = await compute(size, work, asked, numbers, arrived)
                     self._metrics.answered(answers.time_of(response), kind, repeated=repeated)
                     answers.put_news(response, hosted)
+                    turns.answered()
                     yield response, data
                 case "apply":
                     await hosted.written()
@@ -313,6 +315,7 @@ class SplitTrainingServicer:
                     applying = compute(1, answers.apply, request.apply)
                 case "evaluate":
                     asked = request.evaluate
+                    turns.interrupted()
                     size = answers.size_of(asked, session)
                     self._metrics.evaluations += 1
                     yield await compute(size, answers.evaluate, asked, numbers, arrived)
@@ -326,7 +329,10 @@ class SplitTrainingServicer:
                     trouble = await self._host.save(visit, request.save.state)
                     yield pb.TrainResponse(saved=pb.Saved(trouble=trouble)), b""
                 case "ask_norms":
-                    yield await compute(1, answers.norms)
+                    turns.came(arrived)
+                    norms = await compute(1, answers.norms)
+                    turns.answered()
+                    yield norms
                 case "keep":
                     await self._host.keep(visit, request.keep.step)
                 case "store":

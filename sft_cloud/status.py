@@ -117,7 +117,8 @@ def _head(status: pb.ServerStatusResponse) -> list[Text]:
         ),
         Text(
             f"{status.sessions_in_memory} of {status.max_sessions} sessions in memory, "
-            f"{status.queue_depth} waiting for the device, {status.steps:,} steps, "
+            f"{status.queue_depth} waiting for the device ({visible(status.scheduling)}), "
+            f"{status.steps:,} steps, "
             f"{amount(status.received_bytes)} received, {amount(status.sent_bytes)} sent, "
             f"{status.errors:,} errors"
         ),

@@ -107,7 +107,8 @@ class TrainingRun:
         """Train, and free the session's memory; whatever happens is told by the story."""
         judged = judged_behind(self.story.events, self._session.applied)
         events = train_stored(self._session, self._cache, self._plan, judged)
-        take, share = partial(self._watch.next, events), Share()
+        # No edge waits for it: its own time is none.
+        take, share = partial(self._watch.next, events), Share(own_seconds=0.0)
         compute, limits = self._around.scheduler.compute_for, self._around.limits
         set_about(self.hosted.about)
         kept = time.monotonic()

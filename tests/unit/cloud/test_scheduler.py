@@ -153,6 +153,36 @@ def test_short_work_goes_to_the_device_while_a_thread_is_busy(
     run(story)
 
 
+@pytest.mark.parametrize(
+    ("scheduling", "order"),
+    [("fifo", ["fast", "nobody", "slow"]), ("longest-first", ["slow", "fast", "nobody"])],
+)
+def test_who_waits_is_served_as_the_rule_says(scheduling: str, order: list[str]) -> None:
+    """What an edge takes by itself is between an answer and the request that follows it."""
+    scheduler, clock = Scheduler(1, scheduling=scheduling), Clock()
+    turns = {"fast": Turns(scheduler, clock), "slow": Turns(scheduler, clock)}
+    go, served = threading.Event(), list[str]()
+
+    async def story(loop: str) -> None:
+        for name, own in (("fast", 1.0), ("slow", 5.0)):
+            turns[name].came(clock.now, begins=True)
+            turns[name].answered()
+            clock.now += own
+            turns[name].came(clock.now, begins=True)
+        first = scheduler.compute(go.wait, 60)
+        waiting = [
+            turns["fast"].compute(1, served.append, "fast"),
+            scheduler.compute(served.append, "nobody"),
+            turns["slow"].compute(1, served.append, "slow"),
+        ]
+        go.set()
+        await asyncio.gather(first, *waiting)
+
+    run(story)
+    scheduler.close()
+    assert served == order
+
+
 def test_what_was_done_is_not_kept(scheduler: Scheduler) -> None:
     """Nor its result: of a step that is a whole gradient."""
     clock = Clock()

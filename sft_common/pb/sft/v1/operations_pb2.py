@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sft/v1/operations.proto\x12\x06sft.v1\"\x15\n\x13ServerStatusRequest\"\xf4\x02\n\x14ServerStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04\x64oor\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x05 \x01(\x01\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x1a\n\x12sessions_in_memory\x18\x07 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x08 \x01(\r\x12\x13\n\x0bqueue_depth\x18\t \x01(\r\x12\r\n\x05steps\x18\n \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x0b \x01(\x04\x12\x12\n\nsent_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06\x65rrors\x18\r \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x0e \x01(\x04\x12\x14\n\x0c\x64\x65vice_bytes\x18\x0f \x01(\x04\x12\x19\n\x11\x64\x65vice_free_bytes\x18\x10 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x11 \x01(\x04\"\x15\n\x13ListSessionsRequest\"@\n\x14ListSessionsResponse\x12(\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.sft.v1.SessionSummary\"\xbf\x02\n\x0eSessionSummary\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.sft.v1.SessionState\x12\r\n\x05owner\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0b\n\x03\x63ut\x18\x05 \x01(\t\x12\x13\n\x0bsplit_layer\x18\x06 \x01(\r\x12\x0c\n\x04rank\x18\x07 \x01(\r\x12\r\n\x05steps\x18\x08 \x01(\x04\x12\x18\n\x10steps_per_second\x18\t \x01(\x01\x12\x16\n\x0ereceived_bytes\x18\n \x01(\x04\x12\x12\n\nsent_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cidle_seconds\x18\x0c \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\r \x01(\x04\x12\x12\n\ndisk_bytes\x18\x0e \x01(\x04\x12\x11\n\tsnapshots\x18\x0f \x01(\r\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08*\xea\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SESSION_STATE_AT_WORK\x10\x01\x12\x19\n\x15SESSION_STATE_WAITING\x10\x02\x12\x1a\n\x16SESSION_STATE_TRAINING\x10\x03\x12\x18\n\x14SESSION_STATE_PARKED\x10\x04\x12\x1a\n\x16SESSION_STATE_FINISHED\x10\x05\x12\x19\n\x15SESSION_STATE_DAMAGED\x10\x06\x12\x18\n\x14SESSION_STATE_FAILED\x10\x07\x32\xf7\x01\n\x11OperationsService\x12I\n\x0cServerStatus\x12\x1b.sft.v1.ServerStatusRequest\x1a\x1c.sft.v1.ServerStatusResponse\x12I\n\x0cListSessions\x12\x1b.sft.v1.ListSessionsRequest\x1a\x1c.sft.v1.ListSessionsResponse\x12L\n\rDeleteSession\x12\x1c.sft.v1.DeleteSessionRequest\x1a\x1d.sft.v1.DeleteSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sft/v1/operations.proto\x12\x06sft.v1\"\x15\n\x13ServerStatusRequest\"\x88\x03\n\x14ServerStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04\x64oor\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x05 \x01(\x01\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x1a\n\x12sessions_in_memory\x18\x07 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x08 \x01(\r\x12\x13\n\x0bqueue_depth\x18\t \x01(\r\x12\r\n\x05steps\x18\n \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x0b \x01(\x04\x12\x12\n\nsent_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06\x65rrors\x18\r \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x0e \x01(\x04\x12\x14\n\x0c\x64\x65vice_bytes\x18\x0f \x01(\x04\x12\x19\n\x11\x64\x65vice_free_bytes\x18\x10 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x11 \x01(\x04\x12\x12\n\nscheduling\x18\x12 \x01(\t\"\x15\n\x13ListSessionsRequest\"@\n\x14ListSessionsResponse\x12(\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.sft.v1.SessionSummary\"\xbf\x02\n\x0eSessionSummary\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.sft.v1.SessionState\x12\r\n\x05owner\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0b\n\x03\x63ut\x18\x05 \x01(\t\x12\x13\n\x0bsplit_layer\x18\x06 \x01(\r\x12\x0c\n\x04rank\x18\x07 \x01(\r\x12\r\n\x05steps\x18\x08 \x01(\x04\x12\x18\n\x10steps_per_second\x18\t \x01(\x01\x12\x16\n\x0ereceived_bytes\x18\n \x01(\x04\x12\x12\n\nsent_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cidle_seconds\x18\x0c \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\r \x01(\x04\x12\x12\n\ndisk_bytes\x18\x0e \x01(\x04\x12\x11\n\tsnapshots\x18\x0f \x01(\r\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08*\xea\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SESSION_STATE_AT_WORK\x10\x01\x12\x19\n\x15SESSION_STATE_WAITING\x10\x02\x12\x1a\n\x16SESSION_STATE_TRAINING\x10\x03\x12\x18\n\x14SESSION_STATE_PARKED\x10\x04\x12\x1a\n\x16SESSION_STATE_FINISHED\x10\x05\x12\x19\n\x15SESSION_STATE_DAMAGED\x10\x06\x12\x18\n\x14SESSION_STATE_FAILED\x10\x07\x32\xf7\x01\n\x11OperationsService\x12I\n\x0cServerStatus\x12\x1b.sft.v1.ServerStatusRequest\x1a\x1c.sft.v1.ServerStatusResponse\x12I\n\x0cListSessions\x12\x1b.sft.v1.ListSessionsRequest\x1a\x1c.sft.v1.ListSessionsResponse\x12L\n\rDeleteSession\x12\x1c.sft.v1.DeleteSessionRequest\x1a\x1d.sft.v1.DeleteSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sft.v1.operations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SESSIONSTATE']._serialized_start=931
-  _globals['_SESSIONSTATE']._serialized_end=1165
+  _globals['_SESSIONSTATE']._serialized_start=951
+  _globals['_SESSIONSTATE']._serialized_end=1185
   _globals['_SERVERSTATUSREQUEST']._serialized_start=35
   _globals['_SERVERSTATUSREQUEST']._serialized_end=56
   _globals['_SERVERSTATUSRESPONSE']._serialized_start=59
-  _globals['_SERVERSTATUSRESPONSE']._serialized_end=431
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=433
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=454
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=456
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=520
-  _globals['_SESSIONSUMMARY']._serialized_start=523
-  _globals['_SESSIONSUMMARY']._serialized_end=842
-  _globals['_DELETESESSIONREQUEST']._serialized_start=844
-  _globals['_DELETESESSIONREQUEST']._serialized_end=886
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=888
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=928
-  _globals['_OPERATIONSSERVICE']._serialized_start=1168
-  _globals['_OPERATIONSSERVICE']._serialized_end=1415
+  _globals['_SERVERSTATUSRESPONSE']._serialized_end=451
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=453
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=474
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=476
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=540
+  _globals['_SESSIONSUMMARY']._serialized_start=543
+  _globals['_SESSIONSUMMARY']._serialized_end=862
+  _globals['_DELETESESSIONREQUEST']._serialized_start=864
+  _globals['_DELETESESSIONREQUEST']._serialized_end=906
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=908
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=948
+  _globals['_OPERATIONSSERVICE']._serialized_start=1188
+  _globals['_OPERATIONSSERVICE']._serialized_end=1435
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ class ServerStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerStatusResponse(_message.Message):
-    __slots__ = ("version", "address", "door", "device", "uptime_seconds", "draining", "sessions_in_memory", "max_sessions", "queue_depth", "steps", "received_bytes", "sent_bytes", "errors", "resident_bytes", "device_bytes", "device_free_bytes", "disk_free_bytes")
+    __slots__ = ("version", "address", "door", "device", "uptime_seconds", "draining", "sessions_in_memory", "max_sessions", "queue_depth", "steps", "received_bytes", "sent_bytes", "errors", "resident_bytes", "device_bytes", "device_free_bytes", "disk_free_bytes", "scheduling")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DOOR_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class ServerStatusResponse(_message.Message):
     DEVICE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULING_FIELD_NUMBER: _ClassVar[int]
     version: str
     address: str
     door: str
@@ -66,7 +67,8 @@ class ServerStatusResponse(_message.Message):
     device_bytes: int
     device_free_bytes: int
     disk_free_bytes: int
-    def __init__(self, version: _Optional[str] = ..., address: _Optional[str] = ..., door: _Optional[str] = ..., device: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., draining: _Optional[bool] = ..., sessions_in_memory: _Optional[int] = ..., max_sessions: _Optional[int] = ..., queue_depth: _Optional[int] = ..., steps: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., errors: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., device_free_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ...) -> None: ...
+    scheduling: str
+    def __init__(self, version: _Optional[str] = ..., address: _Optional[str] = ..., door: _Optional[str] = ..., device: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., draining: _Optional[bool] = ..., sessions_in_memory: _Optional[int] = ..., max_sessions: _Optional[int] = ..., queue_depth: _Optional[int] = ..., steps: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., errors: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., device_free_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., scheduling: _Optional[str] = ...) -> None: ...
 
 class ListSessionsRequest(_message.Message):
     __slots__ = ()
