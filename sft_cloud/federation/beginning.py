@@ -5,14 +5,16 @@ It knows models; it knows neither rounds nor clients.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sft_cloud.federation.round import Update
 from sft_cloud.federation.state import State
-from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS
+from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS, SplitSpec
 from sft_common.errors import DataError
 from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import FederationPlan, Transfer
@@ -21,10 +23,24 @@ from sft_common.model.calibration import LEAST_TOKENS_PER_RANK
 from sft_common.model.codes import code_of
 from sft_common.model.cuts import Basis, basis_of_moments
 from sft_common.model.families import shape_of
+from sft_common.model.joined import save_joined
 from sft_common.model.loading import Pretrained, set_basis, set_edge_factor
 from sft_common.model.parting import Parting
+from sft_common.model.partition import cloud_half, edge_half
+from sft_common.model.parts_folder import WHOLE, save_parts
 
 CPU = torch.device("cpu")
+
+TOOLS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+)
+"""Files of tokenizers and image processors."""
 
 
 class WholeBeginning:
@@ -52,6 +68,10 @@ class WholeBeginning:
     def calibrated(self, duty: str, found: Mapping[str, Update], before: State) -> State:
         """There is no calibration."""
         raise AssertionError(duty)
+
+    def save(self, state: State, folder: Path) -> None:
+        """Write a stock model."""
+        _save_halves(folder, self._plan, self._pretrained, WHOLE, state.clients)
 
 
 class HalvesBeginning:
@@ -83,6 +103,11 @@ class HalvesBeginning:
     def calibrated(self, duty: str, found: Mapping[str, Update], before: State) -> State:
         """Return both halves, with the basis of what all clients have found."""
         return self._halves(basis_found(self._cut, found))
+
+    def save(self, state: State, folder: Path) -> None:
+        """Write both halves as one model."""
+        both = {**state.clients, **state.cloud}
+        _save_halves(folder, self._plan, self._pretrained, self._cut.split, both)
 
     def _halves(self, basis: Basis | None) -> State:
         split, seed = self._cut.split, self._plan.seed
@@ -137,6 +162,13 @@ class PartsBeginning:
         self._codes |= code_of(self._pretrained, at.split, basis_found(at, found))
         return self._whole() if duty == self.calibrations[-1] else self._known()
 
+    def save(self, state: State, folder: Path) -> None:
+        """Write a model in three parts."""
+        code = {**state.given, **state.code}
+        plan = self._plan
+        save_parts(folder, self._pretrained, plan.parts, code, state.clients, labels=plan.labels)
+        copy_tools(self._pretrained.checkpoint.folder, folder)
+
     def _known(self) -> State:
         """Return what is known of the first cut's code, before all of both are."""
         parting = Parting(self._pretrained, self._plan.parts)
@@ -156,6 +188,39 @@ class PartsBeginning:
 
     def _chosen(self, shapes: Shapes) -> dict[str, Tensor]:
         return {name: self._codes[name] for name in shapes if name in self._codes}
+
+
+def _save_halves(
+    folder: Path,
+    plan: FederationPlan,
+    pretrained: Pretrained,
+    split: SplitSpec,
+    trained: Mapping[str, Tensor],
+) -> None:
+    """Write both halves of a model into an existing folder, with what of it never trains."""
+    halves = (
+        edge_half(pretrained.config, split, plan.head),
+        cloud_half(pretrained.config, split, plan.head),
+    )
+    names = {name for half in halves for name, _ in half.skeleton.named_parameters()}
+    frozen = {name: pretrained.checkpoint.read(name).float() for name in names - trained.keys()}
+    save_joined(
+        folder,
+        {**frozen, **trained},
+        pretrained.config,
+        split,
+        head=plan.head,
+        labels=plan.labels,
+        num_labels=plan.classes,
+    )
+    copy_tools(pretrained.checkpoint.folder, folder)
+
+
+def copy_tools(source: Path, target: Path) -> None:
+    """Copy what turns examples into a model's inputs, where the folders have it."""
+    for name in TOOLS:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:

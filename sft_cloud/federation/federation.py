@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -94,6 +95,9 @@ class Beginning(Protocol):
 
     def state(self) -> State:
         """Return the state before any calibration."""
+
+    def save(self, state: State, folder: Path) -> None:
+        """Write what a state makes of the model into an existing folder."""
 
 
 class Federation:
@@ -318,6 +322,8 @@ class Federation:
             tried = await self._try(self.plan.rounds + 1, "evaluate", self.members.present)
             await self._keep(self.progress.state)
             have |= tried.updates.keys()
+        if self._keeper is not None:
+            await self._files(self._keeper.save_model, self.progress.state, self._beginning.save)
         self.ended = True
         for client in self.members.present:
             if (seat := self.members.seat(client)) is not None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from sft_cloud.federation.record import RoundRecord
 from sft_cloud.federation.state import State
-from sft_common.errors import ConfigError, SnapshotError
+from sft_common.errors import ConfigError, ModelError, SnapshotError, first_line
 from sft_common.federation.plan import FederationPlan
+from sft_common.files import written_aside
 from sft_common.snapshots import Snapshot, Snapshots, step_name
 
 log = logging.getLogger(__name__)
+
+MODEL = "model"
+"""Folder of the trained model, in that of the federation."""
 
 KEPT = 2
 """Averages that stay on disk."""
@@ -64,6 +71,23 @@ class Keeper:
         snapshot = Snapshot(facts, progress.state.groups())
         self._snapshots.write(step_name(progress.tries), snapshot)
         self._snapshots.remove_older(KEPT)
+
+    def save_model(self, state: State, save: Callable[[State, Path], None]) -> None:
+        """Write the trained model, unless it is there; one that cannot be written is a warning.
+
+        Args:
+            state: the last average.
+            save: writes it into a folder.
+        """
+        target = self.folder / MODEL
+        try:
+            if target.exists():
+                return
+            with written_aside(target) as aside:
+                aside.mkdir()
+                save(state, aside)
+        except (OSError, SafetensorError, ModelError) as error:
+            log.warning("the model of %s is not written: %s", self.folder, first_line(error))
 
     def read(self) -> Progress | None:
         """Return how far it had come, from the newest average that is whole; None: nothing is here.

@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sft_common.config import ModelIdentity
 from sft_common.federation.plan import FederationPlan
+from sft_common.model.joined import load_joined
 from sft_common.model.loading import Pretrained
 from sft_edge.tasks.data import read_rows_of
 from sft_edge.tasks.table import TASKS
@@ -232,6 +233,28 @@ def test_splitfed_with_one_net2_is_its_definition_after_three_rounds(
     assert [sorted(each) for each in turns] == [sorted(SIZES)] * ROUNDS
     expected = in_turns(split_model(tiny_model), tiny_model, data, turns)
     check_equal(of_halves(place, "splitfed-shared"), expected)
+
+
+def test_the_cloud_keeps_a_model_that_can_be_used(
+    run: Callable[[str], Any], place: Path, tiny_model: Path
+) -> None:
+    """What FedAvg trained is a stock model, with its tokenizer; of cut halves it is both."""
+    for method in ("fedavg", "splitfed"):
+        run(method)
+    folder = place / "sessions" / "federations" / "fedavg" / "model"
+    stock = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert stock.config.id2label == {0: "bad", 1: "good"}
+    expected = load_file(average_file(place / "fedavg", "fedavg", "a"))
+    check_equal(numbers(stock), expected)
+    inputs = AutoTokenizer.from_pretrained(folder)(["the room was lovely"], return_tensors="pt")
+    joined_model = load_joined(place / "sessions" / "federations" / "splitfed" / "model")
+    with torch.no_grad():
+        assert joined_model(**inputs).shape == stock(**inputs).logits.shape == (1, 2)
+    cut = split_model(tiny_model).eval()
+    put(cut, of_halves(place, "splitfed"))
+    with torch.no_grad():
+        apart = (cut(**inputs).logits - joined_model(**inputs)).abs().max().item()
+    assert apart <= 1e-6
 
 
 def turns_of(place: Path, method: str) -> list[list[str]]:
