@@ -1,0 +1,117 @@
+"""A federation's file: what is left out, what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_cloud.catalog import ModelCatalog
+from sft_cloud.federation.file import read_federation
+from sft_common.config import SplitSpec
+from sft_common.errors import ConfigError, ModelError
+from sft_common.federation.plan import FederationPlan, LocalTraining, Participation, Transfer
+from tests.federated import write_file
+
+SHORT = """
+name = "reviews"
+method = "{method}"
+model = "{model}"
+labels = ["bad", "good"]
+rounds = 3
+"""
+
+
+def read(path: Path) -> FederationPlan:
+    return read_federation(path, ModelCatalog().own).plan
+
+
+def short(folder: Path, model: Path, method: str, more: str = "") -> FederationPlan:
+    path = folder / "f.toml"
+    path.write_text(SHORT.format(method=method, model=model) + more)
+    return read(path)
+
+
+def test_what_is_left_out_of_sfprompt_is_as_published(tmp_path: Path, tiny_model: Path) -> None:
+    plan = short(tmp_path, tiny_model, "sfprompt")
+    assert plan.training == LocalTraining(epochs=10, batch_size=32, learning_rate=1e-3, keep=0.5)
+    assert plan.training.prompts == 5 and plan.first_row
+    assert plan.clients == Participation(per_round=5, minimum=5, quorum=3)
+    assert plan.cut == Transfer(split=SplitSpec(cut="none", split_layer=2))
+    assert plan.tail == Transfer(split=SplitSpec(cut="none-end", split_layer=4))
+    assert plan.model.name == "tiny-bert" and plan.model.weights_digest
+
+
+def test_what_is_left_out_of_the_others(tmp_path: Path, tiny_model: Path) -> None:
+    whole, halves = (short(tmp_path, tiny_model, method) for method in ("fedavg", "splitfed"))
+    assert whole.cut is None and whole.tail is None and halves.tail is None
+    assert halves.cut == Transfer(split=SplitSpec(cut="sft", split_layer=3, rank=8))
+    assert whole.training == LocalTraining(epochs=1, learning_rate=5e-5)
+
+
+def test_gradients_travel_as_activations_do(tmp_path: Path, tiny_model: Path) -> None:
+    plan = short(tmp_path, tiny_model, "splitfed", '[cut]\nencoding = "int8"')
+    assert plan.cut is not None and plan.cut.gradient_encoding == "int8"
+
+
+def test_a_tail_below_the_last_block_wants_every_row(tmp_path: Path, tiny_model: Path) -> None:
+    plan = short(tmp_path, tiny_model, "sfprompt", "[tail]\nsplit_layer = 3")
+    assert not plan.first_row
+
+
+def test_more_may_have_to_be_there_than_are_drawn(tmp_path: Path, tiny_model: Path) -> None:
+    plan = short(tmp_path, tiny_model, "fedavg", "[clients]\nper_round = 5\nminimum = 8")
+    assert plan.clients == Participation(per_round=5, minimum=8, quorum=3)
+
+
+def test_a_folder_is_looked_for_beside_the_file(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "model").symlink_to(tiny_model)
+    catalog = ModelCatalog()
+    path = write_file(tmp_path / "f.toml", Path("model"))
+    assert read_federation(path, catalog.own).plan.model.name == "tiny-bert"
+    assert catalog.find("tiny-bert", "").folder == tiny_model, "edges may name it now"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"method": "fedprox"}, "method is fedprox; it must be one of sfprompt, splitfed"),
+        ({"rounds": 0}, "rounds is 0; it must be a whole number from 1"),
+        ({"rounds": "three"}, "rounds is three; it must be a whole number"),
+        ({"labels": "bad, good"}, "labels is bad, good; it must be a list of names"),
+        ({"labels": ["bad"]}, "1 labels: kind 'text' takes 2"),
+        ({"kind": "song"}, "kind is song; it must be one of text, similarity, image"),
+        ({"name": "a b"}, "federation 'a b': a name has 1 to 64"),
+        ({"colour": "red"}, "the file has 'colour'; it takes clients, cut, kind"),
+        ({"clients": {"quorum": 9}}, "quorum: 9 is outside 1..3"),
+        ({"clients": {"waits": 9}}, r"\[clients\] has 'waits'; it takes minimum"),
+        ({"training": {"prompts": 3}}, r"\[training\] prompts is of sfprompt alone, not of fedavg"),
+        ({"training": {"learning_rate": -1}}, r"\[training\] learning_rate is -1; it must be"),
+        ({"training": {"dropout": 1.0}}, r"\[training\] dropout 1.0 is outside"),
+        ({"training": {"epochs": 10**6}}, r"\[training\] local epochs: 1000000 is outside"),
+        ({"cut": {"rank": 4}}, r"\[cut\] is not of fedavg: its clients have the whole model"),
+        ({"method": "splitfed", "tail": {"rank": 4}}, r"\[tail\] is of sfprompt alone"),
+        ({"method": "splitfed", "cut": {"split_layer": 9}}, r"\[cut\] split_layer is 9; .* 1 to 4"),
+        ({"method": "splitfed", "cut": {"rank": 99}}, "rank 99 is outside 1..32"),
+        ({"method": "splitfed", "cut": {"cut": "none-end"}}, r"\[cut\] cut is none-end"),
+        ({"method": "sfprompt", "tail": {"split_layer": 2}}, "block"),
+        ({"privacy": {"clip": 1.0}}, r"\[privacy\] noise is missing"),
+        ({"privacy": {"clip": 0, "noise": 1}}, "clip: 0 is outside"),
+        ({"method": "splitfed", "privacy": {"clip": 1, "noise": 1}}, "splitfed takes no privacy"),
+        ({"kind": "image", "labels": ["a", "b"]}, "have no image-classification head"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    tmp_path: Path, tiny_model: Path, changes: dict[str, Any], said: str
+) -> None:
+    path = write_file(tmp_path / "f.toml", tiny_model, **changes)
+    with pytest.raises((ConfigError, ModelError), match=said) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "f.toml", tmp_path / "nothing")
+    with pytest.raises(ModelError, match="nothing"):
+        read(path)
