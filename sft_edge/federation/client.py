@@ -60,7 +60,7 @@ class Client:
         self._material, self._member, self._method = material, member, method
         self._attendance, self._traffic = attendance, traffic
         self._say, self._log, self._stopped = say, log, stopped
-        self._given, self._told = b"", (0, 0)
+        self._given, self._told, self._waits_for = b"", (0, 0), 0
         self.rounds = 0
         """Rounds whose average this client is in."""
 
@@ -92,7 +92,8 @@ class Client:
         return up, sum(traffic.bytes_down for traffic in self._traffic)
 
     def _tell_waiting(self, waiting: Waiting) -> None:
-        if waiting.present < waiting.minimum:
+        if waiting.present < waiting.minimum and self._waits_for != waiting.round:
+            self._waits_for = waiting.round
             self._say(
                 f"waiting for round {waiting.round}: {waiting.present} of at least "
                 f"{waiting.minimum} clients are there"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sft_common.config import PartsSpec
-from sft_common.errors import DataError, TrainingError
+from sft_common.errors import DataError, SftError, TrainingError
 from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import uncoded
 from sft_common.federation.tensors import Shapes
@@ -74,11 +74,9 @@ class SFPrompt:
         self._parts.load({name: tensors[name] for name in trained})
 
     def begin(self, at: Attempt) -> None:
-        """Open the session with the body, unless it is open from the round before."""
+        """Open a session with the body."""
         assert self._parts is not None
-        if self._body is None:
-            self._body = self._reached(calibrates=False)
-            self._parts.body = self._body
+        self._parts.body = self._body = self._reached(calibrates=False)
 
     def evaluate(self) -> Finding:
         """Look what the average is worth on the validation parts."""
@@ -122,17 +120,19 @@ class SFPrompt:
         return Done(tensors=found, weight=moments.tokens)
 
     def end(self) -> None:
-        """Give up passes whose backward will not come; the session stays for the next round."""
-        if self._body is not None:
-            self._body.forget()
-            self._count()
-
-    def close(self) -> None:
-        """End the session, if there is one."""
+        """End the session, if there is one: others may wait for its place."""
         if self._body is not None:
             body, self._body = self._body, None
-            body.close()
+            try:
+                body.close()
+            except SftError:  # the cloud drops it by itself
+                body.session.abandon()
             self._count()
+            self._sessions, self._counted = [], (0, 0)
+
+    def close(self) -> None:
+        """End the session, if one is open."""
+        self.end()
 
     def _epoch(
         self,

@@ -134,7 +134,7 @@ def test_a_killed_client_is_done_without_and_comes_back(
     lead: Callable[..., RestartedCloud], data: dict[str, Path], tiny_model: Path, tmp_path: Path
 ) -> None:
     waits = {"quorum": 2, "patience_seconds": 0.5}
-    cloud = lead(rounds=4, clients=waits, training={"epochs": 40})
+    cloud = lead(rounds=4, clients=waits, training={"epochs": 15})
     clients = joined(tmp_path, cloud.server, "f", data, "--model", tiny_model)
     clients["c"].wait_for("has 20 examples")
     cloud.program.wait_for("round 1 of 4")
@@ -150,7 +150,7 @@ def test_a_killed_client_is_done_without_and_comes_back(
 def test_rubbish_and_late_updates_are_refused_and_never_mixed_in(
     lead: Callable[..., RestartedCloud], data: dict[str, Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    waits = {"per_round": 4, "minimum": 4, "quorum": 2, "round_seconds": 6.0}
+    waits = {"per_round": 4, "minimum": 4, "quorum": 2, "round_seconds": 3.0}
     cloud = lead(rounds=1, clients=waits)
     nan, late = Hand(cloud.server, "nan"), Hand(cloud.server, "late")
     good = {name: data[name] for name in "ab"}
