@@ -56,7 +56,7 @@ class FederationServicer:
     """
 
     def __init__(
-        self, federations: Federations, metrics: Metrics, *, piece_seconds: float = 60.0
+        self, federations: Federations, metrics: Metrics, *, piece_seconds: float = 600.0
     ) -> None:
         self._federations, self._metrics = federations, metrics
         self._piece_seconds = piece_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import grpc
 
 from sft_common import PROTOCOL_VERSION
 from sft_common.config import ModelIdentity
-from sft_common.errors import ProtocolError, printable
+from sft_common.errors import ProtocolError, UnreachableError, printable
 from sft_common.federation.plan import FederationPlan
 from sft_common.federation.tensors import in_pieces, tensors_to_bytes
 from sft_common.pb.sft.v1 import federation_pb2 as fb
@@ -31,6 +32,9 @@ DUTY_FROM_PROTO = {
 
 MAX_STATE_BYTES = 2**36
 """More than any model that a client could train."""
+
+LOOK_SECONDS = 1.0
+"""How often it is looked whether an update still moves."""
 
 MAX_SAID = 500
 """Characters of the cloud's own words."""
@@ -125,8 +129,8 @@ def hand_in(access: Access, member: Member, at: Attempt, done: Done | str, traff
     traffic.connected()
     try:
         stub = fb_grpc.FederationServiceStub(channel)
-        requests = _counted(_requests(member, at, done), traffic)
-        answer = stub.HandIn(requests, timeout=access.reply_seconds)
+        sending = _Sending(_requests(member, at, done), traffic)
+        answer = _answered(stub.HandIn.future(sending), sending, access.reply_seconds)
         traffic.received(answer.ByteSize())
         return "" if answer.taken else printable(answer.reason[:MAX_SAID]) or "no reason given"
     except grpc.RpcError as error:
@@ -160,10 +164,36 @@ def _requests(member: Member, at: Attempt, done: Done | str) -> Iterator[fb.Hand
         yield fb.HandInRequest(piece=piece)
 
 
-def _counted(requests: Iterator[fb.HandInRequest], traffic: Traffic) -> Iterator[fb.HandInRequest]:
-    for request in requests:
-        traffic.sent(request.ByteSize())
-        yield request
+class _Sending:
+    """Requests as they leave: counted, and when the last one did."""
+
+    def __init__(self, requests: Iterator[fb.HandInRequest], traffic: Traffic) -> None:
+        self._requests, self._traffic = requests, traffic
+        self.moved = time.monotonic()
+
+    def __iter__(self) -> Iterator[fb.HandInRequest]:
+        for request in self._requests:
+            self.moved = time.monotonic()
+            self._traffic.sent(request.ByteSize())
+            yield request
+
+
+def _answered(call: Any, sending: _Sending, seconds: float) -> fb.HandInResponse:
+    """Return the answer to a call, however long its requests take.
+
+    Raises:
+        UnreachableError: nothing has left, and nothing came, for so many seconds.
+    """
+    while True:
+        try:
+            answer: fb.HandInResponse = call.result(timeout=LOOK_SECONDS)
+            return answer
+        except grpc.FutureTimeoutError:
+            if time.monotonic() - sending.moved > seconds:
+                call.cancel()
+                raise UnreachableError(
+                    f"the cloud has taken and said nothing for {seconds:g} s"
+                ) from None
 
 
 def _said(responses: Iterator[fb.AttendResponse], traffic: Traffic) -> Iterator[Said]:
