@@ -130,7 +130,7 @@ def hand_in(access: Access, member: Member, at: Attempt, done: Done | str, traff
     try:
         stub = fb_grpc.FederationServiceStub(channel)
         sending = _Sending(_requests(member, at, done), traffic)
-        answer = _answered(stub.HandIn.future(sending), sending, access.reply_seconds)
+        answer = _answered(stub.HandIn.future(iter(sending)), sending, access.reply_seconds)
         traffic.received(answer.ByteSize())
         return "" if answer.taken else printable(answer.reason[:MAX_SAID]) or "no reason given"
     except grpc.RpcError as error:
