@@ -27,6 +27,7 @@ from tests.federated import (
     joined,
     metrics,
     newest,
+    records,
     write_clients,
     write_file,
 )
@@ -235,11 +236,8 @@ def test_splitfed_with_one_net2_is_its_definition_after_three_rounds(
 
 
 def turns_of(place: Path, method: str) -> list[list[str]]:
-    import json
-
-    known = json.loads((newest(place / "sessions", method) / "snapshot.json").read_text())
-    records = known["content"]["facts"]["records"]
-    return [record["sampled"] for record in records if record["duty"] == "train"]
+    tried = records(place / "sessions", method)
+    return [record["sampled"] for record in tried if record["duty"] == "train"]
 
 
 @pytest.mark.parametrize("method", METHODS)
