@@ -83,7 +83,7 @@ def run_status(options: argparse.Namespace) -> None:
 
 def plain_table(found: Sequence[pb.SessionSummary]) -> str:
     """Return a table of sessions as text."""
-    return _plain(_sessions(found))
+    return plain(_sessions(found))
 
 
 def facts_of(message: Message) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _print(seen: Seen, console: Console) -> None:
         return
     print(*(line.plain for line in _head(seen.status)), sep="\n")
     if seen.federations:
-        print(_plain(_federations(seen.federations)), end="\n\n")
+        print(plain(_federations(seen.federations)), end="\n\n")
     print(plain_table(seen.sessions))
 
 
@@ -139,9 +139,9 @@ def _federations(found: Sequence[pb.FederationSummary]) -> Group:
     return Group(federations_table(found), *failures(found))
 
 
-def _plain(shown: RenderableType) -> str:
-    """Return what is shown as text, for what is no terminal."""
-    console = Console(width=PLAIN_WIDTH, color_system=None, force_terminal=False)
+def plain(shown: RenderableType, width: int = PLAIN_WIDTH) -> str:
+    """Return what is shown as text, for what is no terminal of so many columns."""
+    console = Console(width=width, color_system=None, force_terminal=False)
     with console.capture() as captured:
         console.print(shown)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())

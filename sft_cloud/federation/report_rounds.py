@@ -112,7 +112,7 @@ def _row(one: Round) -> list[str]:
         count_said(len(one["sampled"])),
         count_said(len(one["arrived"])),
         _refusals(one["refused"]),
-        count_said(one["examples"]),
+        count_said(one["examples"]) if one["duty"] == "train" else "–",
         f"{name} {shown(name, value)}" if is_figure(value) else "–",
         f"{loss:.4f}" if is_figure(loss) else "–",
         bytes_said(one["bytes_received"]),

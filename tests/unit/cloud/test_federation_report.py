@@ -124,7 +124,7 @@ def test_five_hundred_rounds_are_a_small_page() -> None:
     assert len(page) < 450_000
     assert "40 of 500" in found.text and "has not come" not in found.text
     longer = read(report_of(history(800, planned=800)))
-    assert "The last 500 of 800." in longer.text
+    assert "These are the last 500 of 800." in longer.text
 
 
 def test_a_round_in_which_nobody_measured_is_left_out_of_the_curves() -> None:
