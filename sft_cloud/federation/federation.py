@@ -212,7 +212,7 @@ class Federation:
         incarnation: int,
         at: Attempt,
         update: Update,
-        data: bytes | bytearray,
+        data: bytes,
         session_id: str,
     ) -> None:
         """Take what a client has done; done twice, it is done once.
@@ -236,7 +236,7 @@ class Federation:
             return
         tried = self._current(at)
         what = f"the update of client {client}"
-        tensors = await self._files(lambda: tensors_from_bytes(bytes(data), expected, what))
+        tensors = await self._files(tensors_from_bytes, data, expected, what)
         cloud = {}
         if tried.duty == "train" and self.progress.state.cloud:
             net2 = await self._net2_of(session_id, owner)

@@ -148,7 +148,7 @@ class FederationServicer:
 
     async def _pieces(
         self, requests: AsyncIterator[bytes], following: int, most: int, meter: Meter
-    ) -> bytearray:
+    ) -> bytes:
         """Return the bytes that follow a header.
 
         Raises:
@@ -169,7 +169,7 @@ class FederationServicer:
             data += _read(raw, fb.HandInRequest).piece
         if len(data) > following:
             raise ProtocolError(f"{len(data):,} bytes came, {following:,} were announced")
-        return data
+        return bytes(data)
 
     def _find(self, name: str) -> Federation:
         federation = self._federations.find(name)
