@@ -32,7 +32,7 @@ class Page:
         self._warned = False
 
     def draw(self, records: Sequence[RoundRecord], known: Iterable[str], failure: str) -> None:
-        """Draw what has happened so far; a disk that does not take it is a warning, once.
+        """Draw what has happened so far; if that cannot be done it is a warning, once.
 
         Args:
             records: of all tries.
@@ -43,12 +43,21 @@ class Page:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.path.parent)
             write_report(history_of(self._plan, records, known, failure), self.path)
-        except OSError as error:
-            reason = error.strerror or first_line(error)
-            about = About(federation=self._plan.name).extra()
-            if not self._warned:
-                log.warning("cannot write the report %s: %s", self.path, reason, extra=about)
-            self._warned = True
+        except Exception as error:  # whatever is wrong with a page, the federation goes on
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        defect = not isinstance(error, OSError)
+        log.warning(
+            "cannot write the report %s: %s",
+            self.path,
+            first_line(error),
+            exc_info=error if defect else None,
+            extra=About(federation=self._plan.name).extra(),
+        )
 
 
 def history_of(

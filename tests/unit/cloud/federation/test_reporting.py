@@ -149,6 +149,20 @@ def test_a_page_that_cannot_be_written_is_one_warning(
     assert not list((tmp_path / "f").glob(".*.partial"))
 
 
+def test_a_defect_in_the_page_is_no_more_than_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("rounds")
+
+    monkeypatch.setattr("sft_cloud.federation.reporting.write_report", fail)
+    page = Page(tmp_path, plan())
+    for _ in range(2):
+        page.draw(RECORDS, [], "")
+    [warned] = caplog.records
+    assert warned.exc_info and "KeyError" in caplog.text
+
+
 def test_without_a_folder_there_is_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
