@@ -14,6 +14,9 @@ def test_regenerated_stubs_equal_the_committed_ones(tmp_path: Path) -> None:
     generate(tmp_path)
     fresh = sorted((tmp_path / "sft" / "v1").iterdir())
     assert [path.name for path in fresh] == [
+        "federation_pb2.py",
+        "federation_pb2.pyi",
+        "federation_pb2_grpc.py",
         "operations_pb2.py",
         "operations_pb2.pyi",
         "operations_pb2_grpc.py",
