@@ -19,6 +19,8 @@ from sft_cloud.admin_socket import (
     target_of,
     warn_of_others,
 )
+from sft_cloud.federation.registry import Federations
+from sft_cloud.federation.summary import federation_summaries
 from sft_cloud.host import Host
 from sft_cloud.overview import device_memory, disk_free_bytes, resident_bytes, summaries
 from sft_common import __version__
@@ -42,10 +44,18 @@ class OperationsServicer(pb_grpc.OperationsServiceServicer):
         device: where net2 runs.
         device_name: the same, for people.
         door: who may come in, for people.
+        federations: those that it leads.
     """
 
-    def __init__(self, host: Host, device: torch.device, device_name: str, door: str) -> None:
-        self._host, self._device = host, device
+    def __init__(
+        self,
+        host: Host,
+        device: torch.device,
+        device_name: str,
+        door: str,
+        federations: Federations,
+    ) -> None:
+        self._host, self._device, self._federations = host, device, federations
         self._device_name, self._door = device_name, door
         self.address = ""
 
@@ -94,6 +104,12 @@ class OperationsServicer(pb_grpc.OperationsServiceServicer):
             log.error("session %s cannot be deleted: %s", request.session_id, first_line(error))
             await context.abort(grpc.StatusCode.INTERNAL, first_line(error))
         return pb.DeleteSessionResponse(deleted=deleted)
+
+    async def ListFederations(
+        self, request: pb.ListFederationsRequest, context: Context
+    ) -> pb.ListFederationsResponse:
+        """List every federation."""
+        return pb.ListFederationsResponse(federations=federation_summaries(self._federations))
 
 
 async def serve_admin(servicer: OperationsServicer, path: Path) -> grpc.aio.Server | None:

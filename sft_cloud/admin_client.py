@@ -55,6 +55,16 @@ class AdminClient:
         answer: pb.DeleteSessionResponse = self._ask("DeleteSession", request)
         return answer.deleted
 
+    def federations(self) -> list[pb.FederationSummary]:
+        """Return the federations that it leads, none of an older cloud; raises as `status`."""
+        try:
+            answer = self._ask("ListFederations", pb.ListFederationsRequest())
+        except UnreachableError as error:
+            if _code(error.__cause__) is grpc.StatusCode.UNIMPLEMENTED:
+                return []
+            raise
+        return list(answer.federations)
+
     def _ask(self, name: str, request: object) -> Any:
         try:
             return getattr(self._stub, name)(request, timeout=self._seconds)
@@ -68,6 +78,10 @@ class AdminClient:
             raise UnreachableError(
                 f"no cloud answers at {self._path}; is `sft-cloud serve` running there?"
             ) from error
+
+
+def _code(error: BaseException | None) -> grpc.StatusCode | None:
+    return error.code() if isinstance(error, grpc.Call) else None
 
 
 @contextmanager

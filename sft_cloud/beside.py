@@ -13,6 +13,7 @@ import torch
 
 from sft_cloud.admin import OperationsServicer, serve_admin
 from sft_cloud.admin_socket import socket_path
+from sft_cloud.federation.registry import Federations
 from sft_cloud.forgetting import forget_untouched
 from sft_cloud.host import Host
 from sft_common.errors import ConfigError
@@ -29,6 +30,7 @@ class Beside:
         host: whose sessions they are.
         device: where net2 runs.
         servicer: answers the owner.
+        federations: those that it leads.
 
     Raises:
         ConfigError: options that do not go together, or an extra that is not installed.
@@ -40,9 +42,10 @@ class Beside:
         host: Host,
         device: torch.device,
         servicer: OperationsServicer,
+        federations: Federations,
     ) -> None:
         self._options, self._host, self._device = options, host, device
-        self._servicer = servicer
+        self._servicer, self._federations = servicer, federations
         save_dir = None if options.no_save else options.save_dir
         self._socket = socket_path(options.admin_socket, save_dir)
         if options.metrics_port_file:
@@ -88,7 +91,9 @@ class Beside:
                 f"--metrics-port needs the package {error.name}; install the extra `cloud`"
             ) from error
         address = self._options.metrics_host
-        server = serve_metrics(self._host, self._device, address, self._options.metrics_port)
+        server = serve_metrics(
+            self._host, self._device, address, self._options.metrics_port, self._federations
+        )
         log.info("metrics on %s:%d", address, server.server_port)
         if file := self._options.metrics_port_file:
             _write_port(file, server.server_port)

@@ -164,7 +164,7 @@ def _add_token(commands: argparse._SubParsersAction[OneLineParser]) -> None:
 
 def _add_status(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     status = commands.add_parser(
-        "status", help="show a cloud of this machine and its sessions, until Ctrl-C"
+        "status", help="show a cloud of this machine, its federations and sessions, until Ctrl-C"
     )
     add_status_options(status)
     status.set_defaults(run_command=_status)

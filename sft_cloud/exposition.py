@@ -1,7 +1,7 @@
 """The numbers of metrics.py as Prometheus reads them, on a port of their own.
 
 They are put together when they are asked for, on the port's own thread. No name of a session or an
-edge is among them. It is imported with --metrics-port alone.
+edge is among them, those of federations are. It is imported with --metrics-port alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from sft_cloud.federation.exposition import federation_metrics
+from sft_cloud.federation.federation import Federation
 from sft_cloud.host import Host
 from sft_cloud.metrics import BOUNDS, Durations
 from sft_cloud.overview import (
@@ -39,16 +41,20 @@ class CloudCollector(Collector):
     Args:
         host: whose they are.
         device: where net2 runs.
+        federations: those that it leads.
     """
 
-    def __init__(self, host: Host, device: torch.device) -> None:
-        self._host, self._device = host, device
+    def __init__(
+        self, host: Host, device: torch.device, federations: Iterable[Federation] = ()
+    ) -> None:
+        self._host, self._device, self._federations = host, device, federations
 
     def collect(self) -> Iterator[Metric]:
         """Yield everything; docs/operations.md has a table of it."""
         yield from self._work()
         yield from self._durations()
         yield from self._sessions()
+        yield from federation_metrics(self._federations)
         yield from self._machine()
 
     def _work(self) -> Iterator[Metric]:
@@ -119,7 +125,13 @@ RESUMES = ("in_memory", "parked", "rewound")
 OUTCOMES = ("written", "failed")
 
 
-def serve_metrics(host: Host, device: torch.device, address: str, port: int) -> WSGIServer:
+def serve_metrics(
+    host: Host,
+    device: torch.device,
+    address: str,
+    port: int,
+    federations: Iterable[Federation] = (),
+) -> WSGIServer:
     """Serve the metrics of a cloud on a thread; returns what to shut down.
 
     Args:
@@ -127,12 +139,13 @@ def serve_metrics(host: Host, device: torch.device, address: str, port: int) -> 
         device: where net2 runs.
         address: name or address to listen on.
         port: TCP port; 0 takes a free one.
+        federations: those that it leads.
 
     Raises:
         ConfigError: the port is in use, or the address is not of this machine.
     """
     registry = CollectorRegistry()
-    registry.register(CloudCollector(host, device))
+    registry.register(CloudCollector(host, device, federations))
     try:
         server, _ = start_http_server(port, address, registry)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The log of `serve`: lines of text or JSON, each with the session and step that it is about.
+"""The log of `serve`: lines of text or JSON, each with what it is about: session, federation.
 
 Whatever a peer puts into a message, it stays inside its line. It knows no sessions but their names.
 """
@@ -25,16 +25,17 @@ class About:
     Args:
         session: its name.
         step: that came last, or was applied last.
+        federation: its name.
     """
 
-    __slots__ = ("session", "step")
+    __slots__ = ("federation", "session", "step")
 
-    def __init__(self, session: str = "", step: int | None = None) -> None:
-        self.session, self.step = session, step
+    def __init__(self, session: str = "", step: int | None = None, *, federation: str = "") -> None:
+        self.session, self.step, self.federation = session, step, federation
 
     def extra(self) -> dict[str, Any]:
         """Return it for a line that another task may write (`log.info(..., extra=...)`)."""
-        return {"session": self.session, "step": self.step}
+        return {"session": self.session, "step": self.step, "federation": self.federation}
 
 
 NOTHING = About()
@@ -43,7 +44,7 @@ _about: ContextVar[About] = ContextVar("what log lines are about", default=NOTHI
 
 
 def set_about(about: About) -> None:
-    """Have what this task logs from now on, and what it starts, be about a session.
+    """Have what this task logs from now on, and what it starts, be about a session or federation.
 
     The step may be changed in `about` itself, which costs a step of a training nothing.
     """
@@ -67,7 +68,7 @@ def set_up_logs(kind: str, stream: TextIO = sys.stderr) -> None:
 
 
 class TextLines(logging.Formatter):
-    """Time, level, message, and in brackets what the message does not say of session and step.
+    """Time, level, message, and in brackets what that does not say of session, step, federation.
 
     A traceback follows with every line of it behind a bar, so that none looks like a log line.
     """
@@ -78,6 +79,7 @@ class TextLines(logging.Formatter):
         about = about_of(record)
         where = [f"session {about.session}"] if about.session not in message else []
         where += [f"step {about.step}"] if about.session and about.step is not None else []
+        where += [f"federation {about.federation}"] if about.federation not in message else []
         text = f"{self.formatTime(record)} {record.levelname} {message}"
         if where:
             text += f" [{', '.join(where)}]"
@@ -101,6 +103,8 @@ class JsonLines(logging.Formatter):
             facts["session"] = about.session
             if about.step is not None:
                 facts["step"] = about.step
+        if about.federation:
+            facts["federation"] = about.federation
         if error := _error_class(record):
             facts["error"] = error
         if trace := _trace(record):
@@ -109,9 +113,12 @@ class JsonLines(logging.Formatter):
 
 
 def about_of(record: logging.LogRecord) -> About:
-    """Return what a line is about: what it was given with `extra`, else its task's session."""
-    if "session" in record.__dict__:
-        return About(record.__dict__["session"], record.__dict__.get("step"))
+    """Return what a line is about: what it was given with `extra`, else its task's own."""
+    given = record.__dict__
+    if "session" in given:
+        about = About(given["session"], given.get("step"))
+        about.federation = given.get("federation", "")
+        return about
     return _about.get()
 
 

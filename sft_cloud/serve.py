@@ -119,8 +119,8 @@ def run_server(
         open_seconds=options.open_timeout,
         federations=federations,
     )
-    owners = OperationsServicer(host, device, describe(device), door.described)
-    beside = Beside(options, host, device, owners)
+    owners = OperationsServicer(host, device, describe(device), door.described, federations)
+    beside = Beside(options, host, device, owners, federations)
     waits = Waits(
         grace_seconds=options.grace,
         ping_seconds=options.keepalive,

@@ -1,4 +1,4 @@
-"""`sft-cloud status`: a running cloud and its sessions as a table, once or until Ctrl-C."""
+"""`sft-cloud status`: a running cloud, its federations and sessions, once or until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from sft_cloud.admin_client import AdminClient, admin_of
 from sft_cloud.admin_socket import socket_path
+from sft_cloud.amounts import amount, span
+from sft_cloud.federation.table import failures, federation_state, federations_table
 from sft_cloud.logs import visible
 from sft_common.errors import UnreachableError
 from sft_common.pb.sft.v1 import operations_pb2 as pb
@@ -40,6 +43,23 @@ COLUMNS = (
     ("disk", "right"),
     ("snapshots", "right"),
 )
+"""Of sessions."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What a cloud says of itself at one moment."""
+
+    status: pb.ServerStatusResponse
+    federations: Sequence[pb.FederationSummary]
+    sessions: Sequence[pb.SessionSummary]
+
+    @classmethod
+    def of(cls, admin: AdminClient) -> Seen:
+        """Ask a cloud; raises as its questions."""
+        return cls(
+            status=admin.status(), federations=admin.federations(), sessions=admin.sessions()
+        )
 
 
 def run_status(options: argparse.Namespace) -> None:
@@ -54,52 +74,77 @@ def run_status(options: argparse.Namespace) -> None:
     console = Console()
     with admin_of(path, options.timeout) as admin:
         if options.json:
-            print(json.dumps(_facts(admin), indent=2))
+            print(json.dumps(_facts(Seen.of(admin)), indent=2))
         elif options.once or not console.is_terminal:
-            _print(admin, console)
+            _print(Seen.of(admin), console)
         else:
             _follow(admin, console)
 
 
 def plain_table(found: Sequence[pb.SessionSummary]) -> str:
     """Return a table of sessions as text."""
-    console = Console(width=PLAIN_WIDTH, color_system=None, force_terminal=False)
-    with console.capture() as captured:
-        console.print(_sessions(found))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return plain(_sessions(found))
 
 
 def facts_of(message: Message) -> dict[str, Any]:
-    """Return the fields of a message as JSON can say them; states by their words."""
+    """Return the fields of a message as JSON can say them; states by their words.
+
+    A message in it that is absent is None.
+    """
     facts = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+    for name, value in facts.items():
+        if isinstance(value, Message):
+            facts[name] = facts_of(value) if message.HasField(name) else None
     if isinstance(message, pb.SessionSummary):
         facts["state"] = _state(message)
+    if isinstance(message, pb.FederationSummary):
+        facts["state"] = federation_state(message)
     return facts
 
 
-def _facts(admin: AdminClient) -> dict[str, Any]:
-    sessions = [facts_of(summary) for summary in admin.sessions()]
-    return {**facts_of(admin.status()), "sessions": sessions}
+def _facts(seen: Seen) -> dict[str, Any]:
+    return {
+        **facts_of(seen.status),
+        "federations": [facts_of(summary) for summary in seen.federations],
+        "sessions": [facts_of(summary) for summary in seen.sessions],
+    }
 
 
-def _print(admin: AdminClient, console: Console) -> None:
-    shown, sessions = admin.status(), admin.sessions()
+def _print(seen: Seen, console: Console) -> None:
     if console.is_terminal:
-        console.print(_whole(shown, sessions))
-    else:
-        print(*(line.plain for line in _head(shown)), plain_table(sessions), sep="\n")
+        console.print(_whole(seen))
+        return
+    print(*(line.plain for line in _head(seen.status)), sep="\n")
+    if seen.federations:
+        print(plain(_federations(seen.federations)), end="\n\n")
+    print(plain_table(seen.sessions))
 
 
 def _follow(admin: AdminClient, console: Console) -> None:
-    first = _whole(admin.status(), admin.sessions())
+    first = _whole(Seen.of(admin))
     with Live(first, console=console, auto_refresh=False, screen=False) as live:
         while True:
             time.sleep(REFRESH_SECONDS)
-            live.update(_whole(admin.status(), admin.sessions()), refresh=True)
+            live.update(_whole(Seen.of(admin)), refresh=True)
 
 
-def _whole(status: pb.ServerStatusResponse, found: Sequence[pb.SessionSummary]) -> Group:
-    return Group(*_head(status), _sessions(found))
+def _whole(seen: Seen) -> Group:
+    shown: list[RenderableType] = [*_head(seen.status)]
+    if seen.federations:
+        shown += [_federations(seen.federations), Text()]
+    return Group(*shown, _sessions(seen.sessions))
+
+
+def _federations(found: Sequence[pb.FederationSummary]) -> Group:
+    return Group(federations_table(found), *failures(found))
+
+
+def plain(shown: RenderableType, width: int = PLAIN_WIDTH) -> str:
+    """Return what is shown as text, for what is no terminal of so many columns."""
+    console = Console(width=width, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(shown)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _head(status: pb.ServerStatusResponse) -> list[Text]:
@@ -156,22 +201,3 @@ def _row(summary: pb.SessionSummary) -> list[str]:
 def _state(summary: pb.SessionSummary) -> str:
     name: str = pb.SessionState.Name(summary.state)
     return name.removeprefix("SESSION_STATE_").lower()
-
-
-def amount(size: float) -> str:
-    """Return a number of bytes as people read it; "-" for none."""
-    if not size:
-        return "-"
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def span(seconds: float) -> str:
-    """Return a time as people read it, in the largest unit of which there is one."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -104,6 +104,12 @@ def newest(sessions: Path, federation: str) -> Path:
     return max((sessions / "federations" / federation / "averages").glob("step-*"))
 
 
+def records(sessions: Path, federation: str) -> list[dict[str, Any]]:
+    """Return what a cloud has written of the tries of a federation."""
+    path = sessions / "federations" / federation / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def all_said(programs: Sequence[Program]) -> None:
     """Wait until all have come to a good end."""
     for program in programs:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypedDict
 
 
 class Refusal(TypedDict):
-    """What a client handed in that was not averaged."""
+    """A client of whom nothing was averaged."""
 
     client: str
     reason: str
 
 
 class Round(TypedDict):
-    """A round that has ended."""
+    """A try at a round that has ended."""
 
     number: int
-    """From 1."""
+    """Of the round, from 1; 0 of a calibration."""
+
+    duty: str
+    """What clients were to do: "train", "calibrate-cut", "calibrate-tail" or "evaluate"."""
+
+    counts: bool
+    """Whether enough arrived; if not, the round was tried again."""
 
     began: float
     """Seconds since 1970, as `ended`."""
@@ -26,21 +33,27 @@ class Round(TypedDict):
     """Names of the clients that were asked."""
 
     arrived: list[str]
-    """Those whose update is in the average."""
+    """Those whose update came; it is in the average if the try counts."""
 
     refused: list[Refusal]
+    """All others."""
+
+    absent: list[str]
+    """Those of them of whom nothing came."""
+
     examples: int
-    """Behind the average, of all who arrived."""
+    """Of all who arrived."""
 
     metric: str | None
     """Name of the metric; None where nobody measured one."""
 
     value: float | None
-    """Of the average, as the clients found it, in the metric's own unit: accuracy 0 to 1."""
+    """Of the average that came of it, as clients found it when they were given it, later on; in the
+    metric's own unit: accuracy 0 to 1. None where none came of it, or nobody looked."""
 
     loss: float | None
     bytes_received: int
-    """By the cloud, from all clients, in this round."""
+    """By the cloud, from all clients, while it went on, in sessions too."""
 
     bytes_sent: int
 
@@ -59,5 +72,13 @@ class History(TypedDict):
 
     clients_known: int
     rounds_planned: int
+    failure: str
+    """Why it stopped before its end; "" if it did not."""
+
     rounds: list[Round]
-    """In their order."""
+    """All tries in their order, calibrations and the last evaluation among them."""
+
+
+def averages(rounds: Iterable[Round]) -> list[Round]:
+    """Return the rounds of which an average came."""
+    return [one for one in rounds if one["counts"] and one["duty"] == "train"]

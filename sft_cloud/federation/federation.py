@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from torch import Tensor
 from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.keeping import Keeper, Progress
 from sft_cloud.federation.members import Members, Seat
-from sft_cloud.federation.record import RoundRecord
-from sft_cloud.federation.round import Attempt, Round, Update, draw
+from sft_cloud.federation.record import Measured, RoundRecord, last_measured, measured
+from sft_cloud.federation.reporting import Page
+from sft_cloud.federation.round import GONE, LATE, Attempt, Round, Update, draw
 from sft_cloud.federation.state import State
+from sft_cloud.logs import About, set_about
 from sft_cloud.metrics import Traffic
 from sft_cloud.scheduler import Scheduler
 from sft_common.errors import ForbiddenError, RetryLaterError, SftError, TrainingError
@@ -35,8 +38,12 @@ from sft_common.federation.tensors import (
     tensors_from_bytes,
     tensors_to_bytes,
 )
+from sft_common.report.metrics import shown
 
 log = logging.getLogger(__name__)
+
+TRIED = ("counted", "came_to_nothing")
+"""What comes of a try at a round."""
 
 MAX_TRIES = 20
 """At one round: when all come to nothing, the next would too."""
@@ -124,15 +131,31 @@ class Federation:
     ) -> None:
         self.plan, self.traffic = plan, traffic
         self._beginning, self._files, self._keeper = beginning, scheduler.files, keeper
+        self._page = Page(keeper.folder, plan) if keeper else None
         self._net2_of = net2_of
         self.members: Members[Said] = Members(plan.clients.patience_seconds, self._gone)
         self.progress = Progress(state=State(clients={}))
         self.round: Round | None = None
+        self.round_began = 0.0
+        """When `round` did, in seconds since 1970."""
+
+        self.waits = False
+        """Whether fewer clients are there than a round needs."""
+
+        self.tried: Counter[str] = Counter()
+        """Tries at rounds and calibrations, by what came of them, one of `TRIED`."""
+
+        self.handed_in: Counter[str] = Counter()
+        """What became of what clients were to hand in for these, one of `OUTCOMES`."""
+
         self._moved = asyncio.Event()
         self._life = secrets.randbits(63)
         self.ended = False
         self.failure: SftError | None = None
         """What it stopped with."""
+
+        self._end = Ended(b"")
+        """What is told of the last average, once there is one."""
 
         self._work: dict[str, Work] = {}
         self._round_state = self.progress.state
@@ -159,11 +182,11 @@ class Federation:
             raise self.failure
         seat = self.members.sit(client, owner, incarnation)
         if self.ended:
-            seat.say(self._end())
+            seat.say(self._end)
             seat.end()
             return seat
         work = self._work.get(client)
-        if work is not None and self.round is not None and client in self.round.missing:
+        if work is not None and self.round is not None and self.round.awaits(client):
             if work.attempt != at:
                 self._over(seat, at)
                 seat.say(work)
@@ -223,10 +246,10 @@ class Federation:
             net2 = await self._net2_of(session_id, owner)
             cloud = {name: net2[name] for name in self.progress.state.cloud}
         try:
-            check_all_finite(tensors, what)
-            check_all_finite(cloud, f"net2 of client {client}")
+            await self._files(check_all_finite, tensors, what)
+            await self._files(check_all_finite, cloud, f"net2 of client {client}")
         except TrainingError as error:
-            tried.lose(client, str(error))
+            tried.lose(client, str(error), "not_finite")
             self._moved.set()
             raise
         self._current(at).take(client, dataclasses.replace(update, tensors=tensors, cloud=cloud))
@@ -246,7 +269,7 @@ class Federation:
         """
         self.members.check(client, owner, incarnation)
         tried = self._current(at)
-        if client not in tried.missing:
+        if not tried.awaits(client):
             raise ForbiddenError(f"{at} is not for this client, or was handed in")
         return dict(self._round_state.cloud)
 
@@ -268,6 +291,7 @@ class Federation:
 
     async def lead(self) -> None:
         """Lead it to its end."""
+        set_about(About(federation=self.plan.name))
         try:
             await self._begin()
             while self.progress.done < self.plan.rounds:
@@ -276,6 +300,8 @@ class Federation:
         except Exception as error:
             self.failure = as_sft_error(error, f"federation {self.plan.name}")
             self.members.end(self.failure)
+            await self._report()
+            self._say_end("has stopped")
 
     def stop(self) -> None:
         """Tell all clients that the cloud is about to stop."""
@@ -304,15 +330,17 @@ class Federation:
         tried = await self._until_it_counts(self.progress.done + 1, "train")
         state = await self._files(self._averaged, tried)
         await self._keep(state, rounds=1)
+        tried.forget()
         record = self.progress.records[-1]
         log.info(
-            "federation %s: round %d of %d, %d of %d clients, %d examples",
+            "federation %s: round %d of %d, %d of %d clients, %d examples%s",
             self.plan.name,
             self.progress.done,
             self.plan.rounds,
             len(record.arrived),
             len(record.sampled),
             record.examples,
+            _measured_words(measured(record)),
         )
 
     async def _conclude(self) -> None:
@@ -322,14 +350,17 @@ class Federation:
             tried = await self._try(self.plan.rounds + 1, "evaluate", self.members.present)
             await self._keep(self.progress.state)
             have |= tried.updates.keys()
+        else:
+            await self._report()
         if self._keeper is not None:
             await self._files(self._keeper.save_model, self.progress.state, self._beginning.save)
+        self._end = Ended(await self._files(self._data))
         self.ended = True
         for client in self.members.present:
             if (seat := self.members.seat(client)) is not None:
-                seat.say(Ended(b"") if client in have else self._end())
+                seat.say(Ended(b"") if client in have else self._end)
                 seat.end()
-        log.info("federation %s has ended", self.plan.name)
+        self._say_end("has ended")
 
     async def _until_it_counts(self, number: int, duty: str) -> Round:
         """Try a round until enough updates have come.
@@ -339,7 +370,8 @@ class Federation:
         """
         who = self.plan.clients
         for _ in range(MAX_TRIES):
-            present = await self.members.at_least(who.minimum)
+            present = await self.members.at_least(who.minimum, self._wait)
+            self.waits = False
             attempt = self._next(number)
             drawn = draw(present, who.per_round, seed=self.plan.seed, attempt=attempt)
             tried = await self._try(number, duty, drawn)
@@ -351,63 +383,88 @@ class Federation:
                 attempt,
                 len(tried.updates),
                 who.quorum,
-                tried.lost,
+                tried.losses,
             )
-        raise TrainingError(f"round {number} came to nothing {MAX_TRIES} times; last: {tried.lost}")
+            await self._report()
+        raise TrainingError(
+            f"round {number} came to nothing {MAX_TRIES} times; last: {tried.losses}"
+        )
+
+    def _wait(self, there: int) -> None:
+        """Take note that too few clients are there."""
+        self.waits = True
+        log.info(
+            "federation %s waits for clients: %d of at least %d are there",
+            self.plan.name,
+            there,
+            self.plan.clients.minimum,
+        )
 
     async def _try(self, number: int, duty: str, drawn: list[str]) -> Round:
         """Have some clients do their duty once; returns what came of it."""
         attempt = self._next(number)
         tried = self.round = Round(attempt, duty, drawn)
         self._round_state = self.progress.state
-        began, received, sent = time.time(), self.traffic.received, self.traffic.sent
-        every = self.plan.training.evaluate_every
-        evaluate = duty == "evaluate" or (
-            duty == "train" and bool(every) and number > 1 and (number - 1) % every == 0
-        )
-        work = Work(attempt, duty, evaluate, await self._files(self._data))
+        self.round_began = time.time()
+        received, sent = self.traffic.received, self.traffic.sent
+        work = Work(attempt, duty, self._evaluates(number, duty), await self._files(self._data))
         turns = [[client] for client in drawn] if self.shared and duty == "train" else [drawn]
         for clients in turns:
             await self._turn(tried, clients, work)
             work = dataclasses.replace(work, evaluate=False)  # net2 is none of the average any more
         tried.close()
         self._work = {}
-        counts = duty == "evaluate" or len(tried.updates) >= self.plan.clients.quorum
+        self._note(tried, self.traffic.received - received, self.traffic.sent - sent)
+        return tried
+
+    def _note(self, tried: Round, received: int, sent: int) -> None:
+        """Put a try that is over into the history, with the bytes that moved while it went on."""
+        looked = tried.duty == "evaluate"
+        counts = looked or len(tried.updates) >= self.plan.clients.quorum
         record = RoundRecord.of(
             tried,
-            began=began,
+            began=self.round_began,
             ended=time.time(),
             counts=counts,
-            received=self.traffic.received - received,
-            sent=self.traffic.sent - sent,
+            received=received,
+            sent=sent,
         )
         self.progress = dataclasses.replace(
             self.progress,
-            tries=attempt.number,
+            tries=tried.attempt.number,
             records=(*self.progress.records, record),
         )
-        return tried
+        if not looked:
+            self.tried["counted" if counts else "came_to_nothing"] += 1
+            self.handed_in.update(tried.outcomes.values())
+
+    def _evaluates(self, number: int, duty: str) -> bool:
+        """Return whether clients look at the average that they are given."""
+        every = self.plan.training.evaluate_every
+        looks = duty == "train" and bool(every) and number > 1 and (number - 1) % every == 0
+        return looks or duty == "evaluate"
 
     async def _turn(self, tried: Round, clients: list[str], work: Work) -> None:
         """Have some clients work at once, until all have or the time is over."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self.plan.clients.round_seconds
+        present = set(self.members.present)
         for client in clients:
             self._work[client] = work
-            if client not in self.members.present:
-                tried.lose(client, "the client has gone")
+            if client not in present:
+                tried.lose(client, GONE, "gone")
             elif (seat := self.members.seat(client)) is not None:
                 seat.say(work)
-        while any(client in tried.missing for client in clients):
+        while any(map(tried.awaits, clients)):
             self._moved.clear()
             try:
                 await asyncio.wait_for(self._moved.wait(), end - loop.time())
             except TimeoutError:
                 for client in clients:
-                    tried.lose(client, "nothing came in time")
+                    tried.lose(client, LATE, "late")
         for client in clients:
             seat = self.members.seat(client)
-            if client in tried.lost and seat is not None:
+            if client in tried.lost and seat is not None and not seat.take_back(work):
                 seat.say(Over(tried.attempt, tried.lost[client]))
             if self.shared and client in tried.updates:
                 cloud = tried.updates[client].cloud
@@ -430,13 +487,29 @@ class Federation:
         )
         if self._keeper is not None:
             await self._files(self._keeper.write, self.progress)
+        await self._report()
+
+    async def _report(self) -> None:
+        """Draw the page of what has happened so far."""
+        if self._page is not None:
+            records, known = self.progress.records, self.members.known
+            await self._files(self._page.draw, records, known, str(self.failure or ""))
+
+    def _say_end(self, how: str) -> None:
+        found = last_measured(self.progress.records)
+        log.info(
+            "federation %s %s behind round %d of %d%s%s",
+            self.plan.name,
+            how,
+            self.progress.done,
+            self.plan.rounds,
+            _measured_words(found),
+            f"; its report is {self._page.path}" if self._page else "",
+        )
 
     def _data(self) -> bytes:
         state = self.progress.state
         return tensors_to_bytes({**state.clients, **state.given})
-
-    def _end(self) -> Ended:
-        return Ended(self._data())
 
     def _expected(self, duty: str) -> Shapes:
         if duty == "train":
@@ -473,5 +546,12 @@ class Federation:
 
     def _gone(self, client: str) -> None:
         if self.round is not None:
-            self.round.lose(client, "the client has gone")
+            self.round.lose(client, GONE, "gone")
             self._moved.set()
+
+
+def _measured_words(found: Measured | None) -> str:
+    if found is None:
+        return ""
+    value = shown(found.metric, found.value)
+    return f"; {found.metric} {value}, loss {found.loss:.4f} of round {found.round}'s average"

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from sft_cloud.federation.journal import Journal, Mark
 from sft_cloud.federation.record import RoundRecord
 from sft_cloud.federation.state import State
 from sft_common.errors import ConfigError, ModelError, SnapshotError, first_line
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 MODEL = "model"
 """Folder of the trained model, in that of the federation."""
+
+HISTORY = "history.jsonl"
+"""What happened, a line for each try."""
 
 KEPT = 2
 """Averages that stay on disk."""
@@ -55,6 +59,7 @@ class Keeper:
     def __init__(self, folder: Path, plan: FederationPlan) -> None:
         self.folder, self._plan = folder, plan_facts(plan)
         self._snapshots = Snapshots(folder / "averages")
+        self._journal = Journal(folder / HISTORY)
 
     def write(self, progress: Progress) -> None:
         """Write how far it has come, and forget older averages.
@@ -62,11 +67,12 @@ class Keeper:
         Raises:
             SnapshotError: the disk does not take it; what was there stays.
         """
+        mark = self._journal.write(progress.records)
         facts = {
             "plan": self._plan,
             "done": progress.done,
             "tries": progress.tries,
-            "records": [record.facts() for record in progress.records],
+            "history": dataclasses.asdict(mark),
         }
         snapshot = Snapshot(facts, progress.state.groups())
         self._snapshots.write(step_name(progress.tries), snapshot)
@@ -100,15 +106,16 @@ class Keeper:
         for step in reversed(steps):
             try:
                 found = self._snapshots.read(step_name(step))
+                self._check_plan(found.facts["plan"])
+                records = self._journal.read(Mark(**found.facts["history"]))
             except SnapshotError as damaged:
                 log.warning("%s; trying the average before it", damaged)
                 continue
-            self._check_plan(found.facts["plan"])
             return Progress(
                 state=State.of(found.tensors),
                 done=found.facts["done"],
                 tries=found.facts["tries"],
-                records=tuple(RoundRecord(**facts) for facts in found.facts["records"]),
+                records=records,
             )
         if steps:
             raise SnapshotError(

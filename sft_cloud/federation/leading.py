@@ -15,6 +15,7 @@ from sft_cloud.federation.keeping import Keeper
 from sft_cloud.federation.registry import Federations
 from sft_cloud.host import Host
 from sft_cloud.metrics import Traffic
+from sft_cloud.session import Session
 from sft_common.errors import SessionLostError
 from sft_common.federation.plan import SPLIT_METHODS
 
@@ -73,5 +74,8 @@ async def _net2_of(host: Host, session_id: str, owner: str) -> dict[str, Tensor]
     if hosted is None or hosted.record.owner != owner:
         raise SessionLostError(f"session {session_id[:40]!r}, whose net2 is handed in, is not here")
     await hosted.quiet()
-    weights = await host.scheduler.compute(hosted.session.weights)
-    return {name: tensor.clone() for name, tensor in weights.items()}
+    return await host.scheduler.compute(_copied, hosted.session)
+
+
+def _copied(session: Session) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in session.weights().items()}

@@ -7,10 +7,12 @@ connection may break.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from sft_common.errors import ForbiddenError, SftError
+from sft_common.errors import ForbiddenError, LimitError, SftError
+from sft_common.federation.plan import MAX_CLIENTS
 
 T = TypeVar("T")
 
@@ -26,15 +28,26 @@ class Seat(Generic[T]):
 
     def __init__(self, client: str) -> None:
         self.client = client
-        self._said: asyncio.Queue[T | SftError | None] = asyncio.Queue()
+        self._unheard: deque[T | SftError | None] = deque()
+        self._said = asyncio.Event()
 
-    def say(self, what: T) -> None:
+    def say(self, what: T | SftError | None) -> None:
         """Tell it something."""
-        self._said.put_nowait(what)
+        self._unheard.append(what)
+        self._said.set()
+
+    def take_back(self, what: T) -> bool:
+        """Tell it something no more, or it would be held for one who listens no more.
+
+        Returns whether it had not been heard yet.
+        """
+        before = len(self._unheard)
+        self._unheard = deque(one for one in self._unheard if one is not what)
+        return len(self._unheard) < before
 
     def end(self, reason: SftError | None = None) -> None:
         """End its stream, once it has heard all; with an error, if there is a reason."""
-        self._said.put_nowait(reason)
+        self.say(reason)
 
     async def hear(self) -> T | None:
         """Return what comes next; None: the end.
@@ -42,7 +55,10 @@ class Seat(Generic[T]):
         Raises:
             SftError: the stream ends for this reason.
         """
-        said = await self._said.get()
+        while not self._unheard:
+            self._said.clear()
+            await self._said.wait()
+        said = self._unheard.popleft()
         if isinstance(said, SftError):
             raise said
         return said
@@ -91,7 +107,10 @@ class Members(Generic[T]):
 
         Raises:
             ForbiddenError: the name belongs to another edge, or to a newer program.
+            LimitError: there were so many names that no more are kept.
         """
+        if client not in self._owners and len(self._owners) >= MAX_CLIENTS:
+            raise LimitError(f"this federation has had {MAX_CLIENTS:,} clients, and takes no more")
         if self._owners.setdefault(client, owner) != owner:
             raise ForbiddenError(f"client {client} of this federation is another edge's")
         member = self._members.setdefault(client, _Member(owner))
@@ -131,9 +150,17 @@ class Members(Generic[T]):
             if member.seat is not None:
                 member.seat.end(reason)
 
-    async def at_least(self, count: int) -> list[str]:
-        """Wait until so many are there; returns their names, sorted."""
-        while len(self._members) < count:
+    async def at_least(self, count: int, short: Callable[[int], None]) -> list[str]:
+        """Wait until so many are there; returns their names, sorted.
+
+        Args:
+            count: how many are needed.
+            short: is told how many are there while they are too few, whenever that changes.
+        """
+        told = -1
+        while (there := len(self._members)) < count:
+            if there != told:
+                short(told := there)
             self._changed.clear()
             await self._changed.wait()
         return self.present

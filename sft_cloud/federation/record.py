@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sft_cloud.federation.round import Finding, Round
+from sft_cloud.federation.round import ABSENT, Finding, Round
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,9 @@ class RoundRecord:
 
     refused: dict[str, str] = field(default_factory=dict)
     """Why others' do not."""
+
+    absent: list[str] = field(default_factory=list)
+    """Those of these of whom nothing came."""
 
     counts: bool
     """Whether enough arrived."""
@@ -80,12 +84,36 @@ class RoundRecord:
             sampled=list(tried.drawn),
             arrived=sorted(updates),
             refused=dict(tried.lost),
+            absent=sorted(name for name, end in tried.outcomes.items() if end in ABSENT),
             counts=counts,
             examples=sum(update.weight for update in updates.values()),
             received=received,
             sent=sent,
             **_mean(found),
         )
+
+
+class Measured(NamedTuple):
+    """What clients found of an average."""
+
+    round: int
+    """Whose average it is; 0: what the federation began with."""
+
+    metric: str
+    value: float
+    loss: float
+
+
+def measured(record: RoundRecord) -> Measured | None:
+    """Return what a try says of an average, which is that of the round before; None: nothing."""
+    if record.value is None or record.loss is None:
+        return None
+    return Measured(record.round - 1, record.metric, record.value, record.loss)
+
+
+def last_measured(records: Sequence[RoundRecord]) -> Measured | None:
+    """Return what clients last found of an average; None: nobody has looked."""
+    return next(filter(None, map(measured, reversed(records))), None)
 
 
 def _mean(found: list[Finding]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
-from sft_cloud.federation.chronicle import History, Round
+from sft_cloud.federation.chronicle import History, Round, averages
 from sft_cloud.federation.report_rounds import clients_card, rounds_card, time_said
 from sft_common.files import written_aside
 from sft_common.report.charts import Curve
@@ -31,13 +31,14 @@ def report_of(history: History) -> str:
         f"{history['name']}: federation",
         element("h1", history["name"]),
         element("p", _headline(history), class_="soft"),
-        *([note(_unfinished(history))] if len(rounds) < history["rounds_planned"] else []),
+        *([note(f"It has stopped: {history['failure']}")] if history["failure"] else []),
+        *([note(_unfinished(history))] if _done(history) < history["rounds_planned"] else []),
         tiles(_tiles(history)),
         cards(
             [
                 *_curves(rounds, "round by round", *_numbers(rounds)),
                 *_curves(rounds, "for its bytes", *_moved(rounds)),
-                clients_card(rounds),
+                clients_card(averages(rounds)),
                 _setting(history),
                 rounds_card(rounds),
             ]
@@ -59,7 +60,7 @@ def _headline(history: History) -> str:
 
 
 def _unfinished(history: History) -> str:
-    done, planned = len(history["rounds"]), history["rounds_planned"]
+    done, planned = _done(history), history["rounds_planned"]
     where = f"{count_said(done)} of {count_said(planned)} rounds" if done else "no round yet"
     return f"This federation has not come to its end; this is its history, {where}."
 
@@ -70,11 +71,16 @@ def _tiles(history: History) -> Iterator[tuple[str, str]]:
     if points := _values(rounds, name):
         at, value = points[-1]
         yield shown(name, value), f"{name} in round {count_said(rounds[at]['number'])}"
-    yield count_said(len(rounds)), f"rounds of {count_said(history['rounds_planned'])}"
+    yield count_said(_done(history)), f"rounds of {count_said(history['rounds_planned'])}"
     if rounds:
         yield bytes_said(sum(map(_bytes, rounds))), "moved, both ways"
-        each = sum(one["ended"] - one["began"] for one in rounds) / len(rounds)
+    if done := averages(rounds):
+        each = sum(one["ended"] - one["began"] for one in done) / len(done)
         yield seconds_said(max(0.0, each)), "for a mean round"
+
+
+def _done(history: History) -> int:
+    return len(averages(history["rounds"]))
 
 
 def _metric(rounds: Sequence[Round]) -> str:

@@ -20,15 +20,29 @@ MOST_ROWS = 500
 MOST_CLIENTS = 24
 """Bars: those who were missing most."""
 
+_DUTIES = {
+    "calibrate-cut": "calibration of the cut",
+    "calibrate-tail": "calibration of the tail's cut",
+    "evaluate": "last evaluation",
+}
+"""What is no round."""
+
+_WHOSE = (
+    "Metric and loss are of the average that a round came to; clients find them when they are "
+    "given it, in the next round or in the last evaluation."
+)
+
 _MOST_REASONS = 3
 """Refusals of a round that its row says in words."""
 
 
 def clients_card(rounds: Sequence[Round]) -> Markup | None:
-    """Return how often each client was asked, and what came of it."""
+    """Return how often each client was asked in rounds that count, and what came of it."""
     asked = Counter(name for one in rounds for name in one["sampled"])
     came = Counter(name for one in rounds for name in one["arrived"])
-    refused = Counter(no["client"] for one in rounds for no in one["refused"])
+    refused = Counter(
+        no["client"] for one in rounds for no in one["refused"] if no["client"] not in one["absent"]
+    )
     rarest = sorted(asked, key=lambda name: (came[name] - asked[name], name))[:MOST_CLIENTS]
     bars = [_bar(name, asked[name], came[name], refused[name]) for name in sorted(rarest)]
     text = "In how many of the rounds it was asked in each client is part of the average."
@@ -76,24 +90,14 @@ def rounds_card(rounds: Sequence[Round]) -> Markup | None:
     if not rounds:
         return None
     last = rounds[-MOST_ROWS:]
-    some = f"The last {len(last)} of {count_said(len(rounds))}."
+    some = f" These are the last {len(last)} of {count_said(len(rounds))}."
     head = [
-        *(
-            "round",
-            "began, UTC",
-            "took",
-            "asked",
-            "arrived",
-            "refused",
-            "examples",
-            "metric",
-            "loss",
-        ),
+        *("round", "began, UTC", "took", "asked", "arrived", "who did not, and why"),
         *("examples", "metric", "loss", "received", "sent"),
     ]
     return card(
         "The rounds",
-        soft(some) if len(last) < len(rounds) else None,
+        soft(f"{_WHOSE}{some * (len(last) < len(rounds))}"),
         table(head, map(_row, reversed(last)), "side figures"),
         wide=True,
     )
@@ -102,18 +106,23 @@ def rounds_card(rounds: Sequence[Round]) -> Markup | None:
 def _row(one: Round) -> list[str]:
     name, value, loss = one["metric"] or "", one["value"], one["loss"]
     return [
-        count_said(one["number"]),
+        _name(one),
         time_said(one["began"]),
         seconds_said(max(0.0, one["ended"] - one["began"])),
         count_said(len(one["sampled"])),
         count_said(len(one["arrived"])),
         _refusals(one["refused"]),
-        count_said(one["examples"]),
+        count_said(one["examples"]) if one["duty"] == "train" else "–",
         f"{name} {shown(name, value)}" if is_figure(value) else "–",
         f"{loss:.4f}" if is_figure(loss) else "–",
         bytes_said(one["bytes_received"]),
         bytes_said(one["bytes_sent"]),
     ]
+
+
+def _name(one: Round) -> str:
+    name = _DUTIES.get(one["duty"], count_said(one["number"]))
+    return name if one["counts"] else f"{name}: came to nothing"
 
 
 def _refusals(refused: Sequence[Refusal]) -> str:

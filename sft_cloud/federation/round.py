@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,17 @@ from sft_common.errors import ForbiddenError
 
 DUTIES = ("train", "calibrate-cut", "calibrate-tail", "evaluate")
 """What clients are to do in a round."""
+
+OUTCOMES = ("taken", "late", "gone", "not_finite", "gave_up")
+"""What becomes of the update that a client which was drawn is to hand in."""
+
+ABSENT = ("late", "gone")
+"""Those of clients of whom nothing came."""
+
+LATE, GONE = "nothing came in time", "the client has gone"
+
+MOST_REASONS = 5
+"""That are told of a round in words."""
 
 
 class Attempt(NamedTuple):
@@ -89,12 +101,31 @@ class Round:
         self.lost: dict[str, str] = {}
         """Why nothing of a client counts."""
 
+        self._outcomes: dict[str, str] = {}
+        self._taking_part = frozenset(drawn)
         self.closed = False
 
     @property
     def missing(self) -> list[str]:
         """Clients of which nothing is known yet."""
-        return [name for name in self.drawn if name not in self.updates and name not in self.lost]
+        return [name for name in self.drawn if self.awaits(name)]
+
+    def awaits(self, client: str) -> bool:
+        """Return whether something is still to come of a client."""
+        known = client in self.updates or client in self.lost
+        return client in self._taking_part and not known
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """Client -> what became of its update, one of `OUTCOMES`, where that is known."""
+        return dict.fromkeys(self.updates, "taken") | self._outcomes
+
+    @property
+    def losses(self) -> str:
+        """Why clients are lost, for people."""
+        said = [f"{client}: {reason}" for client, reason in self.lost.items()]
+        more = [f"and {len(said) - MOST_REASONS} more"] if len(said) > MOST_REASONS else []
+        return "; ".join([*said[:MOST_REASONS], *more])
 
     def accept(self, client: str) -> bool:
         """Return whether an update of a client is still to come; False: it was taken before.
@@ -102,7 +133,7 @@ class Round:
         Raises:
             ForbiddenError: nothing of that client counts here; says why.
         """
-        if client not in self.drawn:
+        if client not in self._taking_part:
             raise ForbiddenError(f"{self.attempt} is not for this client")
         if client in self.updates:
             return False
@@ -117,13 +148,25 @@ class Round:
         if self.accept(client):
             self.updates[client] = update
 
-    def lose(self, client: str, reason: str) -> None:
-        """Go on without a client of which nothing has come."""
-        if client in self.missing and not self.closed:
-            self.lost[client] = reason
+    def lose(self, client: str, reason: str, outcome: str = "gave_up") -> None:
+        """Go on without a client of which nothing has come.
+
+        Args:
+            client: its name.
+            reason: for people.
+            outcome: one of `OUTCOMES`.
+        """
+        assert outcome in OUTCOMES
+        if self.awaits(client) and not self.closed:
+            self.lost[client], self._outcomes[client] = reason, outcome
+
+    def forget(self) -> None:
+        """Let go of the tensors of updates, which are averaged by now."""
+        for client, update in self.updates.items():
+            self.updates[client] = dataclasses.replace(update, tensors={}, cloud={})
 
     def close(self) -> None:
         """Take no more updates: what is missing is late."""
         for client in self.missing:
-            self.lost[client] = "nothing came in time"
+            self.lose(client, LATE, "late")
         self.closed = True

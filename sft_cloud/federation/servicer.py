@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -14,6 +14,7 @@ from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.federation import Ended, Federation, Over, Said, Waiting, Work
 from sft_cloud.federation.registry import Federations
 from sft_cloud.federation.round import Attempt, Finding, Update
+from sft_cloud.logs import About, set_about
 from sft_cloud.metrics import Meter, Metrics
 from sft_common import PROTOCOL_VERSION
 from sft_common.errors import (
@@ -81,7 +82,7 @@ class FederationServicer:
         try:
             request = _read(raw, fb.DescribeRequest)
             check_version(edge=request.protocol_version, cloud=PROTOCOL_VERSION)
-            federation = self._federations.find(request.federation)
+            federation = self._find(request.federation)
             return fb.DescribeResponse(plan=federation_to_proto(federation.plan))
         except Exception as error:
             await self._abort(context, error)
@@ -94,7 +95,7 @@ class FederationServicer:
         try:
             request = _read(raw, fb.AttendRequest)
             check_version(edge=request.protocol_version, cloud=PROTOCOL_VERSION)
-            federation = self._federations.find(request.federation)
+            federation = self._find(request.federation)
             check_name("client", request.client)
             _check_model(federation, request)
             meter = self._meter(federation)
@@ -130,7 +131,7 @@ class FederationServicer:
         except (StopAsyncIteration, TimeoutError):
             raise ProtocolError("nothing was handed in") from None
         header = _read(raw, fb.HandInRequest).header
-        federation = self._federations.find(header.federation)
+        federation = self._find(header.federation)
         meter = self._meter(federation)
         meter.received(len(raw))
         who = header.client, owner, header.incarnation
@@ -169,6 +170,11 @@ class FederationServicer:
         if len(data) > following:
             raise ProtocolError(f"{len(data):,} bytes came, {following:,} were announced")
         return bytes(data)
+
+    def _find(self, name: str) -> Federation:
+        federation = self._federations.find(name)
+        set_about(About(federation=name))
+        return federation
 
     def _meter(self, federation: Federation) -> Meter:
         meter = Meter(self._metrics)
@@ -209,12 +215,12 @@ def _update(header: fb.HandInHeader) -> Update:
     return Update(weight=header.examples, tensors={}, finding=finding)
 
 
-def _messages(federation: Federation, said: Said) -> list[fb.AttendResponse]:
-    """Return what is to be sent of what a client is told."""
+def _messages(federation: Federation, said: Said) -> Iterator[fb.AttendResponse]:
+    """Yield what is to be sent of what a client is told, a piece of an average at a time."""
     match said:
         case Waiting():
             waiting = fb.Waiting(round=said.round, present=said.present, minimum=said.minimum)
-            return [fb.AttendResponse(waiting=waiting)]
+            yield fb.AttendResponse(waiting=waiting)
         case Work():
             work = fb.Assignment(
                 attempt=attempt_to_proto(said.attempt),
@@ -223,17 +229,19 @@ def _messages(federation: Federation, said: Said) -> list[fb.AttendResponse]:
                 following=len(said.data),
                 rounds=federation.plan.rounds,
             )
-            return [fb.AttendResponse(assignment=work), *_in_pieces(said.data)]
+            yield fb.AttendResponse(assignment=work)
+            yield from _in_pieces(said.data)
         case Over():
             over = fb.Over(attempt=attempt_to_proto(said.attempt), reason=said.reason)
-            return [fb.AttendResponse(over=over)]
+            yield fb.AttendResponse(over=over)
         case Ended():
             ended = fb.Ended(following=len(said.data))
-            return [fb.AttendResponse(ended=ended), *_in_pieces(said.data)]
+            yield fb.AttendResponse(ended=ended)
+            yield from _in_pieces(said.data)
 
 
-def _in_pieces(data: bytes) -> list[fb.AttendResponse]:
-    return [fb.AttendResponse(piece=piece) for piece in in_pieces(data)]
+def _in_pieces(data: bytes) -> Iterator[fb.AttendResponse]:
+    return (fb.AttendResponse(piece=piece) for piece in in_pieces(data))
 
 
 def _check_model(federation: Federation, request: fb.AttendRequest) -> None:

@@ -330,8 +330,11 @@ class FederationPlan:
 
     def words(self) -> str:
         """Return method and cuts as people read them."""
-        cuts = [f"{name}: {at.words()}" for name, at in self._transfers()]
-        return "; ".join((self.method, *cuts))
+        return "; ".join(filter(None, (self.method, self.cut_words())))
+
+    def cut_words(self) -> str:
+        """Return the cuts as people read them; empty if there are none."""
+        return "; ".join(f"{name}: {at.words()}" for name, at in self._transfers())
 
     def _transfers(self) -> list[tuple[str, Transfer]]:
         return [(name, at) for name, at in (("cut", self.cut), ("tail", self.tail)) if at]

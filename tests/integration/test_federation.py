@@ -28,6 +28,7 @@ from tests.federated import (
     joined,
     metrics,
     newest,
+    records,
     write_clients,
     write_file,
 )
@@ -258,11 +259,8 @@ def test_the_cloud_keeps_a_model_that_can_be_used(
 
 
 def turns_of(place: Path, method: str) -> list[list[str]]:
-    import json
-
-    known = json.loads((newest(place / "sessions", method) / "snapshot.json").read_text())
-    records = known["content"]["facts"]["records"]
-    return [record["sampled"] for record in records if record["duty"] == "train"]
+    tried = records(place / "sessions", method)
+    return [record["sampled"] for record in tried if record["duty"] == "train"]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -18,7 +18,7 @@ from tests.federated import (
     join,
     joined,
     metrics,
-    newest,
+    records,
     write_clients,
     write_file,
 )
@@ -63,9 +63,8 @@ def test_epsilon_is_counted_and_told_and_the_cloud_learns_no_metric(
     assert 0 < epsilons[0] < epsilons[2] == known["epsilon"]
     assert f"epsilon {known['epsilon']:.2f} at delta 0.0001" in said["a"]
     assert metrics(place / method, method, "a")["metric"]["name"] == "accuracy", "for the client"
-    facts = json.loads((newest(place / "sessions", method) / "snapshot.json").read_text())
-    records = facts["content"]["facts"]["records"]
-    assert [record["value"] for record in records] == [None] * 4
+    told = records(place / "sessions", method)
+    assert [record["value"] for record in told] == [None] * 4
 
 
 def test_noise_is_as_large_as_it_says(

@@ -20,7 +20,7 @@ from tests.browser import (
     running_browser,
 )
 from tests.pages import HOSTILE
-from tests.unit.cloud.test_federation_report import history
+from tests.unit.cloud.test_federation_report import history, round_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -46,6 +46,11 @@ def test_a_browser_shows_every_picture_and_asks_for_nothing(
     told["name"] = HOSTILE[:60]
     for one in told["rounds"]:
         one["sampled"][-1] = HOSTILE.replace("\ud800", "")
+    others = [("calibrate-tail", True), ("train", False), ("evaluate", True)] if rounds == 1 else []
+    for duty, counts in others:
+        nothing = {"metric": None, "value": None, "loss": None}
+        told["rounds"].append({**round_of(1), **nothing, "duty": duty, "counts": counts})  # type: ignore[typeddict-item]
+    told["failure"] = HOSTILE
     write_report(told, tmp_path / "report.html")
     with opened(browser, tmp_path / "report.html", size, scheme) as seen:
         check(seen, tmp_path / "report.html", shown)
@@ -57,4 +62,4 @@ def test_a_browser_shows_every_picture_and_asks_for_nothing(
             text, _ = seen.page.evaluate(CONTRAST)
             assert text >= 4.5
             rows = seen.page.locator("section.wide").locator("tbody tr")
-            assert rows.count() == rounds
+            assert rows.count() == rounds + len(others)

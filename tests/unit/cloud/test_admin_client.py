@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from sft_cloud.admin_socket import target_of
 from sft_cloud.sessions_command import run_delete
+from sft_cloud.status import run_status
 from sft_common.errors import UnreachableError
 from sft_common.pb.sft.v1 import operations_pb2 as pb
 from sft_common.pb.sft.v1 import operations_pb2_grpc as pb_grpc
@@ -32,6 +34,24 @@ class Slow(pb_grpc.OperationsServiceServicer):
     def DeleteSession(self, request: object, context: object) -> pb.DeleteSessionResponse:
         self.go_on.wait(60)
         return pb.DeleteSessionResponse(deleted=True)
+
+
+def test_an_older_cloud_has_no_federations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It does not know the question."""
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool)
+        pb_grpc.add_OperationsServiceServicer_to_server(Slow(), server)
+        server.add_insecure_port(target_of(tmp_path / ".admin.sock"))
+        server.start()
+        options = Namespace(admin_socket=None, save_dir=tmp_path, timeout=20.0, once=True)
+        run_status(Namespace(**vars(options), json=False))
+        shown = capsys.readouterr().out
+        assert NAME in shown and "federation" not in shown
+        run_status(Namespace(**vars(options), json=True))
+        assert json.loads(capsys.readouterr().out)["federations"] == []
+        server.stop(None).wait()
 
 
 def test_an_answer_is_waited_for_as_long_as_one_likes(tmp_path: Path) -> None:

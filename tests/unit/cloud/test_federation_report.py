@@ -23,11 +23,17 @@ def round_of(number: int, clients: int = 4) -> Round:
     names = [f"client-{n:02}" for n in range(1, clients + 1)]
     return {
         "number": number,
+        "duty": "train",
+        "counts": True,
         "began": BEGAN + 60 * (number - 1),
         "ended": BEGAN + 60 * (number - 1) + 45,
         "sampled": names,
         "arrived": names[:-2],
-        "refused": [{"client": names[-1], "reason": "not a number in tail"}],
+        "refused": [
+            {"client": names[-1], "reason": "not a number in tail"},
+            {"client": names[-2], "reason": "nothing came in time"},
+        ],
+        "absent": [names[-2]],
         "examples": 100 * (clients - 2),
         "metric": "accuracy",
         "value": 1 - 0.5 / number,
@@ -46,6 +52,7 @@ def history(rounds: int, planned: int = 500, clients: int = 4) -> History:
         "privacy": "",
         "clients_known": 10,
         "rounds_planned": planned,
+        "failure": "",
         "rounds": [round_of(n, clients) for n in range(1, rounds + 1)],
     }
 
@@ -117,7 +124,7 @@ def test_five_hundred_rounds_are_a_small_page() -> None:
     assert len(page) < 450_000
     assert "40 of 500" in found.text and "has not come" not in found.text
     longer = read(report_of(history(800, planned=800)))
-    assert "The last 500 of 800." in longer.text
+    assert "These are the last 500 of 800." in longer.text
 
 
 def test_a_round_in_which_nobody_measured_is_left_out_of_the_curves() -> None:

@@ -68,6 +68,24 @@ def test_a_text_made_visible_is_one_line_that_can_be_printed(text: str) -> None:
     assert seen == text or not text.isprintable()
 
 
+def test_lines_of_a_federation_name_it(logged: Begin) -> None:
+    async def lead() -> None:
+        set_about(About(federation="hospitals"))
+        log.info("begins")
+        log.info("hospitals goes on")
+
+    stream = logged("json")
+    asyncio.run(lead())
+    log.info("written", extra=About(federation="hospitals").extra())
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["federation"] for line in found] == ["hospitals"] * 3
+    assert not any("session" in line for line in found)
+    stream = logged("text")
+    asyncio.run(lead())
+    begins, goes_on = stream.getvalue().splitlines()
+    assert begins.endswith("begins [federation hospitals]") and goes_on.endswith("goes on")
+
+
 def test_lines_of_a_task_are_about_its_session(logged: Begin) -> None:
     stream = logged("json")
 

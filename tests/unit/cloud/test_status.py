@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sft_cloud.status import amount, facts_of, plain_table, span
+from sft_cloud.amounts import amount, span
+from sft_cloud.status import facts_of, plain_table
 from sft_common.pb.sft.v1 import operations_pb2 as pb
 
 

@@ -17,6 +17,16 @@ class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SESSION_STATE_FINISHED: _ClassVar[SessionState]
     SESSION_STATE_DAMAGED: _ClassVar[SessionState]
     SESSION_STATE_FAILED: _ClassVar[SessionState]
+
+class FederationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FEDERATION_STATE_UNSPECIFIED: _ClassVar[FederationState]
+    FEDERATION_STATE_WAITING: _ClassVar[FederationState]
+    FEDERATION_STATE_CALIBRATING: _ClassVar[FederationState]
+    FEDERATION_STATE_TRAINING: _ClassVar[FederationState]
+    FEDERATION_STATE_EVALUATING: _ClassVar[FederationState]
+    FEDERATION_STATE_ENDED: _ClassVar[FederationState]
+    FEDERATION_STATE_FAILED: _ClassVar[FederationState]
 SESSION_STATE_UNSPECIFIED: SessionState
 SESSION_STATE_AT_WORK: SessionState
 SESSION_STATE_WAITING: SessionState
@@ -25,6 +35,13 @@ SESSION_STATE_PARKED: SessionState
 SESSION_STATE_FINISHED: SessionState
 SESSION_STATE_DAMAGED: SessionState
 SESSION_STATE_FAILED: SessionState
+FEDERATION_STATE_UNSPECIFIED: FederationState
+FEDERATION_STATE_WAITING: FederationState
+FEDERATION_STATE_CALIBRATING: FederationState
+FEDERATION_STATE_TRAINING: FederationState
+FEDERATION_STATE_EVALUATING: FederationState
+FEDERATION_STATE_ENDED: FederationState
+FEDERATION_STATE_FAILED: FederationState
 
 class ServerStatusRequest(_message.Message):
     __slots__ = ()
@@ -125,3 +142,75 @@ class DeleteSessionResponse(_message.Message):
     DELETED_FIELD_NUMBER: _ClassVar[int]
     deleted: bool
     def __init__(self, deleted: _Optional[bool] = ...) -> None: ...
+
+class ListFederationsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListFederationsResponse(_message.Message):
+    __slots__ = ("federations",)
+    FEDERATIONS_FIELD_NUMBER: _ClassVar[int]
+    federations: _containers.RepeatedCompositeFieldContainer[FederationSummary]
+    def __init__(self, federations: _Optional[_Iterable[_Union[FederationSummary, _Mapping]]] = ...) -> None: ...
+
+class FederationSummary(_message.Message):
+    __slots__ = ("name", "method", "model", "cuts", "state", "failure", "rounds_done", "rounds_planned", "clients_present", "clients_known", "clients_needed", "under_way", "measured", "received_bytes", "sent_bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CUTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_DONE_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_PLANNED_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_PRESENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_NEEDED_FIELD_NUMBER: _ClassVar[int]
+    UNDER_WAY_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    method: str
+    model: str
+    cuts: str
+    state: FederationState
+    failure: str
+    rounds_done: int
+    rounds_planned: int
+    clients_present: int
+    clients_known: int
+    clients_needed: int
+    under_way: RoundUnderWay
+    measured: AverageMeasured
+    received_bytes: int
+    sent_bytes: int
+    def __init__(self, name: _Optional[str] = ..., method: _Optional[str] = ..., model: _Optional[str] = ..., cuts: _Optional[str] = ..., state: _Optional[_Union[FederationState, str]] = ..., failure: _Optional[str] = ..., rounds_done: _Optional[int] = ..., rounds_planned: _Optional[int] = ..., clients_present: _Optional[int] = ..., clients_known: _Optional[int] = ..., clients_needed: _Optional[int] = ..., under_way: _Optional[_Union[RoundUnderWay, _Mapping]] = ..., measured: _Optional[_Union[AverageMeasured, _Mapping]] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+
+class RoundUnderWay(_message.Message):
+    __slots__ = ("round", "try_number", "drawn", "arrived", "lost", "seconds")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    TRY_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DRAWN_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    try_number: int
+    drawn: int
+    arrived: int
+    lost: int
+    seconds: float
+    def __init__(self, round: _Optional[int] = ..., try_number: _Optional[int] = ..., drawn: _Optional[int] = ..., arrived: _Optional[int] = ..., lost: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class AverageMeasured(_message.Message):
+    __slots__ = ("round", "metric", "value", "loss")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    metric: str
+    value: float
+    loss: float
+    def __init__(self, round: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., loss: _Optional[float] = ...) -> None: ...

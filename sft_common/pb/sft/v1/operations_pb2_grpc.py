@@ -50,6 +50,11 @@ class OperationsServiceStub:
                 request_serializer=sft_dot_v1_dot_operations__pb2.DeleteSessionRequest.SerializeToString,
                 response_deserializer=sft_dot_v1_dot_operations__pb2.DeleteSessionResponse.FromString,
                 _registered_method=True)
+        self.ListFederations = channel.unary_unary(
+                '/sft.v1.OperationsService/ListFederations',
+                request_serializer=sft_dot_v1_dot_operations__pb2.ListFederationsRequest.SerializeToString,
+                response_deserializer=sft_dot_v1_dot_operations__pb2.ListFederationsResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer:
@@ -78,6 +83,13 @@ class OperationsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFederations(self, request, context):
+        """Lists every federation that the cloud leads, in the order of their names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.DeleteSession,
                     request_deserializer=sft_dot_v1_dot_operations__pb2.DeleteSessionRequest.FromString,
                     response_serializer=sft_dot_v1_dot_operations__pb2.DeleteSessionResponse.SerializeToString,
+            ),
+            'ListFederations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFederations,
+                    request_deserializer=sft_dot_v1_dot_operations__pb2.ListFederationsRequest.FromString,
+                    response_serializer=sft_dot_v1_dot_operations__pb2.ListFederationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class OperationsService:
             '/sft.v1.OperationsService/DeleteSession',
             sft_dot_v1_dot_operations__pb2.DeleteSessionRequest.SerializeToString,
             sft_dot_v1_dot_operations__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFederations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sft.v1.OperationsService/ListFederations',
+            sft_dot_v1_dot_operations__pb2.ListFederationsRequest.SerializeToString,
+            sft_dot_v1_dot_operations__pb2.ListFederationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

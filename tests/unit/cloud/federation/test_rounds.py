@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_cloud.federation.members import Members
+from sft_cloud.federation.members import Members, Seat
 from sft_cloud.federation.record import RoundRecord
 from sft_cloud.federation.round import Attempt, Finding, Round, Update, draw
-from sft_common.errors import ForbiddenError
+from sft_common.errors import ForbiddenError, LimitError
 
 AT = Attempt(3, 7, 99)
 NAMES = [f"client-{n}" for n in range(10)]
@@ -128,6 +128,39 @@ def test_a_newer_stream_takes_the_seat_and_an_older_program_is_refused() -> None
         assert await new.hear() == "hello" and await new.hear() is None
 
     asyncio.run(play())
+
+
+def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sft_cloud.federation.members.MAX_CLIENTS", 2)
+    members: Members[str] = Members(60, lambda _: None)
+    for name in ("a", "b", "a"):
+        members.sit(name, "", 1)
+    with pytest.raises(LimitError, match="has had 2 clients, and takes no more"):
+        members.sit("c", "", 1)
+
+
+def test_what_was_not_heard_yet_can_be_taken_back() -> None:
+    async def play() -> None:
+        seat: Seat[list[int]] = Seat("a")
+        first, second = [1], [1]
+        seat.say(first)
+        seat.say(second)
+        assert seat.take_back(first) and not seat.take_back(first)
+        assert await seat.hear() is second
+        assert not seat.take_back(second)
+
+    asyncio.run(play())
+
+
+def test_a_round_lets_go_of_tensors_and_says_few_reasons() -> None:
+    names = [f"c{n}" for n in range(8)]
+    tried = Round(AT, "train", ["a", *names])
+    tried.take("a", update(3))
+    for name in names:
+        tried.lose(name, "no room")
+    assert tried.losses.startswith("c0: no room; ") and tried.losses.endswith("; and 3 more")
+    tried.forget()
+    assert not tried.updates["a"].tensors and tried.updates["a"].weight == 3
 
 
 def test_a_name_belongs_to_one_edge() -> None:
