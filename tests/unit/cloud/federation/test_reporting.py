@@ -122,6 +122,7 @@ def test_the_page_is_there_after_every_round_and_at_the_end(tmp_path: Path) -> N
     assert sorted(path.name for path in (tmp_path / "f").iterdir()) == [
         "averages",
         "history.jsonl",
+        "model",
         "report.html",
     ]
 
