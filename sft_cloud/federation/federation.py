@@ -25,7 +25,13 @@ from sft_cloud.federation.round import Attempt, Round, Update, draw
 from sft_cloud.federation.state import State
 from sft_cloud.metrics import Traffic
 from sft_cloud.scheduler import Scheduler
-from sft_common.errors import ForbiddenError, RetryLaterError, SftError, TrainingError
+from sft_common.errors import (
+    ForbiddenError,
+    RetryLaterError,
+    SessionLostError,
+    SftError,
+    TrainingError,
+)
 from sft_common.federation.averaging import Weighted, average
 from sft_common.federation.plan import FederationPlan
 from sft_common.federation.tensors import (
@@ -109,7 +115,7 @@ class Federation:
         scheduler: for work that would hold up the event loop.
         traffic: counts its bytes.
         keeper: keeps its averages; None keeps none.
-        net2_of: returns the net2 that a session of an owner has trained.
+        net2_of: returns the net2 that a session has trained, of an owner and opened with a seed.
     """
 
     def __init__(
@@ -120,7 +126,7 @@ class Federation:
         traffic: Traffic,
         *,
         keeper: Keeper | None = None,
-        net2_of: Callable[[str, str], Awaitable[dict[str, Tensor]]],
+        net2_of: Callable[[str, str, int], Awaitable[dict[str, Tensor]]],
     ) -> None:
         self.plan, self.traffic = plan, traffic
         self._beginning, self._files, self._keeper = beginning, scheduler.files, keeper
@@ -134,6 +140,8 @@ class Federation:
         self.failure: SftError | None = None
         """What it stopped with."""
 
+        self._stopping: RetryLaterError | None = None
+        self._last = Ended(b"")
         self._work: dict[str, Work] = {}
         self._round_state = self.progress.state
 
@@ -155,11 +163,10 @@ class Federation:
             ForbiddenError: the name is another edge's.
             SftError: what the federation stopped with.
         """
-        if self.failure is not None:
-            raise self.failure
+        self._check_goes_on()
         seat = self.members.sit(client, owner, incarnation)
         if self.ended:
-            seat.say(self._end())
+            seat.say(self._last)
             seat.end()
             return seat
         work = self._work.get(client)
@@ -183,6 +190,8 @@ class Federation:
             ForbiddenError: nothing of it counts; says why.
         """
         self.members.check(client, owner, incarnation)
+        if self._counted(client, at):
+            return None
         tried = self._current(at)
         return self._expected(tried.duty) if tried.accept(client) else None
 
@@ -210,22 +219,17 @@ class Federation:
         Raises:
             ForbiddenError: it is late, or not for this client: nothing of it counts.
             TrainingError: a number is none: nothing of it counts.
+            SessionLostError: the session is not the one that this client trained in this try.
             ProtocolError: it is not what was asked for.
         """
         expected = self.expects(client, owner, incarnation, at)
         if expected is None:
             return
         tried = self._current(at)
-        what = f"the update of client {client}"
-        tensors = await self._files(tensors_from_bytes, data, expected, what)
-        cloud = {}
-        if tried.duty == "train" and self.progress.state.cloud:
-            net2 = await self._net2_of(session_id, owner)
-            cloud = {name: net2[name] for name in self.progress.state.cloud}
         try:
-            check_all_finite(tensors, what)
-            check_all_finite(cloud, f"net2 of client {client}")
-        except TrainingError as error:
+            tensors = await self._files(_finite, data, expected, f"the update of client {client}")
+            cloud = await self._net2(client, owner, at, session_id) if tried.duty == "train" else {}
+        except (TrainingError, SessionLostError) as error:
             tried.lose(client, str(error))
             self._moved.set()
             raise
@@ -246,8 +250,8 @@ class Federation:
         """
         self.members.check(client, owner, incarnation)
         tried = self._current(at)
-        if client not in tried.missing:
-            raise ForbiddenError(f"{at} is not for this client, or was handed in")
+        if not tried.accept(client):
+            raise ForbiddenError(f"{at} was handed in by this client")
         return dict(self._round_state.cloud)
 
     @property
@@ -280,7 +284,8 @@ class Federation:
     def stop(self) -> None:
         """Tell all clients that the cloud is about to stop."""
         kept = "its last average is kept" if self._keeper else "nothing of it is kept"
-        self.members.end(RetryLaterError(f"the cloud is stopping; of this federation {kept}"))
+        self._stopping = RetryLaterError(f"the cloud is stopping; of this federation {kept}")
+        self.members.end(self._stopping)
 
     async def _begin(self) -> None:
         """Take up what is kept, or begin anew."""
@@ -294,10 +299,7 @@ class Federation:
         for duty in self._beginning.calibrations:
             if duty not in done:
                 tried = await self._until_it_counts(0, duty)
-                state = await self._files(
-                    self._beginning.calibrated, duty, tried.updates, self.progress.state
-                )
-                await self._keep(state)
+                await self._keep(await self._files(self._calibrated, tried))
 
     async def _train(self) -> None:
         """Have one round trained, and average what comes."""
@@ -324,10 +326,11 @@ class Federation:
             have |= tried.updates.keys()
         if self._keeper is not None:
             await self._files(self._keeper.save_model, self.progress.state, self._beginning.save)
+        self._last = Ended(await self._files(self._data))
         self.ended = True
         for client in self.members.present:
             if (seat := self.members.seat(client)) is not None:
-                seat.say(Ended(b"") if client in have else self._end())
+                seat.say(Ended(b"") if client in have else self._last)
                 seat.end()
         log.info("federation %s has ended", self.plan.name)
 
@@ -392,6 +395,7 @@ class Federation:
         """Have some clients work at once, until all have or the time is over."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self.plan.clients.round_seconds
+        tried.ask(clients)
         for client in clients:
             self._work[client] = work
             if client not in self.members.present:
@@ -407,11 +411,22 @@ class Federation:
                     tried.lose(client, "nothing came in time")
         for client in clients:
             seat = self.members.seat(client)
-            if client in tried.lost and seat is not None:
+            if client in tried.lost and seat is not None and not seat.take_back(work):
                 seat.say(Over(tried.attempt, tried.lost[client]))
             if self.shared and client in tried.updates:
                 cloud = tried.updates[client].cloud
                 self._round_state = dataclasses.replace(self._round_state, cloud=cloud)
+
+    def _calibrated(self, tried: Round) -> State:
+        """Return the state with what a calibration has found.
+
+        Raises:
+            TrainingError: what clients handed in makes numbers that are none.
+        """
+        state = self._beginning.calibrated(tried.duty, tried.updates, self.progress.state)
+        for tensors in state.groups().values():
+            check_all_finite(tensors, f"what comes of {tried.duty}")
+        return state
 
     def _averaged(self, tried: Round) -> State:
         """Return the state after a round, clients in the order of their names."""
@@ -435,9 +450,6 @@ class Federation:
         state = self.progress.state
         return tensors_to_bytes({**state.clients, **state.given})
 
-    def _end(self) -> Ended:
-        return Ended(self._data())
-
     def _expected(self, duty: str) -> Shapes:
         if duty == "train":
             return shapes_of(self.progress.state.clients)
@@ -448,10 +460,37 @@ class Federation:
 
         Raises:
             ForbiddenError: it is over, or never was.
+            SftError: what the federation stopped with.
         """
+        self._check_goes_on()
         if self.round is None or self.round.attempt != at or self.round.closed:
             raise ForbiddenError(f"{at} is over")
         return self.round
+
+    def _check_goes_on(self) -> None:
+        if (reason := self.failure or self._stopping) is not None:
+            raise reason
+
+    def _counted(self, client: str, at: Attempt) -> bool:
+        """Return whether an update was taken, in a try that is over by now."""
+        for record in reversed(self.progress.records):
+            if record.number <= at.number:
+                same = (record.number, self._life) == (at.number, at.life)
+                return same and client in record.arrived
+        return False
+
+    async def _net2(
+        self, client: str, owner: str, at: Attempt, session_id: str
+    ) -> dict[str, Tensor]:
+        """Return what a client has trained on the cloud in a try; nothing where it is not to."""
+        wanted = self.progress.state.cloud
+        if not wanted:
+            return {}
+        seed = self.plan.seed_of(at.round, at.number, client)
+        net2 = await self._net2_of(session_id, owner, seed)
+        cloud = {name: net2[name] for name in wanted}
+        await self._files(check_all_finite, cloud, f"net2 of client {client}")
+        return cloud
 
     def _next(self, number: int) -> Attempt:
         return Attempt(number, self.progress.tries + 1, self._life)
@@ -475,3 +514,10 @@ class Federation:
         if self.round is not None:
             self.round.lose(client, "the client has gone")
             self._moved.set()
+
+
+def _finite(data: bytes, expected: Shapes, what: str) -> dict[str, Tensor]:
+    """Return the tensors of a file; raises as `tensors_from_bytes` and `check_all_finite`."""
+    tensors = tensors_from_bytes(data, expected, what)
+    check_all_finite(tensors, what)
+    return tensors

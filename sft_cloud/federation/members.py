@@ -7,10 +7,12 @@ connection may break.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from sft_common.errors import ForbiddenError, SftError
+from sft_common.errors import CapacityError, ForbiddenError, SftError
+from sft_common.federation.plan import MAX_CLIENTS
 
 T = TypeVar("T")
 
@@ -26,15 +28,23 @@ class Seat(Generic[T]):
 
     def __init__(self, client: str) -> None:
         self.client = client
-        self._said: asyncio.Queue[T | SftError | None] = asyncio.Queue()
+        self._said: deque[T | SftError | None] = deque()
+        self._news = asyncio.Event()
 
     def say(self, what: T) -> None:
         """Tell it something."""
-        self._said.put_nowait(what)
+        self._tell(what)
+
+    def take_back(self, what: T) -> bool:
+        """Return whether something was not heard yet, which then never will be."""
+        if what not in self._said:
+            return False
+        self._said.remove(what)
+        return True
 
     def end(self, reason: SftError | None = None) -> None:
         """End its stream, once it has heard all; with an error, if there is a reason."""
-        self._said.put_nowait(reason)
+        self._tell(reason)
 
     async def hear(self) -> T | None:
         """Return what comes next; None: the end.
@@ -42,10 +52,17 @@ class Seat(Generic[T]):
         Raises:
             SftError: the stream ends for this reason.
         """
-        said = await self._said.get()
+        while not self._said:
+            self._news.clear()
+            await self._news.wait()
+        said = self._said.popleft()
         if isinstance(said, SftError):
             raise said
         return said
+
+    def _tell(self, what: T | SftError | None) -> None:
+        self._said.append(what)
+        self._news.set()
 
 
 class _Member(Generic[T]):
@@ -58,7 +75,7 @@ class _Member(Generic[T]):
 
 
 class Members(Generic[T]):
-    """All clients of one federation.
+    """All clients of one federation, at most `MAX_CLIENTS` by name.
 
     Args:
         patience_seconds: so long a client without a stream counts as there.
@@ -90,8 +107,14 @@ class Members(Generic[T]):
         """Give a stream its client's place; an older stream loses it.
 
         Raises:
-            ForbiddenError: the name belongs to another edge, or to a newer program.
+            ForbiddenError: the name belongs to another edge.
+            CapacityError: so many have come that no more are taken.
         """
+        if client not in self._owners and len(self._owners) >= MAX_CLIENTS:
+            raise CapacityError(
+                f"the federation has {MAX_CLIENTS:,} clients, and takes no more; join as one of "
+                "them"
+            )
         if self._owners.setdefault(client, owner) != owner:
             raise ForbiddenError(f"client {client} of this federation is another edge's")
         member = self._members.setdefault(client, _Member(owner))

@@ -97,7 +97,7 @@ def _mean(found: list[Finding]) -> dict[str, Any]:
     same = [finding for finding in found if finding.metric == metric]
     examples = sum(finding.examples for finding in same)
     value, loss = (
-        sum(getattr(finding, name) * finding.examples for finding in same) / examples
+        sum(getattr(finding, name) * (finding.examples / examples) for finding in same)
         for name in ("value", "loss")
     )
     return {"metric": metric, "value": value, "loss": loss, "evaluated": examples}

@@ -90,6 +90,11 @@ class Round:
         """Why nothing of a client counts."""
 
         self.closed = False
+        self._asked = set[str]()
+
+    def ask(self, clients: Iterable[str]) -> None:
+        """Begin the turn of some clients: nothing is taken of others."""
+        self._asked |= set(clients)
 
     @property
     def missing(self) -> list[str]:
@@ -104,6 +109,8 @@ class Round:
         """
         if client not in self.drawn:
             raise ForbiddenError(f"{self.attempt} is not for this client")
+        if client not in self._asked:
+            raise ForbiddenError(f"{self.attempt} is under way, but its turn has not come")
         if client in self.updates:
             return False
         if self.closed:

@@ -36,7 +36,9 @@ SCORED_KINDS = ("text", "image")
 """Kinds with classes: EL2N scores need some (SFPrompt, Eq. 4)."""
 
 MAX_ROUNDS = 1_000_000
-MAX_CLIENTS = 100_000
+MAX_CLIENTS = 10_000
+"""Each has a stream open; and what a peer may make grow must have an end."""
+
 MAX_SECONDS = 1e7
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

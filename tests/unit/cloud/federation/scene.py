@@ -90,7 +90,7 @@ class Scene:
         )
         self.seats: dict[str, Seat[Said]] = {}
 
-    async def _net2_of(self, session_id: str, owner: str) -> dict[str, Tensor]:
+    async def _net2_of(self, session_id: str, owner: str, seed: int) -> dict[str, Tensor]:
         return self.nets[session_id]
 
     def join(self, *clients: str, at: Attempt | None = None) -> None:

@@ -47,6 +47,7 @@ def test_every_round_and_every_try_draws_anew_and_everybody_comes_to_it() -> Non
 
 def test_what_came_once_counts_once_and_the_first_stays() -> None:
     tried = Round(AT, "train", ["a", "b"])
+    tried.ask(["a", "b"])
     tried.take("a", first := update(1))
     tried.take("a", update(2))
     assert tried.updates == {"a": first} and tried.missing == ["b"]
@@ -55,6 +56,7 @@ def test_what_came_once_counts_once_and_the_first_stays() -> None:
 
 def test_late_foreign_and_lost_updates_are_refused_with_the_reason() -> None:
     tried = Round(AT, "train", ["a", "b", "c"])
+    tried.ask(["a", "b", "c"])
     tried.take("a", update())
     with pytest.raises(ForbiddenError, match="round 3, try 7 is not for this client"):
         tried.take("x", update())
@@ -71,6 +73,7 @@ def test_late_foreign_and_lost_updates_are_refused_with_the_reason() -> None:
 
 def test_a_client_that_has_handed_in_is_not_lost() -> None:
     tried = Round(AT, "train", ["a"])
+    tried.ask(["a"])
     tried.take("a", update())
     tried.lose("a", "gone")
     assert tried.lost == {}
@@ -78,6 +81,7 @@ def test_a_client_that_has_handed_in_is_not_lost() -> None:
 
 def test_a_record_weighs_what_clients_found_by_their_examples() -> None:
     tried = Round(AT, "train", ["a", "b", "c"])
+    tried.ask(["a", "b", "c"])
     tried.take("a", update(10, Finding(examples=1, metric="accuracy", value=1.0, loss=0.0)))
     tried.take("b", update(30, Finding(examples=3, metric="accuracy", value=0.5, loss=2.0)))
     tried.close()
@@ -90,6 +94,7 @@ def test_a_record_weighs_what_clients_found_by_their_examples() -> None:
 
 def test_a_record_without_findings_says_none() -> None:
     tried = Round(AT, "train", ["a"])
+    tried.ask(["a"])
     tried.take("a", update(10))
     record = RoundRecord.of(tried, began=1.0, ended=2.0, counts=True, received=5, sent=6)
     assert (record.metric, record.value, record.loss) == ("", None, None)
