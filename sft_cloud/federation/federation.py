@@ -202,7 +202,7 @@ class Federation:
         incarnation: int,
         at: Attempt,
         update: Update,
-        data: bytes,
+        data: bytes | bytearray,
         session_id: str,
     ) -> None:
         """Take what a client has done; done twice, it is done once.
@@ -516,8 +516,8 @@ class Federation:
             self._moved.set()
 
 
-def _finite(data: bytes, expected: Shapes, what: str) -> dict[str, Tensor]:
+def _finite(data: bytes | bytearray, expected: Shapes, what: str) -> dict[str, Tensor]:
     """Return the tensors of a file; raises as `tensors_from_bytes` and `check_all_finite`."""
-    tensors = tensors_from_bytes(data, expected, what)
+    tensors = tensors_from_bytes(bytes(data), expected, what)
     check_all_finite(tensors, what)
     return tensors

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -14,6 +15,7 @@ from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.federation import Ended, Federation, Over, Said, Waiting, Work
 from sft_cloud.federation.registry import Federations
 from sft_cloud.federation.round import Attempt, Finding, Update
+from sft_cloud.federation.uploads import Uploads
 from sft_cloud.metrics import Meter, Metrics
 from sft_common import PROTOCOL_VERSION
 from sft_common.errors import (
@@ -45,6 +47,9 @@ DUTY_TO_PROTO = {
 MAX_SAID = 500
 """Characters of a client's own words."""
 
+MAX_EXAMPLES = 2**40
+"""Behind one update, or tokens: their sum over all clients stays a number of 64 bits."""
+
 
 class FederationServicer:
     """Serves sft.v1.FederationService.
@@ -59,7 +64,7 @@ class FederationServicer:
         self, federations: Federations, metrics: Metrics, *, piece_seconds: float = 60.0
     ) -> None:
         self._federations, self._metrics = federations, metrics
-        self._piece_seconds = piece_seconds
+        self._piece_seconds, self._uploads = piece_seconds, Uploads(piece_seconds)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what to register with a server; requests come as bytes, as in servicer.py."""
@@ -139,36 +144,17 @@ class FederationServicer:
             if header.trouble:
                 federation.give_up(*who, at, printable(header.trouble[:MAX_SAID]))
             elif (expected := federation.expects(*who, at)) is not None:
-                data = await self._pieces(requests, header.following, most_bytes(expected), meter)
-                await federation.hand_in(*who, at, _update(header), data, header.session_id)
+                update, following = _update(header), header.following
+                _check_size(following, most_bytes(expected))
+                pieces = _pieces(requests, meter)
+                whose = header.federation, header.client
+                data = await self._uploads.read(
+                    whose, pieces, following, lambda: federation.expects(*who, at)
+                )
+                await federation.hand_in(*who, at, update, data, header.session_id)
         except (ForbiddenError, TrainingError) as refused:
             return fb.HandInResponse(reason=str(as_sft_error(refused, "an update")))
         return fb.HandInResponse(taken=not header.trouble)
-
-    async def _pieces(
-        self, requests: AsyncIterator[bytes], following: int, most: int, meter: Meter
-    ) -> bytes:
-        """Return the bytes that follow a header.
-
-        Raises:
-            LimitError: more are announced than the tensors take.
-            ProtocolError: more or fewer come than were announced.
-        """
-        if following > most:
-            raise LimitError(f"an update of {following:,} bytes; what was asked for takes {most:,}")
-        data = bytearray()
-        while len(data) < following:
-            try:
-                raw = await asyncio.wait_for(anext(requests), self._piece_seconds)
-            except (StopAsyncIteration, TimeoutError):
-                raise ProtocolError(
-                    f"{len(data):,} of {following:,} bytes of an update came"
-                ) from None
-            meter.received(len(raw))
-            data += _read(raw, fb.HandInRequest).piece
-        if len(data) > following:
-            raise ProtocolError(f"{len(data):,} bytes came, {following:,} were announced")
-        return bytes(data)
 
     def _meter(self, federation: Federation) -> Meter:
         meter = Meter(self._metrics)
@@ -197,24 +183,41 @@ def _update(header: fb.HandInHeader) -> Update:
     Raises:
         ProtocolError: a number is out of its range.
     """
-    if not 1 <= header.examples <= 2**53:
-        raise ProtocolError(f"an update of {header.examples} examples; 1 to 2^53 fit")
+    if not 1 <= header.examples <= MAX_EXAMPLES:
+        raise ProtocolError(f"an update of {header.examples} examples; 1 to {MAX_EXAMPLES} fit")
     finding = None
     if header.HasField("finding"):
         said = header.finding
-        if not said.examples:
-            raise ProtocolError("a finding over 0 examples")
+        if not 1 <= said.examples <= MAX_EXAMPLES:
+            raise ProtocolError(f"a finding over {said.examples} examples; 1 to {MAX_EXAMPLES} fit")
+        if not (math.isfinite(said.value) and math.isfinite(said.loss)):
+            raise ProtocolError(
+                f"a finding with value {said.value} and loss {said.loss}; only numbers fit, and "
+                "none needs to be told"
+            )
         metric = printable(said.metric[:40])
         finding = Finding(examples=said.examples, metric=metric, value=said.value, loss=said.loss)
     return Update(weight=header.examples, tensors={}, finding=finding)
 
 
-def _messages(federation: Federation, said: Said) -> list[fb.AttendResponse]:
-    """Return what is to be sent of what a client is told."""
+async def _pieces(requests: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:
+    """Yield the pieces that follow a header."""
+    async for raw in requests:
+        meter.received(len(raw))
+        yield _read(raw, fb.HandInRequest).piece
+
+
+def _check_size(following: int, most: int) -> None:
+    if following > most:
+        raise LimitError(f"an update of {following:,} bytes; what was asked for takes {most:,}")
+
+
+def _messages(federation: Federation, said: Said) -> Iterator[fb.AttendResponse]:
+    """Yield what is to be sent of what a client is told, made only when it can leave."""
     match said:
         case Waiting():
             waiting = fb.Waiting(round=said.round, present=said.present, minimum=said.minimum)
-            return [fb.AttendResponse(waiting=waiting)]
+            yield fb.AttendResponse(waiting=waiting)
         case Work():
             work = fb.Assignment(
                 attempt=attempt_to_proto(said.attempt),
@@ -223,17 +226,20 @@ def _messages(federation: Federation, said: Said) -> list[fb.AttendResponse]:
                 following=len(said.data),
                 rounds=federation.plan.rounds,
             )
-            return [fb.AttendResponse(assignment=work), *_in_pieces(said.data)]
+            yield fb.AttendResponse(assignment=work)
+            yield from _in_pieces(said.data)
         case Over():
             over = fb.Over(attempt=attempt_to_proto(said.attempt), reason=said.reason)
-            return [fb.AttendResponse(over=over)]
+            yield fb.AttendResponse(over=over)
         case Ended():
             ended = fb.Ended(following=len(said.data))
-            return [fb.AttendResponse(ended=ended), *_in_pieces(said.data)]
+            yield fb.AttendResponse(ended=ended)
+            yield from _in_pieces(said.data)
 
 
-def _in_pieces(data: bytes) -> list[fb.AttendResponse]:
-    return [fb.AttendResponse(piece=piece) for piece in in_pieces(data)]
+def _in_pieces(data: bytes) -> Iterator[fb.AttendResponse]:
+    for piece in in_pieces(data):
+        yield fb.AttendResponse(piece=piece)
 
 
 def _check_model(federation: Federation, request: fb.AttendRequest) -> None:
