@@ -11,7 +11,7 @@ from torch import Tensor
 from sft_cloud.federation.registry import Federations
 from sft_cloud.federation.servicer import attempt_from_proto
 from sft_common.config import SessionSpec
-from sft_common.errors import MismatchError
+from sft_common.errors import ForbiddenError, MismatchError
 from sft_common.federation.plan import FederationPlan
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 
@@ -34,10 +34,15 @@ def numbers_for(
     Raises:
         ConfigError: there is no such federation.
         MismatchError: the session is not what the federation's plan says.
-        ForbiddenError: the client has nothing to do now.
+        ForbiddenError: the client has nothing to do now, or brings numbers of its own.
     """
     if not spec.federation:
         return Numbers()
+    if message.trained_session or message.known or message.HasField("basis"):
+        raise ForbiddenError(
+            f"a session of federation {spec.federation} starts from its numbers alone; "
+            "leave the client's own out"
+        )
     part, federation = message.federation, federations.find(spec.federation)
     who, plan = (part.client, owner, part.incarnation), federation.plan
     if plan.tail is None:

@@ -30,7 +30,7 @@ from sft_common.federation.plan import check_name
 from sft_common.federation.tensors import in_pieces, most_bytes
 from sft_common.pb.sft.v1 import federation_pb2 as fb
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
-from sft_common.rpc.federation import federation_to_proto
+from sft_common.rpc.federation import federation_to_proto, plan_digest
 from sft_common.rpc.options import FEDERATION_SERVICE
 from sft_common.rpc.spec import check_version
 from sft_common.rpc.status import status_of
@@ -102,6 +102,7 @@ class FederationServicer:
             federation = self._federations.find(request.federation)
             check_name("client", request.client)
             _check_model(federation, request)
+            _check_plan(federation, request)
             meter = self._meter(federation)
             meter.received(len(raw))
             at = attempt_from_proto(request.working_on) if request.HasField("working_on") else None
@@ -258,6 +259,20 @@ def _check_model(federation: Federation, request: fb.AttendRequest) -> None:
                 f"the client's {what} of {model.name} has digest {theirs[:16]!r}, the "
                 f"federation's {ours[:16]!r}: they are not the same model"
             )
+
+
+def _check_plan(federation: Federation, request: fb.AttendRequest) -> None:
+    """Refuse a client that joined when the plan was another one.
+
+    Raises:
+        MismatchError: says so.
+    """
+    if request.plan_digest != (digest := plan_digest(federation.plan)):
+        raise MismatchError(
+            f"the client was told another plan of federation {federation.plan.name} (digest "
+            f"{request.plan_digest[:16]!r}, now {digest[:16]!r}): its file was changed meanwhile; "
+            "join again"
+        )
 
 
 def _read(raw: bytes, kind: type[M]) -> M:

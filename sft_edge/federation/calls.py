@@ -42,6 +42,8 @@ class Member(NamedTuple):
     federation: str
     client: str
     incarnation: int
+    plan_digest: str
+    """Of the plan that it was told."""
 
 
 def describe(access: Access, name: str) -> FederationPlan:
@@ -94,6 +96,7 @@ def attend(
         config_digest=model.config_digest,
         weights_digest=model.weights_digest,
         working_on=pb.Attempt(**at._asdict()) if at else None,
+        plan_digest=member.plan_digest,
     )
     traffic.connected()
     traffic.sent(request.ByteSize())

@@ -96,7 +96,7 @@ def train_epochs(
             step += 1
             loss = learner.train_step(step, [batch], rate)
             if not math.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} at step {step} of {at.round}")
+                raise TrainingError(f"the loss is {loss} at step {step} of round {at.round}")
             losses.append(loss)
         means.append(sum(losses) / len(losses))
     return means

@@ -31,7 +31,7 @@ from sft_edge.federation.calls import Member
 from sft_edge.federation.material import Material
 from sft_edge.federation.pruning import el2n, hardest
 from sft_edge.federation.said import Attempt, Done, Finding
-from sft_edge.federation.sessions import open_body
+from sft_edge.federation.sessions import NOBODY, Person, open_body
 from sft_edge.tasks.batches import Batch
 from sft_edge.traffic import Traffic
 
@@ -45,10 +45,14 @@ class SFPrompt:
         material: data and model.
         member: who the client is.
         traffic: counts the bytes of sessions too.
+        person: is told of a cloud that is lost, and may want to stop.
     """
 
-    def __init__(self, material: Material, member: Member, traffic: Traffic) -> None:
+    def __init__(
+        self, material: Material, member: Member, traffic: Traffic, person: Person = NOBODY
+    ) -> None:
         self._material, self._member, self._traffic = material, member, traffic
+        self._person = person
         self._parts: Parts | None = None
         self._sessions, self._counted = list[GrpcSession](), (0, 0)
         self._body: RemoteBody | None = None
@@ -227,7 +231,9 @@ class SFPrompt:
 
     def _reached(self, *, calibrates: bool) -> RemoteBody:
         def reach() -> GrpcSession:
-            self._sessions.append(open_body(self._material, self._member, calibrates=calibrates))
+            self._sessions.append(
+                open_body(self._material, self._member, calibrates=calibrates, person=self._person)
+            )
             return self._sessions[-1]
 
         return RemoteBody(reach, first_row=self._spec.first_row)

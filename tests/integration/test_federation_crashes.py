@@ -17,6 +17,7 @@ from sft_common.errors import ConfigError
 from sft_common.federation.tensors import shapes_of, tensors_from_bytes
 from sft_common.model.loading import Pretrained
 from sft_common.rpc.access import Access
+from sft_common.rpc.federation import plan_digest
 from sft_edge.federation.calls import Member, attend, describe, hand_in
 from sft_edge.federation.said import Done, Ended, Over, Said, Work
 from sft_edge.traffic import Traffic
@@ -63,7 +64,7 @@ class Hand:
     def __init__(self, server: str, client: str) -> None:
         self.access = Access(server=server)
         self.plan = describe(self.access, "f")
-        self.member = Member("f", client, secrets.randbits(60))
+        self.member = Member("f", client, secrets.randbits(60), plan_digest(self.plan))
         self.said: list[Said] = []
         self._heard = threading.Condition()
         threading.Thread(target=self._follow, daemon=True).start()

@@ -50,7 +50,7 @@ class Beginning:
 
 
 def plan(**changes: Any) -> FederationPlan:
-    clients = {"per_round": 3, "minimum": 3, "quorum": 2, "patience_seconds": 60.0}
+    clients: dict[str, Any] = {"per_round": 3, "minimum": 3, "quorum": 2, "patience_seconds": 60.0}
     clients |= {name: changes.pop(name) for name in list(changes) if name in CLIENTS}
     training = {name: changes.pop(name) for name in list(changes) if name == "evaluate_every"}
     return FederationPlan(

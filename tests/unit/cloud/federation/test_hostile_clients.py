@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,7 +116,7 @@ def test_a_bound_of_clients() -> None:
     play(story())
 
 
-def finding(**changes: float) -> Finding:
+def finding(**changes: Any) -> Finding:
     usual = Finding(examples=1, metric="accuracy", value=0.5, loss=1.0)
     return dataclasses.replace(usual, **changes)
 
