@@ -254,11 +254,6 @@ class Federation:
             raise ForbiddenError(f"{at} was handed in by this client")
         return dict(self._round_state.cloud)
 
-    @property
-    def calibrates_tail(self) -> bool:
-        """Whether clients are finding out what comes to the second cut."""
-        return self.round is not None and self.round.duty == "calibrate-tail"
-
     def code_for(self, client: str, owner: str, incarnation: int) -> dict[str, Tensor]:
         """Return the cloud's share of the cuts, for the frozen body of a client's session.
 

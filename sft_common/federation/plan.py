@@ -10,6 +10,7 @@ from sft_common.config import (
     BASIS_CUTS,
     ENCODINGS,
     MAX_LABELS,
+    MAX_NAME,
     ModelIdentity,
     PartsSpec,
     SessionSpec,
@@ -353,3 +354,8 @@ class FederationPlan:
             )
         elif len(set(self.labels)) < len(self.labels):
             raise ConfigError("a label stands twice among the labels")
+        for label in self.labels:
+            if not (0 < len(label) <= MAX_NAME and label.isprintable()):
+                raise ConfigError(
+                    f"label {label[:80]!r}: a label has 1 to {MAX_NAME} printable characters"
+                )
