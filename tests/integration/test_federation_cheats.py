@@ -17,7 +17,7 @@ from sft_common.model.loading import Pretrained
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_edge.client import GrpcSession
 from sft_edge.federation.said import Done, Finding, Work
-from tests.federated import join, write_clients, write_file
+from tests.federated import all_said, history, join, joined, write_clients, write_file
 from tests.integration.test_federation_crashes import Hand
 from tests.warm import Forge, RestartedCloud
 
@@ -34,9 +34,9 @@ def lead(programs: Forge, tmp_path: Path, tiny_model: Path) -> Iterator[Callable
     """Starts clouds that lead a federation `f`; kills them at the end."""
     clouds = []
 
-    def start(**changes: Any) -> RestartedCloud:
+    def start(*options: object, **changes: Any) -> RestartedCloud:
         file = write_file(tmp_path / "f.toml", tiny_model, **changes)
-        clouds.append(RestartedCloud(programs, tmp_path / "cloud", "--federation", file))
+        clouds.append(RestartedCloud(programs, tmp_path / "cloud", "--federation", file, *options))
         return clouds[-1]
 
     yield start
@@ -135,3 +135,18 @@ def test_ctrl_c_ends_a_client_whose_cloud_is_gone(
     client.send(signal.SIGINT)
     assert client.wait() == 130
     assert "join again as --client a to go on" in client.log.read_text()
+
+
+def test_more_clients_than_sessions_share_a_frozen_body(
+    lead: Callable[..., RestartedCloud], tmp_path: Path, tiny_model: Path
+) -> None:
+    """Each keeps its session from round to round; who waits gets that of one who is silent."""
+    data = write_clients(tmp_path / "data", {"a": 6, "b": 6})
+    known = {"method": "sfprompt", "cut": {"cut": "none", "split_layer": 1}, "rounds": 1}
+    waits = {"per_round": 1, "quorum": 1}
+    cloud = lead("--max-sessions", 1, **known, clients=waits, training={"epochs": 1})
+    clients = joined(
+        tmp_path, cloud.server, "f", data, "--model", tiny_model, "--wait", 15, "--retry-pause", 0.5
+    )
+    all_said(list(clients.values()))
+    assert "evaluate" in {line["duty"] for line in history(tmp_path, "f", "b")}
