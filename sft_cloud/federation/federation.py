@@ -1,6 +1,6 @@
 """Leads one federation: gathers clients, has them work, averages, keeps what came of it.
 
-It knows no models and no RPC: what clients are told are the small classes at its head.
+It knows no models and no RPC.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.keeping import Keeper, Progress
 from sft_cloud.federation.members import Members, Seat
 from sft_cloud.federation.record import RoundRecord
-from sft_cloud.federation.round import Attempt, Round, Update, draw
+from sft_cloud.federation.round import Round, Update, draw
 from sft_cloud.federation.state import State
 from sft_cloud.metrics import Traffic
 from sft_cloud.scheduler import Scheduler
@@ -34,6 +33,7 @@ from sft_common.errors import (
 )
 from sft_common.federation.averaging import Weighted, average
 from sft_common.federation.plan import FederationPlan
+from sft_common.federation.said import Attempt, Ended, Over, Said, Waiting, Work
 from sft_common.federation.tensors import (
     Shapes,
     check_all_finite,
@@ -46,45 +46,6 @@ log = logging.getLogger(__name__)
 
 MAX_TRIES = 20
 """At one round: when all come to nothing, the next would too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Nothing is to be done yet."""
-
-    round: int
-    present: int
-    minimum: int
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Something is to be done."""
-
-    attempt: Attempt
-    duty: str
-    evaluate: bool
-    data: bytes
-    """The average and the client's share of the cuts, as one file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """A try is over."""
-
-    attempt: Attempt
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The federation has ended."""
-
-    data: bytes
-    """The last average, as of `Work`; empty: the client had it just now."""
-
-
-Said = Waiting | Work | Over | Ended
 
 
 class Beginning(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sft_cloud.federation.round import Finding, Round
+from sft_cloud.federation.round import Round
+from sft_common.federation.said import Finding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

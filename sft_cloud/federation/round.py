@@ -5,45 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from torch import Tensor
 
 from sft_common.errors import ForbiddenError
-
-DUTIES = ("train", "calibrate-cut", "calibrate-tail", "evaluate")
-"""What clients are to do in a round."""
-
-
-class Attempt(NamedTuple):
-    """One try at a round."""
-
-    round: int
-    """From 1; 0 of a calibration, before the first."""
-
-    number: int
-    """From 1, of all tries of the federation that the disk knows."""
-
-    life: int = 0
-    """A random number, drawn when the federation is taken up: no try comes twice, though a cloud
-    that was killed counts some of them anew."""
-
-    def __str__(self) -> str:
-        return f"round {self.round}, try {self.number}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What a client found of an average on its validation part."""
-
-    examples: int
-    """At least 1."""
-
-    metric: str
-    """The metric that comes first in its task."""
-
-    value: float
-    loss: float
+from sft_common.federation.said import DUTIES, Attempt, Finding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

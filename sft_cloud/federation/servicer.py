@@ -12,9 +12,9 @@ from google.protobuf.message import DecodeError, Message
 
 from sft_cloud.access import identity_of
 from sft_cloud.failures import as_sft_error
-from sft_cloud.federation.federation import Ended, Federation, Over, Said, Waiting, Work
+from sft_cloud.federation.federation import Federation
 from sft_cloud.federation.registry import Federations
-from sft_cloud.federation.round import Attempt, Finding, Update
+from sft_cloud.federation.round import Update
 from sft_cloud.federation.uploads import Uploads
 from sft_cloud.metrics import Meter, Metrics
 from sft_common import PROTOCOL_VERSION
@@ -27,6 +27,7 @@ from sft_common.errors import (
     printable,
 )
 from sft_common.federation.plan import check_name
+from sft_common.federation.said import Attempt, Ended, Finding, Over, Said, Waiting, Work
 from sft_common.federation.tensors import in_pieces, most_bytes
 from sft_common.pb.sft.v1 import federation_pb2 as fb
 from sft_common.pb.sft.v1 import split_training_pb2 as pb

@@ -13,9 +13,9 @@ from typing import Any
 
 from sft_common.config import ModelIdentity
 from sft_common.errors import SftError, UnreachableError, first_line
+from sft_common.federation.said import Attempt, Ended, Over, Said, Work
 from sft_common.rpc.access import Access
 from sft_edge.federation.calls import Member, attend
-from sft_edge.federation.said import Attempt, Ended, Over, Said, Work
 from sft_edge.retrying import Retry, pause
 from sft_edge.traffic import Traffic
 

@@ -18,12 +18,13 @@ from sft_common.errors import (
     UnreachableError,
     first_line,
 )
+from sft_common.federation.said import Attempt, Ended, Finding, Over, Waiting, Work
 from sft_common.federation.tensors import tensors_from_bytes
 from sft_edge.federation.attendance import Abandoned, Attendance
 from sft_edge.federation.calls import Member, hand_in
+from sft_edge.federation.done import Done
 from sft_edge.federation.material import Material
 from sft_edge.federation.method import Method
-from sft_edge.federation.said import Attempt, Done, Ended, Finding, Over, Waiting, Work
 from sft_edge.remote import Rewound
 from sft_edge.retrying import Retry, pause
 from sft_edge.traffic import Traffic

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sft_common.config import SessionSpec
 from sft_common.errors import RetryLaterError
+from sft_common.federation.said import Attempt
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_edge.client import GrpcSession
 from sft_edge.federation.calls import Member
 from sft_edge.federation.material import Material
-from sft_edge.federation.said import Attempt
 from sft_edge.opening import patiently
 from sft_edge.retrying import Retry
 

@@ -19,6 +19,7 @@ from sft_common.config import PartsSpec
 from sft_common.errors import DataError, TrainingError
 from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import uncoded
+from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes
 from sft_common.model.calibration import TOKENS_PER_CHANNEL
 from sft_common.model.parting import Parting, blank_code
@@ -28,9 +29,9 @@ from sft_common.plan import epoch_order
 from sft_edge.client import GrpcSession
 from sft_edge.federation.body import RemoteBody
 from sft_edge.federation.calls import Member
+from sft_edge.federation.done import Done
 from sft_edge.federation.material import Material
 from sft_edge.federation.pruning import el2n, hardest
-from sft_edge.federation.said import Attempt, Done, Finding
 from sft_edge.federation.sessions import NOBODY, Person, open_body
 from sft_edge.tasks.batches import Batch
 from sft_edge.traffic import Traffic

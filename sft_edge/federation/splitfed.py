@@ -9,13 +9,14 @@ from torch import Tensor
 from sft_common.config import OptimizerSpec
 from sft_common.errors import DataError, SftError
 from sft_common.federation.averaging import Moments
+from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes, shapes_of
 from sft_common.model.calibration import rows_of
 from sft_edge.client import GrpcSession
 from sft_edge.federation.calls import Member
+from sft_edge.federation.done import Done
 from sft_edge.federation.fedavg import train_epochs
 from sft_edge.federation.material import Material, load_into, trained_of
-from sft_edge.federation.said import Attempt, Done, Finding
 from sft_edge.federation.sessions import NOBODY, Person, open_part
 from sft_edge.learners import SplitLearner
 from sft_edge.pacing import Pacing

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from sft_common.errors import ForbiddenError, ProtocolError, SessionLostError
+from sft_common.federation.said import Finding, Work
 from sft_common.federation.tensors import tensors_from_bytes
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_edge.client import GrpcSession
-from sft_edge.federation.said import Done, Finding, Work
+from sft_edge.federation.done import Done
 from tests.federated import all_said, history, join, joined, write_clients, write_file
 from tests.integration.test_federation_crashes import Hand
 from tests.warm import Forge, RestartedCloud

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from sft_common.errors import SessionLostError, SftError, UnreachableError
+from sft_common.federation.said import Attempt, Ended, Finding, Over, Work
 from sft_common.federation.tensors import tensors_to_bytes
 from sft_edge.federation import attendance, client
 from sft_edge.federation.attendance import Abandoned, Attendance
 from sft_edge.federation.calls import Member
 from sft_edge.federation.client import Client
+from sft_edge.federation.done import Done
 from sft_edge.federation.folder import ClientFolder
-from sft_edge.federation.said import Attempt, Done, Ended, Finding, Over, Work
 from sft_edge.retrying import Retry
 from sft_edge.traffic import Traffic
 

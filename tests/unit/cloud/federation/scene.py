@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sft_cloud.federation.federation import Federation, Said, Waiting, Work
+from sft_cloud.federation.federation import Federation
 from sft_cloud.federation.keeping import Keeper
 from sft_cloud.federation.members import Seat
-from sft_cloud.federation.round import Attempt, Finding, Update
+from sft_cloud.federation.round import Update
 from sft_cloud.federation.state import State
 from sft_cloud.metrics import Traffic
 from sft_cloud.scheduler import Scheduler
 from sft_common.config import ModelIdentity, SplitSpec
 from sft_common.federation.plan import FederationPlan, LocalTraining, Participation, Transfer
+from sft_common.federation.said import Attempt, Finding, Said, Waiting, Work
 from sft_common.federation.tensors import Shapes, tensors_from_bytes, tensors_to_bytes
 
 SHAPES = {"w": torch.Size([2])}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_cloud.federation.federation import MAX_TRIES, Ended, Over, Waiting, Work
+from sft_cloud.federation.federation import MAX_TRIES
 from sft_cloud.federation.keeping import Keeper, plan_facts
-from sft_cloud.federation.round import Attempt, draw
+from sft_cloud.federation.round import draw
 from sft_common.errors import (
     ConfigError,
     ForbiddenError,
@@ -21,6 +21,7 @@ from sft_common.errors import (
     TrainingError,
 )
 from sft_common.federation.plan import FederationPlan
+from sft_common.federation.said import Attempt, Ended, Over, Waiting, Work
 from sft_common.federation.tensors import tensors_from_bytes
 from tests.unit.cloud.federation.scene import (
     SHAPES,

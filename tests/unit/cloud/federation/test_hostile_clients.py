@@ -13,9 +13,10 @@ import torch
 
 from sft_cloud.federation.members import Members
 from sft_cloud.federation.record import RoundRecord
-from sft_cloud.federation.round import Attempt, Finding, Round, Update
+from sft_cloud.federation.round import Round, Update
 from sft_common.errors import CapacityError, ForbiddenError, RetryLaterError
 from sft_common.federation.plan import MAX_CLIENTS
+from sft_common.federation.said import Attempt, Finding
 from tests.unit.cloud.federation.scene import SHARED, Beginning, Scene, led, plan, play
 
 

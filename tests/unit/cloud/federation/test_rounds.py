@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sft_cloud.federation.members import Members
 from sft_cloud.federation.record import RoundRecord
-from sft_cloud.federation.round import Attempt, Finding, Round, Update, draw
+from sft_cloud.federation.round import Round, Update, draw
 from sft_common.errors import ForbiddenError
+from sft_common.federation.said import Attempt, Finding
 
 AT = Attempt(3, 7, 99)
 NAMES = [f"client-{n}" for n in range(10)]
