@@ -92,6 +92,11 @@ def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     shape = shape_of(pretrained.config)
+    if training.max_length > shape.positions:
+        raise file.error(
+            f"[training] max_length is {training.max_length}; the model takes {shape.positions} "
+            "tokens; take fewer"
+        )
     tail = _tail(file, method, shape)
     try:
         plan = FederationPlan(

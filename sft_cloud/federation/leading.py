@@ -10,10 +10,11 @@ from torch import Tensor
 
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.federation.beginning import HalvesBeginning, PartsBeginning, WholeBeginning
-from sft_cloud.federation.federation import Beginning, Federation
+from sft_cloud.federation.federation import Federation
 from sft_cloud.federation.file import Written, read_federation
 from sft_cloud.federation.keeping import Keeper
 from sft_cloud.federation.registry import Federations
+from sft_cloud.federation.start import Beginning
 from sft_cloud.host import Host
 from sft_cloud.metrics import Traffic
 from sft_cloud.session import Session

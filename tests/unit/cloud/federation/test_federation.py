@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sft_cloud.federation.federation import MAX_TRIES
+from sft_cloud.federation.course import MAX_TRIES
 from sft_cloud.federation.keeping import Keeper, plan_facts
 from sft_cloud.federation.round import draw
 from sft_common.errors import (

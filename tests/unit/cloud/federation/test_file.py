@@ -36,6 +36,7 @@ def read(folder: Path, model: Path, **changes: Any) -> FederationPlan:
         ({"clients": {"patiance": 3}}, "has 'patiance'; it takes minimum, patience_seconds"),
         ({"clients": {"per_round": 10**6}}, "per_round is 1000000; .* from 1 to 10000"),
         ({"training": {"keep": 0.5}}, "keep is of sfprompt alone, not of fedavg"),
+        ({"training": {"max_length": 65}}, "max_length is 65; the model takes 64 tokens"),
         ({**SFPROMPT, "training": {"keep": 1.5}}, "share to keep: 1.5 is outside 1e-06..1"),
         ({"cut": {"cut": "sft"}}, "is not of fedavg: its clients have the whole model"),
         ({"method": "splitfed", "cut": {"rank": 99}}, r"f.toml: \[cut\] rank 99 is outside 1..32"),
