@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sft_cloud.federation.messages import attempt_from_proto
 from sft_cloud.federation.registry import Federations
-from sft_cloud.federation.servicer import attempt_from_proto
 from sft_common.config import BASIS_CUTS, SessionSpec
 from sft_common.errors import ForbiddenError, MismatchError
 from sft_common.federation.plan import FederationPlan, uncoded

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import grpc
@@ -13,8 +12,8 @@ from google.protobuf.message import DecodeError, Message
 from sft_cloud.access import identity_of
 from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.federation import Federation
+from sft_cloud.federation.messages import attempt_from_proto, messages_of, update_from_proto
 from sft_cloud.federation.registry import Federations
-from sft_cloud.federation.round import Update
 from sft_cloud.federation.uploads import Uploads
 from sft_cloud.metrics import Meter, Metrics
 from sft_common import PROTOCOL_VERSION
@@ -27,10 +26,8 @@ from sft_common.errors import (
     printable,
 )
 from sft_common.federation.plan import check_name
-from sft_common.federation.said import Attempt, Ended, Finding, Over, Said, Waiting, Work
-from sft_common.federation.tensors import in_pieces, most_bytes
+from sft_common.federation.tensors import most_bytes
 from sft_common.pb.sft.v1 import federation_pb2 as fb
-from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.federation import federation_to_proto, plan_digest
 from sft_common.rpc.options import FEDERATION_SERVICE
 from sft_common.rpc.spec import check_version
@@ -38,18 +35,8 @@ from sft_common.rpc.status import status_of
 
 M = TypeVar("M", bound=Message)
 
-DUTY_TO_PROTO = {
-    "train": fb.DUTY_TRAIN,
-    "calibrate-cut": fb.DUTY_CALIBRATE_CUT,
-    "calibrate-tail": fb.DUTY_CALIBRATE_TAIL,
-    "evaluate": fb.DUTY_EVALUATE,
-}
-
 MAX_SAID = 500
 """Characters of a client's own words."""
-
-MAX_EXAMPLES = 2**40
-"""Behind one update, or tokens: their sum over all clients stays a number of 64 bits."""
 
 
 class FederationServicer:
@@ -110,7 +97,7 @@ class FederationServicer:
             seat = federation.attend(request.client, identity_of(context), request.incarnation, at)
             try:
                 while (said := await seat.hear()) is not None:
-                    for message in _messages(federation, said):
+                    for message in messages_of(said, federation.plan.rounds):
                         written = message.SerializeToString()
                         meter.sent(len(written))
                         yield written
@@ -146,7 +133,7 @@ class FederationServicer:
             if header.trouble:
                 federation.give_up(*who, at, printable(header.trouble[:MAX_SAID]))
             elif (expected := federation.expects(*who, at)) is not None:
-                update, following = _update(header), header.following
+                update, following = update_from_proto(header), header.following
                 _check_size(following, most_bytes(expected))
                 pieces = _pieces(requests, meter)
                 whose = header.federation, header.client
@@ -169,39 +156,6 @@ class FederationServicer:
         await context.abort(status.code, status.details, status.trailing_metadata)
 
 
-def attempt_from_proto(message: pb.Attempt) -> Attempt:
-    """Return the try that a message names."""
-    return Attempt(message.round, message.number, message.life)
-
-
-def attempt_to_proto(attempt: Attempt) -> pb.Attempt:
-    """Return the message of a try."""
-    return pb.Attempt(**attempt._asdict())
-
-
-def _update(header: fb.HandInHeader) -> Update:
-    """Return what a header says of an update, which lacks its tensors.
-
-    Raises:
-        ProtocolError: a number is out of its range.
-    """
-    if not 1 <= header.examples <= MAX_EXAMPLES:
-        raise ProtocolError(f"an update of {header.examples} examples; 1 to {MAX_EXAMPLES} fit")
-    finding = None
-    if header.HasField("finding"):
-        said = header.finding
-        if not 1 <= said.examples <= MAX_EXAMPLES:
-            raise ProtocolError(f"a finding over {said.examples} examples; 1 to {MAX_EXAMPLES} fit")
-        if not (math.isfinite(said.value) and math.isfinite(said.loss)):
-            raise ProtocolError(
-                f"a finding with value {said.value} and loss {said.loss}; only numbers fit, and "
-                "none needs to be told"
-            )
-        metric = printable(said.metric[:40])
-        finding = Finding(examples=said.examples, metric=metric, value=said.value, loss=said.loss)
-    return Update(weight=header.examples, tensors={}, finding=finding)
-
-
 async def _pieces(requests: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:
     """Yield the pieces that follow a header."""
     async for raw in requests:
@@ -212,36 +166,6 @@ async def _pieces(requests: AsyncIterator[bytes], meter: Meter) -> AsyncIterator
 def _check_size(following: int, most: int) -> None:
     if following > most:
         raise LimitError(f"an update of {following:,} bytes; what was asked for takes {most:,}")
-
-
-def _messages(federation: Federation, said: Said) -> Iterator[fb.AttendResponse]:
-    """Yield what is to be sent of what a client is told, made only when it can leave."""
-    match said:
-        case Waiting():
-            waiting = fb.Waiting(round=said.round, present=said.present, minimum=said.minimum)
-            yield fb.AttendResponse(waiting=waiting)
-        case Work():
-            work = fb.Assignment(
-                attempt=attempt_to_proto(said.attempt),
-                duty=DUTY_TO_PROTO[said.duty],
-                evaluate=said.evaluate,
-                following=len(said.data),
-                rounds=federation.plan.rounds,
-            )
-            yield fb.AttendResponse(assignment=work)
-            yield from _in_pieces(said.data)
-        case Over():
-            over = fb.Over(attempt=attempt_to_proto(said.attempt), reason=said.reason)
-            yield fb.AttendResponse(over=over)
-        case Ended():
-            ended = fb.Ended(following=len(said.data))
-            yield fb.AttendResponse(ended=ended)
-            yield from _in_pieces(said.data)
-
-
-def _in_pieces(data: bytes) -> Iterator[fb.AttendResponse]:
-    for piece in in_pieces(data):
-        yield fb.AttendResponse(piece=piece)
 
 
 def _check_model(federation: Federation, request: fb.AttendRequest) -> None:

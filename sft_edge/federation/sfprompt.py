@@ -208,21 +208,23 @@ class SFPrompt:
         parts, body = self._made(spec, given), self._reached(calibrates=True) if tail else None
         wanted, seen = TOKENS_PER_CHANNEL * material.shape.hidden, 0
         batches = material.data.train.shuffled(plan.training.batch_size, seed=plan.seed, epoch=0)
-        for batch in batches:
-            inputs, mask_BM = self._inputs(batch), batch.mask
-            mask_BM = mask_with_prompts(mask_BM, plan.training.prompts)
-            if body is None:
-                rows = parts.head.stream(inputs)[mask_BM]
-            else:
-                rows = body(parts.head(inputs), mask_BM)
-                rows = rows if spec.first_row else rows[mask_BM]
-            seen += len(rows)
-            yield rows.cpu()
-            if seen >= wanted:
-                break
-        if body is not None:
-            body.close()
-            self._count()
+        try:
+            for batch in batches:
+                inputs, mask_BM = self._inputs(batch), batch.mask
+                mask_BM = mask_with_prompts(mask_BM, plan.training.prompts)
+                if body is None:
+                    rows = parts.head.stream(inputs)[mask_BM]
+                else:
+                    rows = body(parts.head(inputs), mask_BM)
+                    rows = rows if spec.first_row else rows[mask_BM]
+                seen += len(rows)
+                yield rows.cpu()
+                if seen >= wanted:
+                    break
+        finally:
+            if body is not None:
+                body.close()
+                self._count()
 
     def _made(self, spec: PartsSpec, given: Mapping[str, Tensor]) -> Parts:
         """Return the parts that this client holds, with what it was given of the cuts."""
