@@ -23,18 +23,11 @@ from sft_cloud.federation.state import State
 from sft_cloud.federation.trial import Trial
 from sft_cloud.metrics import Traffic
 from sft_cloud.scheduler import Scheduler
-from sft_common.errors import (
-    RetryLaterError,
-    SftError,
-    TrainingError,
-)
+from sft_common.errors import RetryLaterError, SftError, TrainingError
 from sft_common.federation.averaging import Weighted, average
 from sft_common.federation.plan import FederationPlan
 from sft_common.federation.said import Attempt, Ended, Said, Work
-from sft_common.federation.tensors import (
-    check_all_finite,
-    tensors_to_bytes,
-)
+from sft_common.federation.tensors import check_all_finite, tensors_to_bytes
 
 log = logging.getLogger(__name__)
 

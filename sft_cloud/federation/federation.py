@@ -13,18 +13,9 @@ from sft_cloud.federation.course import Course
 from sft_cloud.federation.members import Seat
 from sft_cloud.federation.round import Update
 from sft_cloud.federation.trial import Trial
-from sft_common.errors import (
-    ForbiddenError,
-    SessionLostError,
-    TrainingError,
-)
+from sft_common.errors import ForbiddenError, SessionLostError, TrainingError
 from sft_common.federation.said import Attempt, Over, Said, Waiting
-from sft_common.federation.tensors import (
-    Shapes,
-    check_all_finite,
-    shapes_of,
-    tensors_from_bytes,
-)
+from sft_common.federation.tensors import Shapes, check_all_finite, shapes_of, tensors_from_bytes
 
 
 class Federation(Course):

@@ -182,7 +182,8 @@ def _check_model(federation: Federation, request: fb.AttendRequest) -> None:
         if theirs != ours:
             raise MismatchError(
                 f"the client's {what} of {model.name} has digest {theirs[:16]!r}, the "
-                f"federation's {ours[:16]!r}: they are not the same model"
+                f"federation's {ours[:16]!r}: they are not the same model; give the client the "
+                "federation's with --model"
             )
 
 
