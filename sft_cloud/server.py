@@ -100,7 +100,7 @@ async def serve(
     federations.begin()
     async with beside(bound):
         await server.start()
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, FEDERATION_SERVICE):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         ready(bound)
         watching = asyncio.create_task(sessions.watch())

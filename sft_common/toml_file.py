@@ -149,6 +149,6 @@ def is_whole(value: object, most: int, *, least: int = 1) -> TypeGuard[int]:
 
 def _short(value: object) -> str:
     try:
-        return str(value)[:MAX_SHOWN]
+        return (repr(value) if isinstance(value, str) else str(value))[:MAX_SHOWN]
     except ValueError:  # an integer of thousands of digits
         return "a number of thousands of digits"

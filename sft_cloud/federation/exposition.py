@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from sft_cloud.federation.federation import TRIED, Federation
+from sft_cloud.federation.course import TRIED
+from sft_cloud.federation.federation import Federation
 from sft_cloud.federation.round import OUTCOMES
 from sft_cloud.federation.standing import PHASES, Standing, standing_of
 

@@ -1,169 +1,25 @@
-"""Leads one federation: gathers clients, has them work, averages, keeps what came of it.
+"""One federation as its clients meet it: they attend, hand in, give up, open sessions.
 
-It knows no models and no RPC: what clients are told are the small classes at its head.
+It knows no models and no RPC. How it goes on from round to round is course.py's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import logging
-import secrets
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from torch import Tensor
 
-from sft_cloud.failures import as_sft_error
-from sft_cloud.federation.keeping import Keeper, Progress
-from sft_cloud.federation.members import Members, Seat
-from sft_cloud.federation.record import Measured, RoundRecord, last_measured, measured
-from sft_cloud.federation.reporting import Page
-from sft_cloud.federation.round import GONE, LATE, Attempt, Round, Update, draw
-from sft_cloud.federation.state import State
-from sft_cloud.logs import About, set_about
-from sft_cloud.metrics import Traffic
-from sft_cloud.scheduler import Scheduler
-from sft_common.errors import ForbiddenError, RetryLaterError, SftError, TrainingError
-from sft_common.federation.averaging import Weighted, average
-from sft_common.federation.plan import FederationPlan
-from sft_common.federation.tensors import (
-    Shapes,
-    check_all_finite,
-    shapes_of,
-    tensors_from_bytes,
-    tensors_to_bytes,
-)
-from sft_common.report.metrics import shown
-
-log = logging.getLogger(__name__)
-
-TRIED = ("counted", "came_to_nothing")
-"""What comes of a try at a round."""
-
-MAX_TRIES = 20
-"""At one round: when all come to nothing, the next would too."""
+from sft_cloud.federation.course import Course
+from sft_cloud.federation.members import Seat
+from sft_cloud.federation.round import Update
+from sft_cloud.federation.trial import Trial
+from sft_common.errors import ForbiddenError, SessionLostError, TrainingError
+from sft_common.federation.said import Attempt, Over, Said, Waiting
+from sft_common.federation.tensors import Shapes, check_all_finite, shapes_of, tensors_from_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Nothing is to be done yet."""
-
-    round: int
-    present: int
-    minimum: int
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Something is to be done."""
-
-    attempt: Attempt
-    duty: str
-    evaluate: bool
-    data: bytes
-    """The average and the client's share of the cuts, as one file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """A try is over."""
-
-    attempt: Attempt
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The federation has ended."""
-
-    data: bytes
-    """The last average, as of `Work`; empty: the client had it just now."""
-
-
-Said = Waiting | Work | Over | Ended
-
-
-class Beginning(Protocol):
-    """Where a federation starts from, and what its cuts need to know of the data first."""
-
-    calibrations: tuple[str, ...]
-    """Duties that come before the first round, in order."""
-
-    def calibration_shapes(self, duty: str) -> Shapes:
-        """Return what a calibration hands in."""
-
-    def calibrated(self, duty: str, found: Mapping[str, Update], before: State) -> State:
-        """Return the state once a calibration has come, by client, behind another."""
-
-    def state(self) -> State:
-        """Return the state before any calibration."""
-
-    def save(self, state: State, folder: Path) -> None:
-        """Write what a state makes of the model into an existing folder."""
-
-
-class Federation:
-    """One federation.
-
-    Args:
-        plan: what it is about.
-        beginning: makes its first state.
-        scheduler: for work that would hold up the event loop.
-        traffic: counts its bytes.
-        keeper: keeps its averages; None keeps none.
-        net2_of: returns the net2 that a session of an owner has trained.
-    """
-
-    def __init__(
-        self,
-        plan: FederationPlan,
-        beginning: Beginning,
-        scheduler: Scheduler,
-        traffic: Traffic,
-        *,
-        keeper: Keeper | None = None,
-        net2_of: Callable[[str, str], Awaitable[dict[str, Tensor]]],
-    ) -> None:
-        self.plan, self.traffic = plan, traffic
-        self._beginning, self._files, self._keeper = beginning, scheduler.files, keeper
-        self._page = Page(keeper.folder, plan) if keeper else None
-        self._net2_of = net2_of
-        self.members: Members[Said] = Members(plan.clients.patience_seconds, self._gone)
-        self.progress = Progress(state=State(clients={}))
-        self.round: Round | None = None
-        self.round_began = 0.0
-        """When `round` did, in seconds since 1970."""
-
-        self.waits = False
-        """Whether fewer clients are there than a round needs."""
-
-        self.tried: Counter[str] = Counter()
-        """Tries at rounds and calibrations, by what came of them, one of `TRIED`."""
-
-        self.handed_in: Counter[str] = Counter()
-        """What became of what clients were to hand in for these, one of `OUTCOMES`."""
-
-        self._moved = asyncio.Event()
-        self._life = secrets.randbits(63)
-        self.ended = False
-        self.failure: SftError | None = None
-        """What it stopped with."""
-
-        self._end = Ended(b"")
-        """What is told of the last average, once there is one."""
-
-        self._work: dict[str, Work] = {}
-        self._round_state = self.progress.state
-
-    @property
-    def shared(self) -> bool:
-        """Whether clients take turns with one net2."""
-        return self.plan.method == "splitfed-shared"
+class Federation(Course):
+    """A federation that clients take part in; made as any course."""
 
     def attend(self, client: str, owner: str, incarnation: int, at: Attempt | None) -> Seat[Said]:
         """Give a client its seat, and tell it where the federation is.
@@ -178,20 +34,20 @@ class Federation:
             ForbiddenError: the name is another edge's.
             SftError: what the federation stopped with.
         """
-        if self.failure is not None:
-            raise self.failure
+        self._check_goes_on()
         seat = self.members.sit(client, owner, incarnation)
         if self.ended:
-            seat.say(self._end)
+            seat.say(self._last)
             seat.end()
             return seat
-        work = self._work.get(client)
-        if work is not None and self.round is not None and self.round.awaits(client):
-            if work.attempt != at:
-                self._over(seat, at)
-                seat.say(work)
+        work = self._trial.work_of(client) if self._trial is not None else None
+        if work is not None and work.attempt == at:
+            return seat
+        if at is not None:
+            seat.say(Over(at, "the cloud has gone on, or was started again"))
+        if work is not None:
+            seat.say(work)
         else:
-            self._over(seat, at)
             self._tell_waiting(seat)
         return seat
 
@@ -206,7 +62,9 @@ class Federation:
             ForbiddenError: nothing of it counts; says why.
         """
         self.members.check(client, owner, incarnation)
-        tried = self._current(at)
+        if self._counted(client, at):
+            return None
+        tried = self._current(at).round
         return self._expected(tried.duty) if tried.accept(client) else None
 
     async def hand_in(
@@ -216,7 +74,7 @@ class Federation:
         incarnation: int,
         at: Attempt,
         update: Update,
-        data: bytes,
+        data: bytes | bytearray,
         session_id: str,
     ) -> None:
         """Take what a client has done; done twice, it is done once.
@@ -233,33 +91,27 @@ class Federation:
         Raises:
             ForbiddenError: it is late, or not for this client: nothing of it counts.
             TrainingError: a number is none: nothing of it counts.
+            SessionLostError: the session is not the one that this client trained in this try.
             ProtocolError: it is not what was asked for.
         """
         expected = self.expects(client, owner, incarnation, at)
         if expected is None:
             return
-        tried = self._current(at)
-        what = f"the update of client {client}"
-        tensors = await self._files(tensors_from_bytes, data, expected, what)
-        cloud = {}
-        if tried.duty == "train" and self.progress.state.cloud:
-            net2 = await self._net2_of(session_id, owner)
-            cloud = {name: net2[name] for name in self.progress.state.cloud}
+        trial = self._current(at)
+        train = trial.round.duty == "train"
         try:
-            await self._files(check_all_finite, tensors, what)
-            await self._files(check_all_finite, cloud, f"net2 of client {client}")
-        except TrainingError as error:
-            tried.lose(client, str(error), "not_finite")
-            self._moved.set()
+            tensors = await self._files(_finite, data, expected, f"the update of client {client}")
+            cloud = await self._net2(client, owner, at, session_id) if train else {}
+        except (TrainingError, SessionLostError) as error:
+            outcome = "not_finite" if isinstance(error, TrainingError) else "gave_up"
+            trial.lose(client, str(error), outcome)
             raise
         self._current(at).take(client, dataclasses.replace(update, tensors=tensors, cloud=cloud))
-        self._moved.set()
 
     def give_up(self, client: str, owner: str, incarnation: int, at: Attempt, reason: str) -> None:
         """Go on without a client that cannot do what was asked for; raises as `hand_in`."""
         if self.expects(client, owner, incarnation, at) is not None:
             self._current(at).lose(client, reason)
-            self._moved.set()
 
     def net2_for(self, client: str, owner: str, incarnation: int, at: Attempt) -> dict[str, Tensor]:
         """Return the net2 that a client's session starts from.
@@ -268,15 +120,10 @@ class Federation:
             ForbiddenError: the client has nothing to train now.
         """
         self.members.check(client, owner, incarnation)
-        tried = self._current(at)
-        if not tried.awaits(client):
-            raise ForbiddenError(f"{at} is not for this client, or was handed in")
-        return dict(self._round_state.cloud)
-
-    @property
-    def calibrates_tail(self) -> bool:
-        """Whether clients are finding out what comes to the second cut."""
-        return self.round is not None and self.round.duty == "calibrate-tail"
+        trial = self._current(at)
+        if not trial.round.accept(client):
+            raise ForbiddenError(f"{at} was handed in by this client")
+        return dict(trial.cloud)
 
     def code_for(self, client: str, owner: str, incarnation: int) -> dict[str, Tensor]:
         """Return the cloud's share of the cuts, for the frozen body of a client's session.
@@ -289,249 +136,45 @@ class Federation:
             raise ForbiddenError(f"client {client} does not take part in this federation now")
         return dict(self.progress.state.code)
 
-    async def lead(self) -> None:
-        """Lead it to its end."""
-        set_about(About(federation=self.plan.name))
-        try:
-            await self._begin()
-            while self.progress.done < self.plan.rounds:
-                await self._train()
-            await self._conclude()
-        except Exception as error:
-            self.failure = as_sft_error(error, f"federation {self.plan.name}")
-            self.members.end(self.failure)
-            await self._report()
-            self._say_end("has stopped")
-
-    def stop(self) -> None:
-        """Tell all clients that the cloud is about to stop."""
-        kept = "its last average is kept" if self._keeper else "nothing of it is kept"
-        self.members.end(RetryLaterError(f"the cloud is stopping; of this federation {kept}"))
-
-    async def _begin(self) -> None:
-        """Take up what is kept, or begin anew."""
-        known = await self._files(self._keeper.read) if self._keeper else None
-        if known is not None:
-            self.progress = known
-            log.info("federation %s goes on behind round %d", self.plan.name, known.done)
-        else:
-            self.progress = Progress(state=await self._files(self._beginning.state))
-        done = {record.duty for record in self.progress.records if record.counts}
-        for duty in self._beginning.calibrations:
-            if duty not in done:
-                tried = await self._until_it_counts(0, duty)
-                state = await self._files(
-                    self._beginning.calibrated, duty, tried.updates, self.progress.state
-                )
-                await self._keep(state)
-
-    async def _train(self) -> None:
-        """Have one round trained, and average what comes."""
-        tried = await self._until_it_counts(self.progress.done + 1, "train")
-        state = await self._files(self._averaged, tried)
-        await self._keep(state, rounds=1)
-        tried.forget()
-        record = self.progress.records[-1]
-        log.info(
-            "federation %s: round %d of %d, %d of %d clients, %d examples%s",
-            self.plan.name,
-            self.progress.done,
-            self.plan.rounds,
-            len(record.arrived),
-            len(record.sampled),
-            record.examples,
-            _measured_words(measured(record)),
-        )
-
-    async def _conclude(self) -> None:
-        """Have all who are there look at the last average, and let them go."""
-        have = set[str]()
-        if not any(record.duty == "evaluate" for record in self.progress.records):
-            tried = await self._try(self.plan.rounds + 1, "evaluate", self.members.present)
-            await self._keep(self.progress.state)
-            have |= tried.updates.keys()
-        else:
-            await self._report()
-        if self._keeper is not None:
-            await self._files(self._keeper.save_model, self.progress.state, self._beginning.save)
-        self._end = Ended(await self._files(self._data))
-        self.ended = True
-        for client in self.members.present:
-            if (seat := self.members.seat(client)) is not None:
-                seat.say(Ended(b"") if client in have else self._end)
-                seat.end()
-        self._say_end("has ended")
-
-    async def _until_it_counts(self, number: int, duty: str) -> Round:
-        """Try a round until enough updates have come.
-
-        Raises:
-            TrainingError: they never do.
-        """
-        who = self.plan.clients
-        for _ in range(MAX_TRIES):
-            present = await self.members.at_least(who.minimum, self._wait)
-            self.waits = False
-            attempt = self._next(number)
-            drawn = draw(present, who.per_round, seed=self.plan.seed, attempt=attempt)
-            tried = await self._try(number, duty, drawn)
-            if len(tried.updates) >= who.quorum:
-                return tried
-            log.warning(
-                "federation %s: %s came to nothing: %d updates, %d are needed: %s",
-                self.plan.name,
-                attempt,
-                len(tried.updates),
-                who.quorum,
-                tried.losses,
-            )
-            await self._report()
-        raise TrainingError(
-            f"round {number} came to nothing {MAX_TRIES} times; last: {tried.losses}"
-        )
-
-    def _wait(self, there: int) -> None:
-        """Take note that too few clients are there."""
-        self.waits = True
-        log.info(
-            "federation %s waits for clients: %d of at least %d are there",
-            self.plan.name,
-            there,
-            self.plan.clients.minimum,
-        )
-
-    async def _try(self, number: int, duty: str, drawn: list[str]) -> Round:
-        """Have some clients do their duty once; returns what came of it."""
-        attempt = self._next(number)
-        tried = self.round = Round(attempt, duty, drawn)
-        self._round_state = self.progress.state
-        self.round_began = time.time()
-        received, sent = self.traffic.received, self.traffic.sent
-        work = Work(attempt, duty, self._evaluates(number, duty), await self._files(self._data))
-        turns = [[client] for client in drawn] if self.shared and duty == "train" else [drawn]
-        for clients in turns:
-            await self._turn(tried, clients, work)
-            work = dataclasses.replace(work, evaluate=False)  # net2 is none of the average any more
-        tried.close()
-        self._work = {}
-        self._note(tried, self.traffic.received - received, self.traffic.sent - sent)
-        return tried
-
-    def _note(self, tried: Round, received: int, sent: int) -> None:
-        """Put a try that is over into the history, with the bytes that moved while it went on."""
-        looked = tried.duty == "evaluate"
-        counts = looked or len(tried.updates) >= self.plan.clients.quorum
-        record = RoundRecord.of(
-            tried,
-            began=self.round_began,
-            ended=time.time(),
-            counts=counts,
-            received=received,
-            sent=sent,
-        )
-        self.progress = dataclasses.replace(
-            self.progress,
-            tries=tried.attempt.number,
-            records=(*self.progress.records, record),
-        )
-        if not looked:
-            self.tried["counted" if counts else "came_to_nothing"] += 1
-            self.handed_in.update(tried.outcomes.values())
-
-    def _evaluates(self, number: int, duty: str) -> bool:
-        """Return whether clients look at the average that they are given."""
-        every = self.plan.training.evaluate_every
-        looks = duty == "train" and bool(every) and number > 1 and (number - 1) % every == 0
-        return looks or duty == "evaluate"
-
-    async def _turn(self, tried: Round, clients: list[str], work: Work) -> None:
-        """Have some clients work at once, until all have or the time is over."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self.plan.clients.round_seconds
-        present = set(self.members.present)
-        for client in clients:
-            self._work[client] = work
-            if client not in present:
-                tried.lose(client, GONE, "gone")
-            elif (seat := self.members.seat(client)) is not None:
-                seat.say(work)
-        while any(map(tried.awaits, clients)):
-            self._moved.clear()
-            try:
-                await asyncio.wait_for(self._moved.wait(), end - loop.time())
-            except TimeoutError:
-                for client in clients:
-                    tried.lose(client, LATE, "late")
-        for client in clients:
-            seat = self.members.seat(client)
-            if client in tried.lost and seat is not None and not seat.take_back(work):
-                seat.say(Over(tried.attempt, tried.lost[client]))
-            if self.shared and client in tried.updates:
-                cloud = tried.updates[client].cloud
-                self._round_state = dataclasses.replace(self._round_state, cloud=cloud)
-
-    def _averaged(self, tried: Round) -> State:
-        """Return the state after a round, clients in the order of their names."""
-        updates = [tried.updates[client] for client in sorted(tried.updates)]
-        state = self._round_state
-        clients = average(Weighted(update.tensors, update.weight) for update in updates)
-        cloud = state.cloud
-        if cloud and not self.shared:
-            cloud = average(Weighted(update.cloud, update.weight) for update in updates)
-        return dataclasses.replace(state, clients=clients, cloud=cloud)
-
-    async def _keep(self, state: State, rounds: int = 0) -> None:
-        """Go on with a state, once it is on disk."""
-        self.progress = dataclasses.replace(
-            self.progress, state=state, done=self.progress.done + rounds
-        )
-        if self._keeper is not None:
-            await self._files(self._keeper.write, self.progress)
-        await self._report()
-
-    async def _report(self) -> None:
-        """Draw the page of what has happened so far."""
-        if self._page is not None:
-            records, known = self.progress.records, self.members.known
-            await self._files(self._page.draw, records, known, str(self.failure or ""))
-
-    def _say_end(self, how: str) -> None:
-        found = last_measured(self.progress.records)
-        log.info(
-            "federation %s %s behind round %d of %d%s%s",
-            self.plan.name,
-            how,
-            self.progress.done,
-            self.plan.rounds,
-            _measured_words(found),
-            f"; its report is {self._page.path}" if self._page else "",
-        )
-
-    def _data(self) -> bytes:
-        state = self.progress.state
-        return tensors_to_bytes({**state.clients, **state.given})
-
     def _expected(self, duty: str) -> Shapes:
         if duty == "train":
             return shapes_of(self.progress.state.clients)
         return {} if duty == "evaluate" else self._beginning.calibration_shapes(duty)
 
-    def _current(self, at: Attempt) -> Round:
+    def _current(self, at: Attempt) -> Trial:
         """Return the try that goes on, if it is that one.
 
         Raises:
             ForbiddenError: it is over, or never was.
+            SftError: what the federation stopped with.
         """
-        if self.round is None or self.round.attempt != at or self.round.closed:
+        self._check_goes_on()
+        tried = self.round
+        if tried is None or tried.attempt != at or tried.closed:
             raise ForbiddenError(f"{at} is over")
-        return self.round
+        assert self._trial is not None
+        return self._trial
 
-    def _next(self, number: int) -> Attempt:
-        return Attempt(number, self.progress.tries + 1, self._life)
+    def _counted(self, client: str, at: Attempt) -> bool:
+        """Return whether an update was taken, in a try that is over by now."""
+        for record in reversed(self.progress.records):
+            if record.number <= at.number:
+                same = (record.number, self._life) == (at.number, at.life)
+                return same and client in record.arrived
+        return False
 
-    def _over(self, seat: Seat[Said], at: Attempt | None) -> None:
-        if at is not None:
-            seat.say(Over(at, "the cloud has gone on, or was started again"))
+    async def _net2(
+        self, client: str, owner: str, at: Attempt, session_id: str
+    ) -> dict[str, Tensor]:
+        """Return what a client has trained on the cloud in a try; nothing where it is not to."""
+        wanted = self.progress.state.cloud
+        if not wanted:
+            return {}
+        seed = self.plan.seed_of(at.round, at.number, client)
+        net2 = await self._net2_of(session_id, owner, seed)
+        cloud = {name: net2[name] for name in wanted}
+        await self._files(check_all_finite, cloud, f"net2 of client {client}")
+        return cloud
 
     def _tell_waiting(self, seat: Seat[Said]) -> None:
         """Tell one who has come how many are there; all others too while they are too few."""
@@ -544,14 +187,9 @@ class Federation:
                 if other is not None and other is not seat:
                     other.say(waiting)
 
-    def _gone(self, client: str) -> None:
-        if self.round is not None:
-            self.round.lose(client, GONE, "gone")
-            self._moved.set()
 
-
-def _measured_words(found: Measured | None) -> str:
-    if found is None:
-        return ""
-    value = shown(found.metric, found.value)
-    return f"; {found.metric} {value}, loss {found.loss:.4f} of round {found.round}'s average"
+def _finite(data: bytes | bytearray, expected: Shapes, what: str) -> dict[str, Tensor]:
+    """Return the tensors of a file; raises as `tensors_from_bytes` and `check_all_finite`."""
+    tensors = tensors_from_bytes(bytes(data), expected, what)
+    check_all_finite(tensors, what)
+    return tensors

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sft_common.config import CUTS, ENCODINGS, TAIL_CUTS, ModelShape, SplitSpec
-from sft_common.errors import ConfigError
+from sft_common.errors import ConfigError, ModelError
 from sft_common.federation.plan import (
     HEAD_OF_KIND,
     MAX_CLIENTS,
@@ -80,15 +80,23 @@ def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
     file.only({"name", "method", "model", "kind", "labels", "rounds", "seed", *TABLES})
     method, kind = file.choice("method", METHODS), file.choice("kind", HEAD_OF_KIND, "text")
     labels, training = _labels(file), _training(file, method)
-    source = find(file.text("model"), path.parent)
-    pretrained = Pretrained(
-        source.folder,
-        num_labels=len(labels) or 1,
-        head=HEAD_OF_KIND[kind],
-        dropout=training.dropout,
-        weights=source.weights,
-    )
+    try:
+        source = find(file.text("model"), path.parent)
+        pretrained = Pretrained(
+            source.folder,
+            num_labels=len(labels) or 1,
+            head=HEAD_OF_KIND[kind],
+            dropout=training.dropout,
+            weights=source.weights,
+        )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     shape = shape_of(pretrained.config)
+    if training.max_length > shape.positions:
+        raise file.error(
+            f"[training] max_length is {training.max_length}; the model takes {shape.positions} "
+            "tokens; take fewer"
+        )
     tail = _tail(file, method, shape)
     try:
         plan = FederationPlan(
@@ -108,8 +116,6 @@ def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
         )
         if plan.tail is not None:
             plan.parts.check(shape)
-        elif plan.cut is not None:
-            plan.cut.split.check(shape)
     except ConfigError as error:
         place = "" if str(error).startswith(str(path)) else f"{path}: "
         raise ConfigError(f"{place}{error}") from error
@@ -203,6 +209,10 @@ def _transfer(table: Table, usual: SplitSpec, cuts: tuple[str, ...], shape: Mode
         rank=table.whole("rank", usual.rank),
         decoder_layers=usual.decoder_layers if cut == usual.cut else 0,
     )
+    try:
+        split.check(shape, cuts)
+    except ConfigError as error:
+        raise table.error(f"{table.label} {error}") from error
     return Transfer(
         split=split,
         encoding=encoding,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from sft_cloud.catalog import ModelCatalog
 from sft_cloud.federation.beginning import HalvesBeginning, PartsBeginning, WholeBeginning
-from sft_cloud.federation.federation import Beginning, Federation
+from sft_cloud.federation.federation import Federation
 from sft_cloud.federation.file import Written, read_federation
 from sft_cloud.federation.keeping import Keeper
 from sft_cloud.federation.registry import Federations
+from sft_cloud.federation.start import Beginning
 from sft_cloud.host import Host
 from sft_cloud.metrics import Traffic
 from sft_cloud.session import Session
@@ -51,7 +53,7 @@ def _federation(written: Written, host: Host, save_dir: Path | None) -> Federati
         host.scheduler,
         Traffic(),
         keeper=keeper,
-        net2_of=lambda session_id, owner: _net2_of(host, session_id, owner),
+        net2_of=partial(_net2_of, host, plan.name),
     )
 
 
@@ -64,18 +66,34 @@ def _beginning(written: Written) -> Beginning:
     return PartsBeginning(plan, pretrained)
 
 
-async def _net2_of(host: Host, session_id: str, owner: str) -> dict[str, Tensor]:
+async def _net2_of(
+    host: Host, federation: str, session_id: str, owner: str, seed: int
+) -> dict[str, Tensor]:
     """Return what a session in memory has trained of net2.
 
+    Args:
+        host: has the session.
+        federation: that it is a part of.
+        session_id: its name.
+        owner: whose it is.
+        seed: that it was opened with: another try's, or another client's, has another one.
+
     Raises:
-        SessionLostError: there is no such session of that owner.
+        SessionLostError: there is no such session.
     """
     hosted = host.residents.get(session_id)
     if hosted is None or hosted.record.owner != owner:
         raise SessionLostError(f"session {session_id[:40]!r}, whose net2 is handed in, is not here")
+    spec = hosted.record.spec
+    if (spec.federation, spec.seed, spec.tail) != (federation, seed, None):
+        raise SessionLostError(
+            f"session {session_id[:40]!r}, whose net2 is handed in, is not what this "
+            "client trained in this try"
+        )
     await hosted.quiet()
     return await host.scheduler.compute(_copied, hosted.session)
 
 
 def _copied(session: Session) -> dict[str, Tensor]:
+    """Return a copy of a session's net2, which goes on changing."""
     return {name: tensor.clone() for name, tensor in session.weights().items()}

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from sft_common.errors import ForbiddenError, LimitError, SftError
+from sft_common.errors import CapacityError, ForbiddenError, SftError
 from sft_common.federation.plan import MAX_CLIENTS
 
 T = TypeVar("T")
@@ -28,26 +28,22 @@ class Seat(Generic[T]):
 
     def __init__(self, client: str) -> None:
         self.client = client
-        self._unheard: deque[T | SftError | None] = deque()
-        self._said = asyncio.Event()
+        self._said: deque[T | SftError | None] = deque()
+        self._news = asyncio.Event()
 
-    def say(self, what: T | SftError | None) -> None:
+    def say(self, what: T) -> None:
         """Tell it something."""
-        self._unheard.append(what)
-        self._said.set()
+        self._tell(what)
 
     def take_back(self, what: T) -> bool:
-        """Tell it something no more, or it would be held for one who listens no more.
-
-        Returns whether it had not been heard yet.
-        """
-        before = len(self._unheard)
-        self._unheard = deque(one for one in self._unheard if one is not what)
-        return len(self._unheard) < before
+        """Return whether something was not heard yet, which then never will be."""
+        before = len(self._said)
+        self._said = deque(said for said in self._said if said is not what)
+        return len(self._said) < before
 
     def end(self, reason: SftError | None = None) -> None:
         """End its stream, once it has heard all; with an error, if there is a reason."""
-        self.say(reason)
+        self._tell(reason)
 
     async def hear(self) -> T | None:
         """Return what comes next; None: the end.
@@ -55,13 +51,17 @@ class Seat(Generic[T]):
         Raises:
             SftError: the stream ends for this reason.
         """
-        while not self._unheard:
-            self._said.clear()
-            await self._said.wait()
-        said = self._unheard.popleft()
+        while not self._said:
+            self._news.clear()
+            await self._news.wait()
+        said = self._said.popleft()
         if isinstance(said, SftError):
             raise said
         return said
+
+    def _tell(self, what: T | SftError | None) -> None:
+        self._said.append(what)
+        self._news.set()
 
 
 class _Member(Generic[T]):
@@ -74,7 +74,7 @@ class _Member(Generic[T]):
 
 
 class Members(Generic[T]):
-    """All clients of one federation.
+    """All clients of one federation, at most `MAX_CLIENTS` by name.
 
     Args:
         patience_seconds: so long a client without a stream counts as there.
@@ -106,11 +106,14 @@ class Members(Generic[T]):
         """Give a stream its client's place; an older stream loses it.
 
         Raises:
-            ForbiddenError: the name belongs to another edge, or to a newer program.
-            LimitError: there were so many names that no more are kept.
+            ForbiddenError: the name belongs to another edge.
+            CapacityError: so many have come that no more are taken.
         """
         if client not in self._owners and len(self._owners) >= MAX_CLIENTS:
-            raise LimitError(f"this federation has had {MAX_CLIENTS:,} clients, and takes no more")
+            raise CapacityError(
+                f"the federation has {MAX_CLIENTS:,} clients, and takes no more; join as one of "
+                "them"
+            )
         if self._owners.setdefault(client, owner) != owner:
             raise ForbiddenError(f"client {client} of this federation is another edge's")
         member = self._members.setdefault(client, _Member(owner))

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sft_cloud.federation.messages import attempt_from_proto
 from sft_cloud.federation.registry import Federations
-from sft_cloud.federation.servicer import attempt_from_proto
-from sft_common.config import SessionSpec
-from sft_common.errors import MismatchError
-from sft_common.federation.plan import FederationPlan
+from sft_common.config import BASIS_CUTS, SessionSpec
+from sft_common.errors import ForbiddenError, MismatchError
+from sft_common.federation.plan import FederationPlan, uncoded
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 
 
@@ -34,19 +34,34 @@ def numbers_for(
     Raises:
         ConfigError: there is no such federation.
         MismatchError: the session is not what the federation's plan says.
-        ForbiddenError: the client has nothing to do now.
+        ForbiddenError: the client has nothing to do now, or brings numbers of its own.
     """
     if not spec.federation:
         return Numbers()
+    if message.trained_session or message.known or message.HasField("basis"):
+        raise ForbiddenError(
+            f"a session of federation {spec.federation} starts from its numbers alone; "
+            "leave the client's own out"
+        )
     part, federation = message.federation, federations.find(spec.federation)
     who, plan = (part.client, owner, part.incarnation), federation.plan
     if plan.tail is None:
         at = attempt_from_proto(part.attempt)
         _check_spec(plan, spec, plan.seed_of(at.round, at.number, part.client))
         return Numbers(trained=federation.net2_for(*who, at))
-    calibrates = federation.calibrates_tail
-    _check_spec(plan, spec, plan.seed, calibrates=calibrates)
+    _check_spec(plan, spec, plan.seed, calibrates=_calibrates(plan, spec))
     return Numbers(code=federation.code_for(*who))
+
+
+def _calibrates(plan: FederationPlan, spec: SessionSpec) -> bool:
+    """Return whether a session is to find out what comes to the second cut: it codes nothing.
+
+    It may be asked for at any time: the round that it is for may end while it is being opened.
+    """
+    assert plan.tail is not None
+    coded = plan.tail.split
+    codes = coded.cut in BASIS_CUTS
+    return codes and spec.tail is not None and spec.tail.split == uncoded(coded)
 
 
 def _check_spec(

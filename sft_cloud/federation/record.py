@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from sft_cloud.federation.round import ABSENT, Finding, Round
+from sft_cloud.federation.round import ABSENT, Round
+from sft_common.federation.said import Finding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +126,7 @@ def _mean(found: list[Finding]) -> dict[str, Any]:
     same = [finding for finding in found if finding.metric == metric]
     examples = sum(finding.examples for finding in same)
     value, loss = (
-        sum(getattr(finding, name) * finding.examples for finding in same) / examples
+        sum(getattr(finding, name) * (finding.examples / examples) for finding in same)
         for name in ("value", "loss")
     )
     return {"metric": metric, "value": value, "loss": loss, "evaluated": examples}

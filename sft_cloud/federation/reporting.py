@@ -13,6 +13,7 @@ from sft_cloud.logs import About
 from sft_common.errors import first_line
 from sft_common.federation.plan import FederationPlan, UpdatePrivacy
 from sft_common.files import remove_leftovers
+from sft_common.report.metrics import shown
 
 log = logging.getLogger(__name__)
 
@@ -105,3 +106,11 @@ def _privacy_words(privacy: UpdatePrivacy | None) -> str:
     if privacy is None:
         return ""
     return f"clip {privacy.clip:g}, noise {privacy.noise:g}, delta {privacy.delta:g}"
+
+
+def measured_words(found: Measured | None) -> str:
+    """Return what clients found of an average, to stand behind something else; empty: nothing."""
+    if found is None:
+        return ""
+    value = shown(found.metric, found.value)
+    return f"; {found.metric} {value}, loss {found.loss:.4f} of round {found.round}'s average"

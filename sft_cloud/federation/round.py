@@ -6,14 +6,11 @@ import dataclasses
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from torch import Tensor
 
 from sft_common.errors import ForbiddenError
-
-DUTIES = ("train", "calibrate-cut", "calibrate-tail", "evaluate")
-"""What clients are to do in a round."""
+from sft_common.federation.said import DUTIES, Attempt, Finding
 
 OUTCOMES = ("taken", "late", "gone", "not_finite", "gave_up")
 """What becomes of the update that a client which was drawn is to hand in."""
@@ -25,37 +22,6 @@ LATE, GONE = "nothing came in time", "the client has gone"
 
 MOST_REASONS = 5
 """That are told of a round in words."""
-
-
-class Attempt(NamedTuple):
-    """One try at a round."""
-
-    round: int
-    """From 1; 0 of a calibration, before the first."""
-
-    number: int
-    """From 1, of all tries of the federation that the disk knows."""
-
-    life: int = 0
-    """A random number, drawn when the federation is taken up: no try comes twice, though a cloud
-    that was killed counts some of them anew."""
-
-    def __str__(self) -> str:
-        return f"round {self.round}, try {self.number}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What a client found of an average on its validation part."""
-
-    examples: int
-    """At least 1."""
-
-    metric: str
-    """The metric that comes first in its task."""
-
-    value: float
-    loss: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +69,12 @@ class Round:
 
         self._outcomes: dict[str, str] = {}
         self._taking_part = frozenset(drawn)
+        self._asked = set[str]()
         self.closed = False
+
+    def ask(self, clients: Iterable[str]) -> None:
+        """Begin the turn of some clients: nothing is taken of others."""
+        self._asked |= set(clients)
 
     @property
     def missing(self) -> list[str]:
@@ -135,6 +106,8 @@ class Round:
         """
         if client not in self._taking_part:
             raise ForbiddenError(f"{self.attempt} is not for this client")
+        if client not in self._asked:
+            raise ForbiddenError(f"{self.attempt} is under way, but its turn has not come")
         if client in self.updates:
             return False
         if self.closed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import grpc
@@ -11,9 +11,10 @@ from google.protobuf.message import DecodeError, Message
 
 from sft_cloud.access import identity_of
 from sft_cloud.failures import as_sft_error
-from sft_cloud.federation.federation import Ended, Federation, Over, Said, Waiting, Work
+from sft_cloud.federation.federation import Federation
+from sft_cloud.federation.messages import attempt_from_proto, messages_of, update_from_proto
 from sft_cloud.federation.registry import Federations
-from sft_cloud.federation.round import Attempt, Finding, Update
+from sft_cloud.federation.uploads import Uploads
 from sft_cloud.logs import About, set_about
 from sft_cloud.metrics import Meter, Metrics
 from sft_common import PROTOCOL_VERSION
@@ -26,22 +27,14 @@ from sft_common.errors import (
     printable,
 )
 from sft_common.federation.plan import check_name
-from sft_common.federation.tensors import in_pieces, most_bytes
+from sft_common.federation.tensors import most_bytes
 from sft_common.pb.sft.v1 import federation_pb2 as fb
-from sft_common.pb.sft.v1 import split_training_pb2 as pb
-from sft_common.rpc.federation import federation_to_proto
+from sft_common.rpc.federation import federation_to_proto, plan_digest
 from sft_common.rpc.options import FEDERATION_SERVICE
 from sft_common.rpc.spec import check_version
 from sft_common.rpc.status import status_of
 
 M = TypeVar("M", bound=Message)
-
-DUTY_TO_PROTO = {
-    "train": fb.DUTY_TRAIN,
-    "calibrate-cut": fb.DUTY_CALIBRATE_CUT,
-    "calibrate-tail": fb.DUTY_CALIBRATE_TAIL,
-    "evaluate": fb.DUTY_EVALUATE,
-}
 
 MAX_SAID = 500
 """Characters of a client's own words."""
@@ -60,7 +53,7 @@ class FederationServicer:
         self, federations: Federations, metrics: Metrics, *, piece_seconds: float = 600.0
     ) -> None:
         self._federations, self._metrics = federations, metrics
-        self._piece_seconds = piece_seconds
+        self._piece_seconds, self._uploads = piece_seconds, Uploads(piece_seconds)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what to register with a server; requests come as bytes, as in servicer.py."""
@@ -98,13 +91,14 @@ class FederationServicer:
             federation = self._find(request.federation)
             check_name("client", request.client)
             _check_model(federation, request)
+            _check_plan(federation, request)
             meter = self._meter(federation)
             meter.received(len(raw))
             at = attempt_from_proto(request.working_on) if request.HasField("working_on") else None
             seat = federation.attend(request.client, identity_of(context), request.incarnation, at)
             try:
                 while (said := await seat.hear()) is not None:
-                    for message in _messages(federation, said):
+                    for message in messages_of(said, federation.plan.rounds):
                         written = message.SerializeToString()
                         meter.sent(len(written))
                         yield written
@@ -140,36 +134,17 @@ class FederationServicer:
             if header.trouble:
                 federation.give_up(*who, at, printable(header.trouble[:MAX_SAID]))
             elif (expected := federation.expects(*who, at)) is not None:
-                data = await self._pieces(requests, header.following, most_bytes(expected), meter)
-                await federation.hand_in(*who, at, _update(header), data, header.session_id)
+                update, following = update_from_proto(header), header.following
+                _check_size(following, most_bytes(expected))
+                pieces = _pieces(requests, meter)
+                whose = header.federation, header.client
+                data = await self._uploads.read(
+                    whose, pieces, following, lambda: federation.expects(*who, at)
+                )
+                await federation.hand_in(*who, at, update, data, header.session_id)
         except (ForbiddenError, TrainingError) as refused:
             return fb.HandInResponse(reason=str(as_sft_error(refused, "an update")))
         return fb.HandInResponse(taken=not header.trouble)
-
-    async def _pieces(
-        self, requests: AsyncIterator[bytes], following: int, most: int, meter: Meter
-    ) -> bytes:
-        """Return the bytes that follow a header.
-
-        Raises:
-            LimitError: more are announced than the tensors take.
-            ProtocolError: more or fewer come than were announced.
-        """
-        if following > most:
-            raise LimitError(f"an update of {following:,} bytes; what was asked for takes {most:,}")
-        data = bytearray()
-        while len(data) < following:
-            try:
-                raw = await asyncio.wait_for(anext(requests), self._piece_seconds)
-            except (StopAsyncIteration, TimeoutError):
-                raise ProtocolError(
-                    f"{len(data):,} of {following:,} bytes of an update came"
-                ) from None
-            meter.received(len(raw))
-            data += _read(raw, fb.HandInRequest).piece
-        if len(data) > following:
-            raise ProtocolError(f"{len(data):,} bytes came, {following:,} were announced")
-        return bytes(data)
 
     def _find(self, name: str) -> Federation:
         federation = self._federations.find(name)
@@ -187,61 +162,16 @@ class FederationServicer:
         await context.abort(status.code, status.details, status.trailing_metadata)
 
 
-def attempt_from_proto(message: pb.Attempt) -> Attempt:
-    """Return the try that a message names."""
-    return Attempt(message.round, message.number, message.life)
+async def _pieces(requests: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:
+    """Yield the pieces that follow a header."""
+    async for raw in requests:
+        meter.received(len(raw))
+        yield _read(raw, fb.HandInRequest).piece
 
 
-def attempt_to_proto(attempt: Attempt) -> pb.Attempt:
-    """Return the message of a try."""
-    return pb.Attempt(**attempt._asdict())
-
-
-def _update(header: fb.HandInHeader) -> Update:
-    """Return what a header says of an update, which lacks its tensors.
-
-    Raises:
-        ProtocolError: a number is out of its range.
-    """
-    if not 1 <= header.examples <= 2**53:
-        raise ProtocolError(f"an update of {header.examples} examples; 1 to 2^53 fit")
-    finding = None
-    if header.HasField("finding"):
-        said = header.finding
-        if not said.examples:
-            raise ProtocolError("a finding over 0 examples")
-        metric = printable(said.metric[:40])
-        finding = Finding(examples=said.examples, metric=metric, value=said.value, loss=said.loss)
-    return Update(weight=header.examples, tensors={}, finding=finding)
-
-
-def _messages(federation: Federation, said: Said) -> Iterator[fb.AttendResponse]:
-    """Yield what is to be sent of what a client is told, a piece of an average at a time."""
-    match said:
-        case Waiting():
-            waiting = fb.Waiting(round=said.round, present=said.present, minimum=said.minimum)
-            yield fb.AttendResponse(waiting=waiting)
-        case Work():
-            work = fb.Assignment(
-                attempt=attempt_to_proto(said.attempt),
-                duty=DUTY_TO_PROTO[said.duty],
-                evaluate=said.evaluate,
-                following=len(said.data),
-                rounds=federation.plan.rounds,
-            )
-            yield fb.AttendResponse(assignment=work)
-            yield from _in_pieces(said.data)
-        case Over():
-            over = fb.Over(attempt=attempt_to_proto(said.attempt), reason=said.reason)
-            yield fb.AttendResponse(over=over)
-        case Ended():
-            ended = fb.Ended(following=len(said.data))
-            yield fb.AttendResponse(ended=ended)
-            yield from _in_pieces(said.data)
-
-
-def _in_pieces(data: bytes) -> Iterator[fb.AttendResponse]:
-    return (fb.AttendResponse(piece=piece) for piece in in_pieces(data))
+def _check_size(following: int, most: int) -> None:
+    if following > most:
+        raise LimitError(f"an update of {following:,} bytes; what was asked for takes {most:,}")
 
 
 def _check_model(federation: Federation, request: fb.AttendRequest) -> None:
@@ -258,8 +188,23 @@ def _check_model(federation: Federation, request: fb.AttendRequest) -> None:
         if theirs != ours:
             raise MismatchError(
                 f"the client's {what} of {model.name} has digest {theirs[:16]!r}, the "
-                f"federation's {ours[:16]!r}: they are not the same model"
+                f"federation's {ours[:16]!r}: they are not the same model; give the client the "
+                "federation's with --model"
             )
+
+
+def _check_plan(federation: Federation, request: fb.AttendRequest) -> None:
+    """Refuse a client that joined when the plan was another one.
+
+    Raises:
+        MismatchError: says so.
+    """
+    if request.plan_digest != (digest := plan_digest(federation.plan)):
+        raise MismatchError(
+            f"the client was told another plan of federation {federation.plan.name} (digest "
+            f"{request.plan_digest[:16]!r}, now {digest[:16]!r}): its file was changed meanwhile; "
+            "join again"
+        )
 
 
 def _read(raw: bytes, kind: type[M]) -> M:

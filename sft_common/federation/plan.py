@@ -10,6 +10,7 @@ from sft_common.config import (
     BASIS_CUTS,
     ENCODINGS,
     MAX_LABELS,
+    MAX_NAME,
     ModelIdentity,
     PartsSpec,
     SessionSpec,
@@ -36,7 +37,9 @@ SCORED_KINDS = ("text", "image")
 """Kinds with classes: EL2N scores need some (SFPrompt, Eq. 4)."""
 
 MAX_ROUNDS = 1_000_000
-MAX_CLIENTS = 100_000
+MAX_CLIENTS = 10_000
+"""Each has a stream open; and what a peer may make grow must have an end."""
+
 MAX_SECONDS = 1e7
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -354,3 +357,8 @@ class FederationPlan:
             )
         elif len(set(self.labels)) < len(self.labels):
             raise ConfigError("a label stands twice among the labels")
+        for label in self.labels:
+            if not (0 < len(label) <= MAX_NAME and label.isprintable()):
+                raise ConfigError(
+                    f"label {label[:80]!r}: a label has 1 to {MAX_NAME} printable characters"
+                )

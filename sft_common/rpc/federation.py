@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 
 from sft_common.config import TAIL_CUTS, ModelIdentity
 from sft_common.federation.plan import (
@@ -35,6 +37,13 @@ def federation_to_proto(plan: FederationPlan) -> fb.FederationPlan:
         first_row=plan.first_row,
         privacy=fb.UpdatePrivacy(**dataclasses.asdict(plan.privacy)) if plan.privacy else None,
     )
+
+
+def plan_digest(plan: FederationPlan) -> str:
+    """Return what two plans have in common if they say the same: SHA-256, hexadecimal."""
+    as_told = federation_from_proto(federation_to_proto(plan))  # 60 seconds have become 60.0
+    text = json.dumps(dataclasses.asdict(as_told), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def federation_from_proto(message: fb.FederationPlan) -> FederationPlan:

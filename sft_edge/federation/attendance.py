@@ -13,9 +13,9 @@ from typing import Any
 
 from sft_common.config import ModelIdentity
 from sft_common.errors import SftError, UnreachableError, first_line
+from sft_common.federation.said import Attempt, Ended, Over, Said, Work
 from sft_common.rpc.access import Access
 from sft_edge.federation.calls import Member, attend
-from sft_edge.federation.said import Attempt, Ended, Over, Said
 from sft_edge.retrying import Retry, pause
 from sft_edge.traffic import Traffic
 
@@ -49,7 +49,9 @@ class Attendance:
         self._retry, self._say, self._traffic = retry, say, traffic
         self._said: queue.SimpleQueue[Said | Exception] = queue.SimpleQueue()
         self._at: Attempt | None = None
+        self._told: Attempt | None = None
         self._over: set[Attempt] = set()
+        self._lost = False
         self._closed = threading.Event()
         self._call: Any = None
         threading.Thread(target=self._follow, name="attendance", daemon=True).start()
@@ -80,9 +82,9 @@ class Attendance:
         """Look whether what is being worked on still counts.
 
         Raises:
-            Abandoned: it does not.
+            Abandoned: it does not, or the cloud refuses this client; `hear` says why.
         """
-        if self._at in self._over:
+        if self._lost or self._at in self._over:
             raise Abandoned
 
     def close(self) -> None:
@@ -96,6 +98,7 @@ class Attendance:
             self._stay()
         except Exception as error:
             self._said.put(error)
+            self._lost = not isinstance(error, UnreachableError)
 
     def _stay(self) -> None:
         pauses, lost = self._retry.pauses(), None
@@ -109,7 +112,8 @@ class Attendance:
                     pauses, lost = self._retry.pauses(), None
                     if isinstance(said, Over):
                         self._over.add(said.attempt)
-                    self._said.put(said)
+                    if not self._told_before(said):
+                        self._said.put(said)
                     if isinstance(said, Ended):
                         return
             except UnreachableError as error:
@@ -122,6 +126,13 @@ class Attendance:
                 if now - lost >= self._retry.for_seconds:
                     raise
             pause(next(pauses), stopped=self._closed.is_set)
+
+    def _told_before(self, said: Said) -> bool:
+        """Return whether it is work that waits already, or was done: told anew after a loss."""
+        if not isinstance(said, Work):
+            return False
+        before, self._told = self._told, said.attempt
+        return before == said.attempt
 
     def _tell_lost(self, error: SftError) -> None:
         seconds = self._retry.for_seconds

@@ -16,10 +16,10 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from sft_common.errors import SessionLostError
+from sft_common.errors import SessionLostError, SftError
 from sft_common.wire.packing import pack, spread
 from sft_edge.elsewhere import remote_logits
-from sft_edge.remote import CloudSession
+from sft_edge.remote import CloudSession, Rewound
 
 T = TypeVar("T")
 
@@ -104,12 +104,12 @@ class RemoteBody:
         self._end_step()
 
     def close(self) -> None:
-        """End the session; one that the cloud has forgotten has ended."""
+        """End the session; one that is lost, or whose cloud is, has ended."""
         self._passes.clear()
         try:
             self.session.close()
-        except SessionLostError:
-            return
+        except (SftError, Rewound):
+            self.session.abandon()
 
     def forward(self, activation_TW: Tensor, lengths: list[int]) -> tuple[Tensor, int, int]:
         """Return rows that wait for a gradient, and the number of their pass; see `Elsewhere`."""

@@ -12,6 +12,7 @@ from sft_common import PROTOCOL_VERSION
 from sft_common.config import ModelIdentity
 from sft_common.errors import ProtocolError, UnreachableError, printable
 from sft_common.federation.plan import FederationPlan
+from sft_common.federation.said import Attempt, Ended, Over, Said, Waiting, Work
 from sft_common.federation.tensors import in_pieces, tensors_to_bytes
 from sft_common.pb.sft.v1 import federation_pb2 as fb
 from sft_common.pb.sft.v1 import federation_pb2_grpc as fb_grpc
@@ -20,7 +21,7 @@ from sft_common.rpc.access import Access
 from sft_common.rpc.federation import federation_from_proto
 from sft_common.rpc.status import error_of
 from sft_edge.channel import connect
-from sft_edge.federation.said import Attempt, Done, Ended, Over, Said, Waiting, Work
+from sft_edge.federation.done import Done
 from sft_edge.traffic import Traffic
 
 DUTY_FROM_PROTO = {
@@ -46,6 +47,8 @@ class Member(NamedTuple):
     federation: str
     client: str
     incarnation: int
+    plan_digest: str
+    """Of the plan that it was told."""
 
 
 def describe(access: Access, name: str) -> FederationPlan:
@@ -98,6 +101,7 @@ def attend(
         config_digest=model.config_digest,
         weights_digest=model.weights_digest,
         working_on=pb.Attempt(**at._asdict()) if at else None,
+        plan_digest=member.plan_digest,
     )
     traffic.connected()
     traffic.sent(request.ByteSize())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,12 +18,13 @@ from sft_common.errors import (
     UnreachableError,
     first_line,
 )
+from sft_common.federation.said import Attempt, Ended, Finding, Over, Waiting, Work
 from sft_common.federation.tensors import tensors_from_bytes
 from sft_edge.federation.attendance import Abandoned, Attendance
 from sft_edge.federation.calls import Member, hand_in
+from sft_edge.federation.done import Done
 from sft_edge.federation.material import Material
 from sft_edge.federation.method import Method
-from sft_edge.federation.said import Attempt, Done, Ended, Over, Waiting, Work
 from sft_edge.remote import Rewound
 from sft_edge.retrying import Retry, pause
 from sft_edge.traffic import Traffic
@@ -73,6 +75,14 @@ class Client:
         Raises:
             SftError: the cloud refuses the client, or is lost for good.
         """
+        try:
+            return self._until_the_end()
+        except UnreachableError:
+            if self._stopped():
+                return None
+            raise
+
+    def _until_the_end(self) -> dict[str, Tensor] | None:
         while not self._stopped():
             match self._attendance.hear(HEED_SECONDS):
                 case Waiting() as waiting:
@@ -110,11 +120,11 @@ class Client:
             refused = self._handed_in(at, done)
         except Abandoned:
             refused = "it was over before it was done"
-        except (ForbiddenError, SessionLostError, Rewound) as over:
+        except ForbiddenError as over:
             refused = first_line(over)
-        except (DataError, TrainingError) as error:
+        except (DataError, TrainingError, SessionLostError, Rewound) as error:
             refused = first_line(error)
-            self._handed_in(at, refused)
+            self._handed_in(at, refused)  # or the round would wait for this client
         finally:
             self._method.end()
             self._attendance.end()
@@ -135,13 +145,21 @@ class Client:
             return method.calibrate(work.duty, given)
         method.take(self._average(work.data))
         method.begin(at)
-        finding = method.evaluate() if work.evaluate else None
+        finding = self._looked() if work.evaluate else None
         if work.duty == "evaluate":
             done = Done(weight=len(self._material.data.train))
         else:
             done = method.train(at, self._check)
         tells = self._material.plan.privacy is None
         return dataclasses.replace(done, finding=finding, tells_finding=tells)
+
+    def _looked(self) -> Finding | None:
+        """Return what the average is worth; None: it has come to numbers that are none."""
+        found = self._method.evaluate()
+        if math.isfinite(found.value) and math.isfinite(found.loss):
+            return found
+        self._say(f"the average is worth nothing: {found.metric} {found.value}, loss {found.loss}")
+        return None
 
     def _check(self) -> None:
         if self._stopped():

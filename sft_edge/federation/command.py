@@ -16,6 +16,7 @@ from sft_common import __version__
 from sft_common.commandline import Stopped
 from sft_common.errors import ConfigError
 from sft_common.federation.plan import FederationPlan, UpdatePrivacy, check_name
+from sft_common.rpc.federation import plan_digest
 from sft_edge.federation.attendance import Attendance
 from sft_edge.federation.calls import Member, describe
 from sft_edge.federation.client import Client
@@ -24,6 +25,7 @@ from sft_edge.federation.folder import ClientFolder
 from sft_edge.federation.material import Material, gather
 from sft_edge.federation.method import Method
 from sft_edge.federation.protected import Protected
+from sft_edge.federation.sessions import Person
 from sft_edge.federation.sfprompt import SFPrompt
 from sft_edge.federation.splitfed import SplitFed
 from sft_edge.login import edge_access
@@ -59,11 +61,12 @@ def _take_part(material: Material, folder: ClientFolder) -> dict[str, Any]:
     """Take part until the end; returns what metrics.json then holds."""
     options, plan = material.options, material.plan
     working, attending = Traffic(), Traffic()
-    member = Member(plan.name, options.client, secrets.randbits(63))
+    member = Member(plan.name, options.client, secrets.randbits(63), plan_digest(plan))
     begin = time.perf_counter()
     with Stopper() as stopper, make_screen("federation", 1, quiet=options.quiet) as screen:
         screen.say(_headline(material))
-        method: Method = method_of(material, member, working)
+        person = Person(say=screen.say, stopped=stopper.asked)
+        method: Method = method_of(material, member, working, person)
         protected = None
         if plan.privacy is not None:
             method = protected = Protected(method, plan.privacy, folder)
@@ -93,7 +96,7 @@ def _take_part(material: Material, folder: ClientFolder) -> dict[str, Any]:
     return metrics
 
 
-def method_of(material: Material, member: Member, traffic: Traffic) -> Method:
+def method_of(material: Material, member: Member, traffic: Traffic, person: Person) -> Method:
     """Return what the plan's method does on a client.
 
     Raises:
@@ -103,9 +106,9 @@ def method_of(material: Material, member: Member, traffic: Traffic) -> Method:
         case "fedavg":
             return FedAvg(material)
         case "sfprompt":
-            return SFPrompt(material, member, traffic)
+            return SFPrompt(material, member, traffic, person)
         case "splitfed" | "splitfed-shared":
-            return SplitFed(material, member, traffic)
+            return SplitFed(material, member, traffic, person)
         case other:
             raise ConfigError(f"this version does not know method {other}; update it")
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from sft_common.config import OptimizerSpec
 from sft_common.errors import ProtocolError, TrainingError
+from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes, shapes_of
+from sft_edge.federation.done import Done
 from sft_edge.federation.material import Material, load_into, trained_of
-from sft_edge.federation.said import Attempt, Done, Finding
 from sft_edge.learners import Learner, WholeLearner
 
 
@@ -96,7 +97,7 @@ def train_epochs(
             step += 1
             loss = learner.train_step(step, [batch], rate)
             if not math.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} at step {step} of {at.round}")
+                raise TrainingError(f"the loss is {loss} at step {step} of round {at.round}")
             losses.append(loss)
         means.append(sum(losses) / len(losses))
     return means

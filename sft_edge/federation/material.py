@@ -12,13 +12,13 @@ from torch import Tensor
 from sft_common.config import ModelIdentity, ModelShape
 from sft_common.errors import ConfigError
 from sft_common.federation.plan import FederationPlan
+from sft_common.federation.said import Finding
 from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE, Head
 from sft_common.model.loading import Pretrained
 from sft_common.model.sources import find_model
 from sft_common.rpc.access import Access
 from sft_edge.device import device_named
-from sft_edge.federation.said import Finding
 from sft_edge.tasks.asked import task_of
 from sft_edge.tasks.batches import Batch
 from sft_edge.tasks.data import TaskData, prepare_data, read_rows_of

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes
-from sft_edge.federation.said import Attempt, Done, Finding
+from sft_edge.federation.done import Done
 
 
 class Method(Protocol):

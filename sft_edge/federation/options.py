@@ -5,20 +5,17 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from sft_common.commandline import OneLineParser, address, number_in, real_in
+from sft_common.commandline import OneLineParser, number_in, real_in
 from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
-from sft_edge.login import add_access_options, add_waiting_options
-
-_MANY = 10**9
+from sft_edge.shared_options import MANY, add_connection, add_data, add_retrying
 
 
 def add_join_options(join: OneLineParser) -> None:
     """Add all options of a client."""
     what = join.add_argument_group("which federation, with what")
     what.add_argument("--federation", required=True, metavar="NAME", help="the one to take part in")
-    what.add_argument("--server", type=address, default="localhost:50051", metavar="HOST:PORT")
     what.add_argument("--task", required=True, help="what the data are, as for `train`")
-    what.add_argument("--data", type=Path, metavar="DIR", help="a folder with train and validation")
+    add_data(what)
     what.add_argument(
         "--client",
         default=f"client-{secrets.token_hex(4)}",
@@ -28,11 +25,7 @@ def add_join_options(join: OneLineParser) -> None:
     what.add_argument(
         "--model", metavar="DIR|ID", help="the federation's model (default: by its own name)"
     )
-    what.add_argument(
-        "--text-column", action="append", metavar="NAME", help="as for `train`; twice for pairs"
-    )
-    what.add_argument("--label-column", metavar="NAME", help="as for `train`")
-    count = number_in(1, _MANY)
+    count = number_in(1, MANY)
     what.add_argument("--train-examples", type=count, metavar="N", help="use only the first N")
     what.add_argument("--eval-examples", type=count, metavar="N", help="use only the first N")
     how = join.add_argument_group("how")
@@ -43,8 +36,7 @@ def add_join_options(join: OneLineParser) -> None:
         default="cloud",
         help="with splitfed: where the loss is computed; edge: labels stay here (default cloud)",
     )
-    add_access_options(how)
-    add_waiting_options(how)
+    add_connection(how, default="localhost:50051", note="default %(default)s")
     how.add_argument(
         "--max-message",
         type=number_in(1, MOST_MESSAGE_MB),
@@ -52,20 +44,7 @@ def add_join_options(join: OneLineParser) -> None:
         metavar="MB",
         help="largest tensor of a request or an answer (default %(default)s)",
     )
-    how.add_argument(
-        "--retry-for",
-        type=real_in(0, 10**7),
-        default=3600.0,
-        metavar="SECONDS",
-        help="how long to try again when the cloud is lost; 0: not at all (default %(default)g)",
-    )
-    how.add_argument(
-        "--retry-pause",
-        type=real_in(0.5, 10**7),
-        default=30.0,
-        metavar="SECONDS",
-        help="longest pause between two tries; they begin with half a second (default %(default)g)",
-    )
+    add_retrying(how)
     how.add_argument(
         "--wait",
         type=real_in(0, 10**7),

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from sft_common.errors import ProtocolError
 from sft_common.federation.plan import UpdatePrivacy
+from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes
+from sft_edge.federation.done import Done
 from sft_edge.federation.folder import ClientFolder
 from sft_edge.federation.method import Method
 from sft_edge.federation.privacy import Accountant, fresh_noise, privatized
-from sft_edge.federation.said import Attempt, Done, Finding
 
 
 class Protected:

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+ROUNDING = 1e-6
+"""Of a share times a number of examples: 0.55 x 100 is a little over 55."""
+
 
 def el2n(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     """Return |softmax(logits) - onehot(label)| of each example, (B,), 0 to sqrt(2).
@@ -29,6 +32,6 @@ def hardest(scores_D: Tensor, share: float) -> list[int]:
         scores_D: of all examples, (D,).
         share: gamma, of them, rounded up; over 0 up to 1. Of equal ones the first stay.
     """
-    count = math.ceil(share * len(scores_D))
+    count = max(1, math.ceil(share * len(scores_D) - ROUNDING))
     order = torch.argsort(scores_D, descending=True, stable=True)
     return sorted(order[:count].tolist())

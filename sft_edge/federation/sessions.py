@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from sft_common.config import SessionSpec
 from sft_common.errors import RetryLaterError
+from sft_common.federation.said import Attempt
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_edge.client import GrpcSession
 from sft_edge.federation.calls import Member
 from sft_edge.federation.material import Material
-from sft_edge.federation.said import Attempt
 from sft_edge.opening import patiently
 from sft_edge.retrying import Retry
 
 
-def open_part(material: Material, member: Member, at: Attempt) -> GrpcSession:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Person:
+    """Who started a client."""
+
+    say: Callable[[str], None] = lambda line: None
+    """Tells them a line."""
+
+    stopped: Callable[[], bool] = lambda: False
+    """Whether they want it to stop."""
+
+
+NOBODY = Person()
+"""Hears nothing, and stops nothing."""
+
+
+def open_part(
+    material: Material, member: Member, at: Attempt, person: Person = NOBODY
+) -> GrpcSession:
     """Return the session of a try at a round, whose net2 the cloud has ready.
 
     Args:
         material: of the client.
         member: who it is.
         at: the try.
+        person: is told of a cloud that is lost, and may want to stop.
 
     Raises:
         ForbiddenError: the try is over.
@@ -32,16 +53,19 @@ def open_part(material: Material, member: Member, at: Attempt) -> GrpcSession:
         max_examples=plan.training.batch_size,
         max_tokens=material.max_length,
     )
-    return _opened(material, member, spec, pb.Attempt(**at._asdict()))
+    return _opened(material, member, spec, pb.Attempt(**at._asdict()), person)
 
 
-def open_body(material: Material, member: Member, *, calibrates: bool) -> GrpcSession:
+def open_body(
+    material: Material, member: Member, *, calibrates: bool, person: Person = NOBODY
+) -> GrpcSession:
     """Return a session with the frozen body of the federation's model.
 
     Args:
         material: of the client.
         member: who it is; it must take part now.
         calibrates: whether the second cut is to code nothing.
+        person: as of `open_part`.
 
     Raises:
         ForbiddenError: the client does not take part.
@@ -54,11 +78,15 @@ def open_body(material: Material, member: Member, *, calibrates: bool) -> GrpcSe
         max_tokens=material.max_length + plan.training.prompts,
         calibrates=calibrates,
     )
-    return _opened(material, member, spec, None)
+    return _opened(material, member, spec, None, person)
 
 
 def _opened(
-    material: Material, member: Member, spec: SessionSpec, at: pb.Attempt | None
+    material: Material,
+    member: Member,
+    spec: SessionSpec,
+    at: pb.Attempt | None,
+    person: Person,
 ) -> GrpcSession:
     options, retry = material.options, Retry.of(material.options)
     part = pb.FederationPart(
@@ -80,6 +108,6 @@ def _opened(
         RetryLaterError,
         wait=options.wait,
         retry=retry,
-        say=lambda line: None,
-        stopped=lambda: False,
+        say=person.say,
+        stopped=person.stopped,
     )

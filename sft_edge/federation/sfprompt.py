@@ -19,6 +19,7 @@ from sft_common.config import PartsSpec
 from sft_common.errors import DataError, SftError, TrainingError
 from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import uncoded
+from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes
 from sft_common.model.calibration import TOKENS_PER_CHANNEL
 from sft_common.model.parting import Parting, blank_code
@@ -28,10 +29,10 @@ from sft_common.plan import epoch_order
 from sft_edge.client import GrpcSession
 from sft_edge.federation.body import RemoteBody
 from sft_edge.federation.calls import Member
+from sft_edge.federation.done import Done
 from sft_edge.federation.material import Material
 from sft_edge.federation.pruning import el2n, hardest
-from sft_edge.federation.said import Attempt, Done, Finding
-from sft_edge.federation.sessions import open_body
+from sft_edge.federation.sessions import NOBODY, Person, open_body
 from sft_edge.tasks.batches import Batch
 from sft_edge.traffic import Traffic
 
@@ -45,10 +46,14 @@ class SFPrompt:
         material: data and model.
         member: who the client is.
         traffic: counts the bytes of sessions too.
+        person: is told of a cloud that is lost, and may want to stop.
     """
 
-    def __init__(self, material: Material, member: Member, traffic: Traffic) -> None:
+    def __init__(
+        self, material: Material, member: Member, traffic: Traffic, person: Person = NOBODY
+    ) -> None:
         self._material, self._member, self._traffic = material, member, traffic
+        self._person = person
         self._parts: Parts | None = None
         self._sessions, self._counted = list[GrpcSession](), (0, 0)
         self._body: RemoteBody | None = None
@@ -203,21 +208,23 @@ class SFPrompt:
         parts, body = self._made(spec, given), self._reached(calibrates=True) if tail else None
         wanted, seen = TOKENS_PER_CHANNEL * material.shape.hidden, 0
         batches = material.data.train.shuffled(plan.training.batch_size, seed=plan.seed, epoch=0)
-        for batch in batches:
-            inputs, mask_BM = self._inputs(batch), batch.mask
-            mask_BM = mask_with_prompts(mask_BM, plan.training.prompts)
-            if body is None:
-                rows = parts.head.stream(inputs)[mask_BM]
-            else:
-                rows = body(parts.head(inputs), mask_BM)
-                rows = rows if spec.first_row else rows[mask_BM]
-            seen += len(rows)
-            yield rows.cpu()
-            if seen >= wanted:
-                break
-        if body is not None:
-            body.close()
-            self._count()
+        try:
+            for batch in batches:
+                inputs, mask_BM = self._inputs(batch), batch.mask
+                mask_BM = mask_with_prompts(mask_BM, plan.training.prompts)
+                if body is None:
+                    rows = parts.head.stream(inputs)[mask_BM]
+                else:
+                    rows = body(parts.head(inputs), mask_BM)
+                    rows = rows if spec.first_row else rows[mask_BM]
+                seen += len(rows)
+                yield rows.cpu()
+                if seen >= wanted:
+                    break
+        finally:
+            if body is not None:
+                body.close()
+                self._count()
 
     def _made(self, spec: PartsSpec, given: Mapping[str, Tensor]) -> Parts:
         """Return the parts that this client holds, with what it was given of the cuts."""
@@ -227,7 +234,9 @@ class SFPrompt:
 
     def _reached(self, *, calibrates: bool) -> RemoteBody:
         def reach() -> GrpcSession:
-            self._sessions.append(open_body(self._material, self._member, calibrates=calibrates))
+            self._sessions.append(
+                open_body(self._material, self._member, calibrates=calibrates, person=self._person)
+            )
             return self._sessions[-1]
 
         return RemoteBody(reach, first_row=self._spec.first_row)

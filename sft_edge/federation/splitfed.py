@@ -9,14 +9,15 @@ from torch import Tensor
 from sft_common.config import OptimizerSpec
 from sft_common.errors import DataError, SftError
 from sft_common.federation.averaging import Moments
+from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes, shapes_of
 from sft_common.model.calibration import rows_of
 from sft_edge.client import GrpcSession
 from sft_edge.federation.calls import Member
+from sft_edge.federation.done import Done
 from sft_edge.federation.fedavg import train_epochs
 from sft_edge.federation.material import Material, load_into, trained_of
-from sft_edge.federation.said import Attempt, Done, Finding
-from sft_edge.federation.sessions import open_part
+from sft_edge.federation.sessions import NOBODY, Person, open_part
 from sft_edge.learners import SplitLearner
 from sft_edge.pacing import Pacing
 from sft_edge.remote import Rewound
@@ -30,12 +31,16 @@ class SplitFed:
         material: data and model.
         member: who the client is.
         traffic: counts the bytes of sessions too.
+        person: is told of a cloud that is lost, and may want to stop.
     """
 
-    def __init__(self, material: Material, member: Member, traffic: Traffic) -> None:
+    def __init__(
+        self, material: Material, member: Member, traffic: Traffic, person: Person = NOBODY
+    ) -> None:
         plan = material.plan
         assert plan.cut is not None
         self._material, self._member, self._traffic = material, member, traffic
+        self._person = person
         self._net1 = material.pretrained.net1(plan.cut.split)
         material.pretrained.fill_net1(self._net1)
         self._net1.to(material.device)
@@ -53,7 +58,7 @@ class SplitFed:
 
     def begin(self, at: Attempt) -> None:
         """Open the session of a try at a round."""
-        self._session = open_part(self._material, self._member, at)
+        self._session = open_part(self._material, self._member, at, self._person)
 
     def evaluate(self) -> Finding:
         """Look what the average is worth on the validation parts."""

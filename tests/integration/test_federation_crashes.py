@@ -14,11 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from sft_common.errors import ConfigError
+from sft_common.federation.said import Ended, Over, Said, Work
 from sft_common.federation.tensors import shapes_of, tensors_from_bytes
 from sft_common.model.loading import Pretrained
 from sft_common.rpc.access import Access
+from sft_common.rpc.federation import plan_digest
 from sft_edge.federation.calls import Member, attend, describe, hand_in
-from sft_edge.federation.said import Done, Ended, Over, Said, Work
+from sft_edge.federation.done import Done
 from sft_edge.traffic import Traffic
 from tests.federated import (
     all_said,
@@ -63,7 +65,7 @@ class Hand:
     def __init__(self, server: str, client: str) -> None:
         self.access = Access(server=server)
         self.plan = describe(self.access, "f")
-        self.member = Member("f", client, secrets.randbits(60))
+        self.member = Member("f", client, secrets.randbits(60), plan_digest(self.plan))
         self.said: list[Said] = []
         self._heard = threading.Condition()
         threading.Thread(target=self._follow, daemon=True).start()

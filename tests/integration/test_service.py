@@ -38,7 +38,7 @@ from sft_common.model.loading import Pretrained
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.pb.sft.v1 import split_training_pb2_grpc as pb_grpc
 from sft_common.rpc.access import Access
-from sft_common.rpc.options import SERVICE
+from sft_common.rpc.options import FEDERATION_SERVICE, SERVICE
 from sft_common.rpc.spec import spec_to_proto
 from sft_common.rpc.status import error_of
 from sft_common.wire.codec import tensor_to_proto
@@ -114,9 +114,10 @@ def answer(cloud: Cloud, *requests: pb.TrainRequest) -> SftError | list[pb.Train
 
 def serves(cloud: Cloud) -> bool:
     with grpc.insecure_channel(cloud.server) as channel:
-        request = health_pb2.HealthCheckRequest(service=SERVICE)
-        reply = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
-        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+        asked = [health_pb2.HealthCheckRequest(service=s) for s in (SERVICE, FEDERATION_SERVICE)]
+        health = health_pb2_grpc.HealthStub(channel)
+        found = {health.Check(request, timeout=10).status for request in asked}
+        return found == {health_pb2.HealthCheckResponse.SERVING}
 
 
 BAD_OPENINGS = [

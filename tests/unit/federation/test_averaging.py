@@ -190,7 +190,7 @@ def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, Any], said: st
 @pytest.mark.parametrize(
     ("kind", "changes", "said"),
     [
-        (Participation, {"minimum": 0}, "minimum of clients: 0 is outside 1..100000"),
+        (Participation, {"minimum": 0}, "minimum of clients: 0 is outside 1..10000"),
         (Participation, {"minimum": 9, "quorum": 6}, "quorum: 6 is outside 1..5"),
         (Participation, {"quorum": 6}, "quorum: 6 is outside 1..5"),
         (Participation, {"round_seconds": 0}, "seconds of a round: 0 is outside"),

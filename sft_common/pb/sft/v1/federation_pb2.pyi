@@ -120,7 +120,7 @@ class UpdatePrivacy(_message.Message):
     def __init__(self, clip: _Optional[float] = ..., noise: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
 
 class AttendRequest(_message.Message):
-    __slots__ = ("protocol_version", "federation", "client", "incarnation", "config_digest", "weights_digest", "working_on")
+    __slots__ = ("protocol_version", "federation", "client", "incarnation", "config_digest", "weights_digest", "working_on", "plan_digest")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +128,7 @@ class AttendRequest(_message.Message):
     CONFIG_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WORKING_ON_FIELD_NUMBER: _ClassVar[int]
+    PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     federation: str
     client: str
@@ -135,7 +136,8 @@ class AttendRequest(_message.Message):
     config_digest: str
     weights_digest: str
     working_on: _split_training_pb2.Attempt
-    def __init__(self, protocol_version: _Optional[int] = ..., federation: _Optional[str] = ..., client: _Optional[str] = ..., incarnation: _Optional[int] = ..., config_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ..., working_on: _Optional[_Union[_split_training_pb2.Attempt, _Mapping]] = ...) -> None: ...
+    plan_digest: str
+    def __init__(self, protocol_version: _Optional[int] = ..., federation: _Optional[str] = ..., client: _Optional[str] = ..., incarnation: _Optional[int] = ..., config_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ..., working_on: _Optional[_Union[_split_training_pb2.Attempt, _Mapping]] = ..., plan_digest: _Optional[str] = ...) -> None: ...
 
 class AttendResponse(_message.Message):
     __slots__ = ("waiting", "assignment", "piece", "over", "ended")

@@ -7,10 +7,10 @@ import weakref
 
 from torch import Tensor
 
-from sft_cloud.federation.federation import Ended, Over, Work
-from sft_cloud.federation.servicer import _messages
+from sft_cloud.federation.messages import messages_of
+from sft_common.federation.said import Ended, Over, Work
 from sft_common.federation.tensors import PIECE_BYTES
-from tests.unit.cloud.federation.test_federation import led, plan, play
+from tests.unit.cloud.federation.scene import led, plan, play
 
 
 def test_a_client_that_is_there_and_does_not_listen_keeps_no_averages() -> None:
@@ -68,7 +68,7 @@ def test_who_comes_after_the_end_is_told_the_same_bytes() -> None:
 
             # An average leaves piece by piece, not as a list of copies of all of it.
             large = Ended(bytes(3 * PIECE_BYTES))
-            sent = _messages(scene.federation, large)
+            sent = messages_of(large, 3)
             assert next(sent).ended.following == len(large.data)
             assert [len(message.piece) for message in sent] == [PIECE_BYTES] * 3
 

@@ -11,7 +11,7 @@ from sft_cloud.federation.journal import Journal
 from sft_cloud.federation.keeping import Keeper, Progress
 from sft_cloud.federation.state import State
 from sft_common.errors import SnapshotError
-from tests.unit.cloud.federation.test_federation import plan
+from tests.unit.cloud.federation.scene import plan
 from tests.unit.cloud.federation.test_reporting import record
 
 FIVE = tuple(record(number, metric="é\u2028\n") for number in range(1, 6))

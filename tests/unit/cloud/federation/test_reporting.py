@@ -11,10 +11,10 @@ import pytest
 from sft_cloud.federation.record import RoundRecord
 from sft_cloud.federation.report import report_of
 from sft_cloud.federation.reporting import Page, history_of
-from sft_cloud.federation.round import Finding
 from sft_common.federation.plan import UpdatePrivacy
+from sft_common.federation.said import Finding
 from tests.pages import read
-from tests.unit.cloud.federation.test_federation import led, plan, play
+from tests.unit.cloud.federation.scene import led, plan, play
 
 
 def record(round: int, duty: str = "train", **changes: Any) -> RoundRecord:

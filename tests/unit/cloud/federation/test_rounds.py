@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sft_cloud.federation.members import Members, Seat
 from sft_cloud.federation.record import RoundRecord
-from sft_cloud.federation.round import Attempt, Finding, Round, Update, draw
-from sft_common.errors import ForbiddenError, LimitError
+from sft_cloud.federation.round import Round, Update, draw
+from sft_common.errors import ForbiddenError
+from sft_common.federation.said import Attempt, Finding
 
 AT = Attempt(3, 7, 99)
 NAMES = [f"client-{n}" for n in range(10)]
@@ -47,6 +48,7 @@ def test_every_round_and_every_try_draws_anew_and_everybody_comes_to_it() -> Non
 
 def test_what_came_once_counts_once_and_the_first_stays() -> None:
     tried = Round(AT, "train", ["a", "b"])
+    tried.ask(["a", "b"])
     tried.take("a", first := update(1))
     tried.take("a", update(2))
     assert tried.updates == {"a": first} and tried.missing == ["b"]
@@ -55,6 +57,7 @@ def test_what_came_once_counts_once_and_the_first_stays() -> None:
 
 def test_late_foreign_and_lost_updates_are_refused_with_the_reason() -> None:
     tried = Round(AT, "train", ["a", "b", "c"])
+    tried.ask(["a", "b", "c"])
     tried.take("a", update())
     with pytest.raises(ForbiddenError, match="round 3, try 7 is not for this client"):
         tried.take("x", update())
@@ -71,6 +74,7 @@ def test_late_foreign_and_lost_updates_are_refused_with_the_reason() -> None:
 
 def test_a_client_that_has_handed_in_is_not_lost() -> None:
     tried = Round(AT, "train", ["a"])
+    tried.ask(["a"])
     tried.take("a", update())
     tried.lose("a", "gone")
     assert tried.lost == {}
@@ -78,6 +82,7 @@ def test_a_client_that_has_handed_in_is_not_lost() -> None:
 
 def test_a_record_weighs_what_clients_found_by_their_examples() -> None:
     tried = Round(AT, "train", ["a", "b", "c"])
+    tried.ask(["a", "b", "c"])
     tried.take("a", update(10, Finding(examples=1, metric="accuracy", value=1.0, loss=0.0)))
     tried.take("b", update(30, Finding(examples=3, metric="accuracy", value=0.5, loss=2.0)))
     tried.close()
@@ -90,6 +95,7 @@ def test_a_record_weighs_what_clients_found_by_their_examples() -> None:
 
 def test_a_record_without_findings_says_none() -> None:
     tried = Round(AT, "train", ["a"])
+    tried.ask(["a"])
     tried.take("a", update(10))
     record = RoundRecord.of(tried, began=1.0, ended=2.0, counts=True, received=5, sent=6)
     assert (record.metric, record.value, record.loss) == ("", None, None)
@@ -130,15 +136,6 @@ def test_a_newer_stream_takes_the_seat_and_an_older_program_is_refused() -> None
     asyncio.run(play())
 
 
-def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sft_cloud.federation.members.MAX_CLIENTS", 2)
-    members: Members[str] = Members(60, lambda _: None)
-    for name in ("a", "b", "a"):
-        members.sit(name, "", 1)
-    with pytest.raises(LimitError, match="has had 2 clients, and takes no more"):
-        members.sit("c", "", 1)
-
-
 def test_what_was_not_heard_yet_can_be_taken_back() -> None:
     async def play() -> None:
         seat: Seat[list[int]] = Seat("a")
@@ -155,6 +152,7 @@ def test_what_was_not_heard_yet_can_be_taken_back() -> None:
 def test_a_round_lets_go_of_tensors_and_says_few_reasons() -> None:
     names = [f"c{n}" for n in range(8)]
     tried = Round(AT, "train", ["a", *names])
+    tried.ask(["a", *names])
     tried.take("a", update(3))
     for name in names:
         tried.lose(name, "no room")

@@ -12,18 +12,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sft_cloud.exposition import CloudCollector
-from sft_cloud.federation.federation import MAX_TRIES, Over
+from sft_cloud.federation.course import MAX_TRIES
 from sft_cloud.federation.record import Measured
 from sft_cloud.federation.registry import Federations
-from sft_cloud.federation.round import OUTCOMES, Finding
+from sft_cloud.federation.round import OUTCOMES
 from sft_cloud.federation.standing import PHASES, Standing, UnderWay, standing_of
 from sft_cloud.federation.summary import federation_summaries
 from sft_cloud.federation.table import failures, federations_table
 from sft_cloud.host import Host, Limits
 from sft_cloud.status import facts_of, plain
 from sft_common.errors import TrainingError
+from sft_common.federation.said import Finding, Over
 from sft_common.pb.sft.v1 import operations_pb2 as pb
-from tests.unit.cloud.federation.test_federation import Beginning, Scene, led, plan, play
+from tests.unit.cloud.federation.scene import Beginning, Scene, led, plan, play
 
 FOUND = Finding(examples=4, metric="accuracy", value=0.75, loss=0.5)
 

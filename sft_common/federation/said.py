@@ -1,12 +1,12 @@
-"""What a cloud tells a client of a federation, and what a client answers. No RPC."""
+"""What a cloud tells a client of a federation, and what the client found. No RPC."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor
+DUTIES = ("train", "calibrate-cut", "calibrate-tail", "evaluate")
+"""What clients are to do in a round."""
 
 
 class Attempt(NamedTuple):
@@ -16,10 +16,14 @@ class Attempt(NamedTuple):
     """From 1; 0 of a calibration, before the first."""
 
     number: int
-    """From 1, of all of the federation."""
+    """From 1, of all tries of the federation that the disk knows."""
 
-    life: int
-    """A random number of the cloud."""
+    life: int = 0
+    """A random number, drawn when the federation is taken up: no try comes twice, though a cloud
+    that was killed counts some of them anew."""
+
+    def __str__(self) -> str:
+        return f"round {self.round}, try {self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Work:
 
     attempt: Attempt
     duty: str
-    """"train", "calibrate-cut", "calibrate-tail" or "evaluate"."""
+    """One of `DUTIES`."""
 
     evaluate: bool
     """Whether the average is to be evaluated first."""
@@ -59,7 +63,7 @@ class Ended:
     """The federation has ended."""
 
     data: bytes
-    """As of `Work`; empty: it came with the work before."""
+    """The last average, as of `Work`; empty: it came with the work before."""
 
 
 Said = Waiting | Work | Over | Ended
@@ -70,29 +74,10 @@ class Finding:
     """What a client found of an average on its validation part."""
 
     examples: int
+    """At least 1."""
+
     metric: str
+    """The metric that comes first in its task."""
+
     value: float
     loss: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """What a client has done in a try at a round."""
-
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    """What it trained or found."""
-
-    weight: int = 0
-    """Training examples behind it, or tokens."""
-
-    session_id: str = ""
-    """Whose net2 belongs to it."""
-
-    finding: Finding | None = None
-    """Of the average that it was given."""
-
-    tells_finding: bool = True
-    """Whether the cloud is told."""
-
-    facts: Mapping[str, object] = field(default_factory=dict)
-    """For the history: losses, examples kept."""
