@@ -17,7 +17,7 @@ from torch import Tensor
 from sft_cloud.federation.federation import MAX_TRIES, Ended, Federation, Over, Said, Waiting, Work
 from sft_cloud.federation.keeping import Keeper, plan_facts
 from sft_cloud.federation.members import Seat
-from sft_cloud.federation.round import Attempt, Finding, Update, draw
+from sft_cloud.federation.round import Attempt, Finding, Round, Update, draw
 from sft_cloud.federation.state import State
 from sft_cloud.metrics import Traffic
 from sft_cloud.scheduler import Scheduler
@@ -138,6 +138,17 @@ class Scene:
         assert work.duty == "evaluate" and work.evaluate
         update = Update(weight=1, tensors={})
         await self.federation.hand_in(client, "", 1, work.attempt, update, b"", "")
+
+    async def tried(self, number: int) -> Round:
+        """Return a try once it goes on."""
+        await self.until(lambda: self.federation.progress.tries == number - 1)
+        await self.until(lambda: self._at() == number)
+        assert self.federation.round is not None
+        return self.federation.round
+
+    def _at(self) -> int:
+        tried = self.federation.round
+        return tried.attempt.number if tried else 0
 
     @property
     def average(self) -> list[float]:
@@ -411,6 +422,26 @@ def test_a_calibration_comes_first_and_once() -> None:
                 await scene.hand_in(client, work, 1.0, weight=5, name="mean")
             work = await scene.work("a")
             assert work.duty == "train" and given(work) == [15.0, 15.0]
+
+    play(story())
+
+
+def test_a_calibration_does_not_change_whom_rounds_draw() -> None:
+    async def drawn(*calibrations: str) -> list[tuple[str, ...]]:
+        known = plan(per_round=2, minimum=2, quorum=2, rounds=3, evaluate_every=0)
+        found = []
+        async with led(known, Beginning(*calibrations)) as scene:
+            scene.join("a", "b", "c", "d")
+            for number in range(1, 4 + len(calibrations)):
+                tried = await scene.tried(number)
+                for client in tried.drawn:
+                    name = "w" if tried.duty == "train" else "mean"
+                    await scene.hand_in(client, await scene.work(client), 1.0, weight=5, name=name)
+                found += [tried.drawn] * (tried.duty == "train")
+        return found
+
+    async def story() -> None:
+        assert await drawn() == await drawn("calibrate-cut")
 
     play(story())
 
