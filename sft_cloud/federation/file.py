@@ -136,7 +136,7 @@ def _clients(table: Table) -> Participation:
     return Participation(
         per_round=per_round,
         minimum=minimum,
-        quorum=table.whole("quorum", minimum // 2 + 1, most=MAX_CLIENTS),
+        quorum=table.whole("quorum", min(minimum, per_round) // 2 + 1, most=MAX_CLIENTS),
         round_seconds=table.number("round_seconds", usual.round_seconds, most=MAX_SECONDS),
         patience_seconds=table.number("patience_seconds", usual.patience_seconds, most=MAX_SECONDS),
     )

@@ -74,10 +74,10 @@ class Participation:
     """Clients that are drawn for a round; all, if fewer are there."""
 
     minimum: int = 5
-    """Clients that must be there before a round begins, 1 to `per_round`."""
+    """Clients that must be there before a round begins; more than `per_round` are drawn from."""
 
     quorum: int = 3
-    """Updates without which a round counts for nothing, 1 to `minimum`."""
+    """Updates without which a round counts for nothing, 1 to the smaller of both."""
 
     round_seconds: float = 3600.0
     """A round ends after so long with what has come; a turn, where clients take turns."""
@@ -87,8 +87,8 @@ class Participation:
 
     def __post_init__(self) -> None:
         _check_whole("clients per round", self.per_round, 1, MAX_CLIENTS)
-        _check_whole("minimum of clients", self.minimum, 1, self.per_round)
-        _check_whole("quorum", self.quorum, 1, self.minimum)
+        _check_whole("minimum of clients", self.minimum, 1, MAX_CLIENTS)
+        _check_whole("quorum", self.quorum, 1, min(self.minimum, self.per_round))
         _check_real("seconds of a round", self.round_seconds, 0.1, MAX_SECONDS)
         _check_real("seconds of patience", self.patience_seconds, 0.1, MAX_SECONDS)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sft_common.config import PartsSpec
-from sft_common.errors import DataError, TrainingError
+from sft_common.errors import DataError, SftError, TrainingError
 from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import uncoded
 from sft_common.federation.tensors import Shapes
@@ -33,6 +33,7 @@ from sft_edge.federation.pruning import el2n, hardest
 from sft_edge.federation.said import Attempt, Done, Finding
 from sft_edge.federation.sessions import open_body
 from sft_edge.tasks.batches import Batch
+from sft_edge.remote import Rewound
 from sft_edge.traffic import Traffic
 
 Loss = Callable[[Batch], Tensor]
@@ -74,11 +75,9 @@ class SFPrompt:
         self._parts.load({name: tensors[name] for name in trained})
 
     def begin(self, at: Attempt) -> None:
-        """Open the session with the body, unless it is open from the round before."""
+        """Open a session with the body."""
         assert self._parts is not None
-        if self._body is None:
-            self._body = self._reached(calibrates=False)
-            self._parts.body = self._body
+        self._body = self._parts.body = self._reached(calibrates=False)
 
     def evaluate(self) -> Finding:
         """Look what the average is worth on the validation parts."""
@@ -122,17 +121,17 @@ class SFPrompt:
         return Done(tensors=found, weight=moments.tokens)
 
     def end(self) -> None:
-        """Give up passes whose backward will not come; the session stays for the next round."""
+        """End the session: a client that waits for its next round takes no other's place."""
         if self._body is not None:
-            self._body.forget()
+            body, self._body = self._body, None
+            try:
+                body.close()
+            except (SftError, Rewound):  # there is nothing left of it
+                body.session.abandon()
             self._count()
 
     def close(self) -> None:
-        """End the session, if there is one."""
-        if self._body is not None:
-            body, self._body = self._body, None
-            body.close()
-            self._count()
+        """Nothing is open between rounds."""
 
     def _epoch(
         self,

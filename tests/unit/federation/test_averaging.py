@@ -185,7 +185,8 @@ def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, Any], said: st
 @pytest.mark.parametrize(
     ("kind", "changes", "said"),
     [
-        (Participation, {"minimum": 9}, "minimum of clients: 9 is outside 1..5"),
+        (Participation, {"minimum": 0}, "minimum of clients: 0 is outside"),
+        (Participation, {"minimum": 9, "quorum": 6}, "quorum: 6 is outside 1..5"),
         (Participation, {"quorum": 6}, "quorum: 6 is outside 1..5"),
         (Participation, {"round_seconds": 0}, "seconds of a round: 0 is outside"),
         (LocalTraining, {"keep": 0}, "share to keep: 0 is outside"),

@@ -227,6 +227,18 @@ def test_only_some_are_drawn_and_the_others_wait() -> None:
     play(story())
 
 
+def test_more_may_have_to_be_there_than_are_drawn() -> None:
+    async def story() -> None:
+        async with led(plan(per_round=1, minimum=3, quorum=1, rounds=1)) as scene:
+            scene.join("a", "b")
+            assert await scene.seats["b"].hear() == Waiting(1, 2, 3)
+            assert scene.federation.round is None
+            scene.join("c")
+            assert len((await scene.tried(1)).drawn) == 1
+
+    play(story())
+
+
 def test_a_round_ends_at_its_deadline_with_what_came_and_late_ones_are_refused() -> None:
     async def story() -> None:
         async with led(plan(round_seconds=0.3, rounds=1)) as scene:
