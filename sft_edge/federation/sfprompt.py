@@ -32,8 +32,8 @@ from sft_edge.federation.material import Material
 from sft_edge.federation.pruning import el2n, hardest
 from sft_edge.federation.said import Attempt, Done, Finding
 from sft_edge.federation.sessions import open_body
-from sft_edge.tasks.batches import Batch
 from sft_edge.remote import Rewound
+from sft_edge.tasks.batches import Batch
 from sft_edge.traffic import Traffic
 
 Loss = Callable[[Batch], Tensor]
