@@ -34,8 +34,13 @@ from sft_common.files import written_aside
 
 QUICK = {"examples": 320, "eval_examples": 32, "rounds": 2, "epochs": 1}
 
-QUICK_METHODS = ("sfprompt + stream", "fedavg")
-"""Of the texts, whose model is not small."""
+QUICK_RUNS = {
+    ("digits", IID): (*METHODS,),
+    ("digits", SPLITS[1]): ("fedavg",),
+    ("sst2", IID): ("sfprompt + stream",),
+    ("mrpc", IID): ("fedavg",),
+}
+"""Methods by data set and split: each of them once."""
 
 PRETRAINING, QUICK_PRETRAINING = 30, 1
 """Epochs of the ViT on public digits."""
@@ -103,12 +108,8 @@ def runs_of(options: argparse.Namespace) -> list[Run]:
     data, splits = options.data or [*DATA_SETS], options.splits or SPLITS
     runs = planned(data, splits, options.methods or [*METHODS], **given)
     if options.quick:
-        return [run for run in runs if run.data == "digits" or _is_quick(run)]
+        return [run for run in runs if run.method in QUICK_RUNS.get((run.data, run.split), ())]
     return runs
-
-
-def _is_quick(run: Run) -> bool:
-    return run.method in QUICK_METHODS and run.split == IID
 
 
 def run_all(runs: Sequence[Run], results: ResultsFile, options: argparse.Namespace) -> int:

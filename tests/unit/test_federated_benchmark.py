@@ -163,14 +163,20 @@ class TestCounting:
         assert flops == 2 * first + 3 * second  # the input has no gradient
         assert all(torch.equal(a, b) for a, b in zip(found, work(), strict=True))
 
-    def test_attention_counts_with_dropout_and_without(self) -> None:
+    def test_attention_counts_with_dropout_and_without_and_stays_as_it_is(self) -> None:
         def attended(dropout: float) -> int:
-            def work() -> None:
+            def work() -> torch.Tensor | None:
+                torch.manual_seed(0)
                 q = torch.randn(2, 3, 5, 8, requires_grad=True)
                 attention = nn.functional.scaled_dot_product_attention
                 attention(q, q, q, dropout_p=dropout).sum().backward()
+                return q.grad
 
-            return counted(work)[0]
+            flops, found = counted(work)
+            uncounted = work()
+            assert found is not None and uncounted is not None
+            assert torch.equal(found, uncounted)
+            return flops
 
         product = 2 * 2 * 3 * 5 * 5 * 8
         assert attended(0.5) == 6 * product
