@@ -116,8 +116,8 @@ def draw(kind: Kind, rows: Sequence[Row], folder: Path) -> list[Path]:
             uncut = [r for r in rows if r.setting == setting and r.variant.is_uncut()]
             _panel(place, kind, members, uncut, dashes, labels)
             place.set_title(title(setting, settings))
-        _legend(figure, axes)
-        return _save(figure, folder / kind.name)
+        legend(figure, axes)
+        return save(figure, folder / kind.name)
 
 
 def shown(kind: Kind, rows: Iterable[Row], setting: Setting) -> list[Row]:
@@ -207,7 +207,8 @@ def _scale(axes: Axes, kind: Kind, values: list[int]) -> None:
     axes.set_xlabel(kind.axis)
 
 
-def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
+def legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """Put one legend below all panels."""
     entries: dict[str, Artist] = {}
     for place in axes:
         handles, labels = place.get_legend_handles_labels()
@@ -217,7 +218,8 @@ def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
     )
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as PNG and SVG; returns both."""
     png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
     figure.savefig(png, dpi=PNG_DOTS_PER_INCH, metadata={"Software": None})
     figure.savefig(svg, metadata={"Date": None, "Creator": None})

@@ -182,7 +182,10 @@ class Course:
             present = await self.members.at_least(who.minimum, self._wait)
             self.waits = False
             attempt = self._next(number)
-            drawn = draw(present, who.per_round, seed=self.plan.seed, attempt=attempt)
+            # With calibrations or without, the rounds of a seed draw the same clients.
+            before = sum(record.round == 0 for record in self.progress.records) if number else 0
+            counted = attempt._replace(number=attempt.number - before)
+            drawn = draw(present, who.per_round, seed=self.plan.seed, attempt=counted)
             tried = await self._try(number, duty, drawn)
             if len(tried.updates) >= who.quorum:
                 return tried

@@ -33,6 +33,7 @@ from sft_edge.federation.done import Done
 from sft_edge.federation.material import Material
 from sft_edge.federation.pruning import el2n, hardest
 from sft_edge.federation.sessions import NOBODY, Person, open_body
+from sft_edge.remote import Rewound
 from sft_edge.tasks.batches import Batch
 from sft_edge.traffic import Traffic
 
@@ -130,7 +131,7 @@ class SFPrompt:
             body, self._body = self._body, None
             try:
                 body.close()
-            except SftError:  # the cloud drops it by itself
+            except (SftError, Rewound):  # the cloud drops it by itself
                 body.session.abandon()
             self._count()
             self._sessions, self._counted = [], (0, 0)

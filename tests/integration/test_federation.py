@@ -282,3 +282,19 @@ def test_what_clients_say_and_leave(
     assert moved["up"] <= known["bytes"]["up"] <= moved["up"] + 2000
     assert moved["down"] <= known["bytes"]["down"] <= moved["down"] + 2000
     assert known["peak_rss_bytes"] > 50e6
+
+
+def test_prompts_train_on_more_clients_than_the_cloud_has_places(
+    tmp_path: Path, tiny_model: Path, data: dict[str, Path]
+) -> None:
+    file = write_file(tmp_path / "prompts.toml", tiny_model, method="sfprompt", rounds=1)
+    line = ("--federation", file, "--max-sessions", 1)
+    with running_cloud(tmp_path / "cloud", *line) as cloud:
+        clients = joined(
+            tmp_path, cloud.server, "prompts", data, "--model", tiny_model, "--retry-pause", 0.5
+        )
+        for program in clients.values():
+            program.said()
+    for client in SIZES:
+        lines = history(tmp_path, "prompts", client)
+        assert [line["round"] for line in lines if line["taken"]] == [1, 2]

@@ -294,7 +294,7 @@ class TestResultsFile:
     def test_a_wrong_line_elsewhere_is_named(self, wrong: str, tmp_path: Path) -> None:
         path = tmp_path / "results.jsonl"
         path.write_text(f"{json.dumps(RESULTS[0])}\n{wrong}\n")
-        with pytest.raises(DataError, match=r"results\.jsonl:2 is not a line of accuracy results"):
+        with pytest.raises(DataError, match=r"results\.jsonl:2 is not a line of results"):
             ResultsFile(path)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sft_cloud.federation.federation import Federation
 from sft_cloud.federation.keeping import Keeper
 from sft_cloud.federation.members import Seat
-from sft_cloud.federation.round import Update
+from sft_cloud.federation.round import Round, Update
 from sft_cloud.federation.state import State
 from sft_cloud.metrics import Traffic
 from sft_cloud.scheduler import Scheduler
@@ -136,6 +136,17 @@ class Scene:
     @property
     def average(self) -> list[float]:
         return self.federation.progress.state.clients["w"].tolist()
+
+    async def tried(self, number: int) -> Round:
+        """Return a try once it goes on."""
+        await self.until(lambda: self.federation.progress.tries == number - 1)
+        await self.until(lambda: self._at() == number)
+        assert self.federation.round is not None
+        return self.federation.round
+
+    def _at(self) -> int:
+        tried = self.federation.round
+        return tried.attempt.number if tried else 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
         end = asyncio.get_running_loop().time() + SOON

@@ -79,6 +79,18 @@ def test_only_some_are_drawn_and_the_others_wait() -> None:
     play(story())
 
 
+def test_more_may_have_to_be_there_than_are_drawn() -> None:
+    async def story() -> None:
+        async with led(plan(per_round=1, minimum=3, quorum=1, rounds=1)) as scene:
+            scene.join("a", "b")
+            assert await scene.seats["b"].hear() == Waiting(1, 2, 3)
+            assert scene.federation.round is None
+            scene.join("c")
+            assert len((await scene.tried(1)).drawn) == 1
+
+    play(story())
+
+
 def test_a_round_ends_at_its_deadline_with_what_came_and_late_ones_are_refused() -> None:
     async def story() -> None:
         async with led(plan(round_seconds=0.3, rounds=1)) as scene:
@@ -274,6 +286,26 @@ def test_a_calibration_comes_first_and_once() -> None:
                 await scene.hand_in(client, work, 1.0, weight=5, name="mean")
             work = await scene.work("a")
             assert work.duty == "train" and given(work) == [15.0, 15.0]
+
+    play(story())
+
+
+def test_a_calibration_does_not_change_whom_rounds_draw() -> None:
+    async def drawn(*calibrations: str) -> list[tuple[str, ...]]:
+        known = plan(per_round=2, minimum=2, quorum=2, rounds=3, evaluate_every=0)
+        found = []
+        async with led(known, Beginning(*calibrations)) as scene:
+            scene.join("a", "b", "c", "d")
+            for number in range(1, 4 + len(calibrations)):
+                tried = await scene.tried(number)
+                for client in tried.drawn:
+                    name = "w" if tried.duty == "train" else "mean"
+                    await scene.hand_in(client, await scene.work(client), 1.0, weight=5, name=name)
+                found += [tried.drawn] * (tried.duty == "train")
+        return found
+
+    async def story() -> None:
+        assert await drawn() == await drawn("calibrate-cut")
 
     play(story())
 
