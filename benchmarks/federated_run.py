@@ -30,6 +30,7 @@ from benchmarks.federated_grid import DATA_SETS, KEY_FIELDS, Run, federation_fil
 from benchmarks.federated_tally import tally
 from benchmarks.programs import LocalCloud, command, last_line
 from sft_cloud.federation.file import Written, read_federation
+from sft_cloud.federation.keeping import HISTORY
 from sft_cloud.federation.leading import FOLDER
 from sft_cloud.federation.state import State
 from sft_common import __version__
@@ -63,6 +64,11 @@ class Place:
     def averages(self) -> Path:
         """Where the cloud writes them."""
         return self.folder / "cloud" / FOLDER / self.federation / "averages"
+
+    @property
+    def history(self) -> Path:
+        """What the cloud writes of every try."""
+        return self.averages.parent / HISTORY
 
     @property
     def kept(self) -> Path:
@@ -103,7 +109,7 @@ def _federated(run: Run, material: Material, place: Place) -> Line:
     written = read_federation(place.file, lambda name, beside: find_model(name))
     task = DATA_SETS[run.data].task
     data = data_of(written, task, material.source(run), run.examples, run.eval_examples)
-    averages = Averages(place.kept)
+    averages = Averages(place.kept, place.history)
     costs = tally([place.client(name) for name in shards], averages.records)
     sizes = sizes_of(written, data.train.all_lengths(), averages.last())
     examples = costs["client_round"]["examples"]
@@ -182,15 +188,16 @@ class Averages:
 
     Args:
         folder: where they were kept.
+        history: of all tries.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, history: Path) -> None:
         self._snapshots = Snapshots(folder)
         facts = {name: self._snapshots.facts(name) for name in self._snapshots.names()}
         self._names = {known["done"]: name for name, known in facts.items()}
-        self.records: Sequence[dict[str, Any]] = max(
-            (known["records"] for known in facts.values()), key=len
-        )
+        self.records: Sequence[dict[str, Any]] = [
+            json.loads(line) for line in history.read_text("utf-8").splitlines()
+        ]
         """What happened in each try."""
 
     def after(self, rounds: int) -> State:
