@@ -25,8 +25,9 @@ from benchmarks.accuracy_results import Line
 from benchmarks.federated_accuracy import data_of, model_of, right_answers
 from benchmarks.federated_clients import FLOPS_FILE
 from benchmarks.federated_data import Material
+from benchmarks.federated_file import federation_file, name_of
 from benchmarks.federated_formula import published_bytes, sent_bytes, sizes_of
-from benchmarks.federated_grid import DATA_SETS, KEY_FIELDS, Run, federation_file, name_of
+from benchmarks.federated_grid import DATA_SETS, KEY_FIELDS, Run
 from benchmarks.federated_tally import tally
 from benchmarks.programs import LocalCloud, command, last_line
 from sft_cloud.federation.file import Written, read_federation
@@ -201,7 +202,13 @@ class Averages:
         """What happened in each try."""
 
     def after(self, rounds: int) -> State:
-        """Return the average after some rounds."""
+        """Return the average after some rounds.
+
+        Raises:
+            SftError: the cloud had forgotten it before it was kept.
+        """
+        if rounds not in self._names:
+            raise SftError(f"the average after round {rounds} was not kept in time")
         return State.of(self._snapshots.read(self._names[rounds]).tensors)
 
     def last(self) -> State:

@@ -15,13 +15,13 @@ from benchmarks.accuracy_results import Line, ResultsFile, read_results
 from benchmarks.federated_accuracy import rounded
 from benchmarks.federated_clients import FLOPS_FILE, Counted, counted
 from benchmarks.federated_digits import write_digits
+from benchmarks.federated_file import federation_file
 from benchmarks.federated_formula import Sizes, published_bytes, sent_bytes
 from benchmarks.federated_grid import (
     KEY_FIELDS,
     METHODS,
     SPLITS,
     Run,
-    federation_file,
     key_of,
     planned,
 )
