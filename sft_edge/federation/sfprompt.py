@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sft_common.config import PartsSpec
-from sft_common.errors import DataError, SftError, TrainingError
+from sft_common.errors import DataError, TrainingError
 from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import uncoded
 from sft_common.federation.said import Attempt, Finding
@@ -33,7 +33,6 @@ from sft_edge.federation.done import Done
 from sft_edge.federation.material import Material
 from sft_edge.federation.pruning import el2n, hardest
 from sft_edge.federation.sessions import NOBODY, Person, open_body
-from sft_edge.remote import Rewound
 from sft_edge.tasks.batches import Batch
 from sft_edge.traffic import Traffic
 
@@ -56,7 +55,7 @@ class SFPrompt:
         self._material, self._member, self._traffic = material, member, traffic
         self._person = person
         self._parts: Parts | None = None
-        self._sessions, self._counted = list[GrpcSession](), (0, 0)
+        self._sessions = list[GrpcSession]()
         self._body: RemoteBody | None = None
         self._spec = material.plan.parts
 
@@ -129,12 +128,8 @@ class SFPrompt:
         """End the session, if there is one: others may wait for its place."""
         if self._body is not None:
             body, self._body = self._body, None
-            try:
-                body.close()
-            except (SftError, Rewound):  # the cloud drops it by itself
-                body.session.abandon()
+            body.close()
             self._count()
-            self._sessions, self._counted = [], (0, 0)
 
     def close(self) -> None:
         """End the session, if one is open."""
@@ -243,13 +238,11 @@ class SFPrompt:
         return RemoteBody(reach, first_row=self._spec.first_row)
 
     def _count(self) -> None:
-        """Count what sessions have moved since it was counted last."""
-        up = sum(session.traffic.bytes_up for session in self._sessions)
-        down = sum(session.traffic.bytes_down for session in self._sessions)
-        before = self._counted
-        self._traffic.bytes_up += up - before[0]
-        self._traffic.bytes_down += down - before[1]
-        self._counted = up, down
+        """Count what the sessions have moved, which have ended."""
+        for session in self._sessions:
+            self._traffic.bytes_up += session.traffic.bytes_up
+            self._traffic.bytes_down += session.traffic.bytes_down
+        self._sessions.clear()
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
         return {name: tensor.to(self._material.device) for name, tensor in batch.inputs.items()}
