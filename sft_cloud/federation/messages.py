@@ -7,30 +7,13 @@ from collections.abc import Iterator
 
 from sft_cloud.federation.round import Update
 from sft_common.errors import ProtocolError, printable
-from sft_common.federation.said import Attempt, Ended, Finding, Over, Said, Waiting, Work
+from sft_common.federation.said import Ended, Finding, Over, Said, Waiting, Work
 from sft_common.federation.tensors import in_pieces
 from sft_common.pb.sft.v1 import federation_pb2 as fb
-from sft_common.pb.sft.v1 import split_training_pb2 as pb
-
-DUTY_TO_PROTO = {
-    "train": fb.DUTY_TRAIN,
-    "calibrate-cut": fb.DUTY_CALIBRATE_CUT,
-    "calibrate-tail": fb.DUTY_CALIBRATE_TAIL,
-    "evaluate": fb.DUTY_EVALUATE,
-}
+from sft_common.rpc.federation import DUTY_TO_PROTO, attempt_to_proto
 
 MAX_EXAMPLES = 2**40
 """Behind one update, or tokens: their sum over all clients stays a number of 64 bits."""
-
-
-def attempt_from_proto(message: pb.Attempt) -> Attempt:
-    """Return the try that a message names."""
-    return Attempt(message.round, message.number, message.life)
-
-
-def attempt_to_proto(attempt: Attempt) -> pb.Attempt:
-    """Return the message of a try."""
-    return pb.Attempt(**attempt._asdict())
 
 
 def update_from_proto(header: fb.HandInHeader) -> Update:

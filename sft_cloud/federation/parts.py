@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sft_cloud.federation.messages import attempt_from_proto
 from sft_cloud.federation.registry import Federations
 from sft_common.config import BASIS_CUTS, SessionSpec
 from sft_common.errors import ForbiddenError, MismatchError
 from sft_common.federation.plan import FederationPlan, uncoded
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.federation import attempt_from_proto
 
 
 class Numbers(NamedTuple):

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from sft_cloud.access import identity_of
 from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.federation import Federation
-from sft_cloud.federation.messages import attempt_from_proto, messages_of, update_from_proto
+from sft_cloud.federation.messages import messages_of, update_from_proto
 from sft_cloud.federation.registry import Federations
 from sft_cloud.federation.uploads import Uploads
 from sft_cloud.logs import About, set_about
@@ -29,7 +29,7 @@ from sft_common.errors import (
 from sft_common.federation.plan import check_name
 from sft_common.federation.tensors import most_bytes
 from sft_common.pb.sft.v1 import federation_pb2 as fb
-from sft_common.rpc.federation import federation_to_proto, plan_digest
+from sft_common.rpc.federation import attempt_from_proto, federation_to_proto, plan_digest
 from sft_common.rpc.options import FEDERATION_SERVICE
 from sft_common.rpc.spec import check_version
 from sft_common.rpc.status import status_of

@@ -1,4 +1,7 @@
-"""FederationPlan <-> its message, in pairs. What a peer says is checked by the plan's own rules."""
+"""What a federation speaks of <-> its messages, in pairs.
+
+What a peer says of a plan is checked by the plan's own rules.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,30 @@ from sft_common.federation.plan import (
     Transfer,
     UpdatePrivacy,
 )
+from sft_common.federation.said import Attempt
 from sft_common.pb.sft.v1 import federation_pb2 as fb
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.spec import split_from_proto, split_to_proto
 from sft_common.wire.codec import encoding_from_proto, encoding_to_proto
+
+DUTY_TO_PROTO = {
+    "train": fb.DUTY_TRAIN,
+    "calibrate-cut": fb.DUTY_CALIBRATE_CUT,
+    "calibrate-tail": fb.DUTY_CALIBRATE_TAIL,
+    "evaluate": fb.DUTY_EVALUATE,
+}
+
+DUTY_FROM_PROTO = {number: duty for duty, number in DUTY_TO_PROTO.items()}
+
+
+def attempt_from_proto(message: pb.Attempt) -> Attempt:
+    """Return the try that a message names."""
+    return Attempt(message.round, message.number, message.life)
+
+
+def attempt_to_proto(attempt: Attempt) -> pb.Attempt:
+    """Return the message of a try."""
+    return pb.Attempt(**attempt._asdict())
 
 
 def federation_to_proto(plan: FederationPlan) -> fb.FederationPlan:

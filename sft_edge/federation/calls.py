@@ -16,20 +16,17 @@ from sft_common.federation.said import Attempt, Ended, Over, Said, Waiting, Work
 from sft_common.federation.tensors import in_pieces, tensors_to_bytes
 from sft_common.pb.sft.v1 import federation_pb2 as fb
 from sft_common.pb.sft.v1 import federation_pb2_grpc as fb_grpc
-from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.access import Access
-from sft_common.rpc.federation import federation_from_proto
+from sft_common.rpc.federation import (
+    DUTY_FROM_PROTO,
+    attempt_from_proto,
+    attempt_to_proto,
+    federation_from_proto,
+)
 from sft_common.rpc.status import error_of
 from sft_edge.channel import connect
 from sft_edge.federation.done import Done
 from sft_edge.traffic import Traffic
-
-DUTY_FROM_PROTO = {
-    fb.DUTY_TRAIN: "train",
-    fb.DUTY_CALIBRATE_CUT: "calibrate-cut",
-    fb.DUTY_CALIBRATE_TAIL: "calibrate-tail",
-    fb.DUTY_EVALUATE: "evaluate",
-}
 
 MAX_STATE_BYTES = 2**36
 """More than any model that a client could train."""
@@ -100,7 +97,7 @@ def attend(
         incarnation=member.incarnation,
         config_digest=model.config_digest,
         weights_digest=model.weights_digest,
-        working_on=pb.Attempt(**at._asdict()) if at else None,
+        working_on=attempt_to_proto(at) if at else None,
         plan_digest=member.plan_digest,
     )
     traffic.connected()
@@ -148,7 +145,7 @@ def _requests(member: Member, at: Attempt, done: Done | str) -> Iterator[fb.Hand
         federation=member.federation,
         client=member.client,
         incarnation=member.incarnation,
-        attempt=pb.Attempt(**at._asdict()),
+        attempt=attempt_to_proto(at),
     )
     if isinstance(done, str):
         header.trouble = done[:MAX_SAID]
@@ -213,10 +210,15 @@ def _said(responses: Iterator[fb.AttendResponse], traffic: Traffic) -> Iterator[
                 if work.duty not in DUTY_FROM_PROTO:
                     raise ProtocolError(f"the cloud asks for duty {work.duty}, which is unknown")
                 data = _pieces(responses, work.following, traffic)
-                yield Work(_attempt(work.attempt), DUTY_FROM_PROTO[work.duty], work.evaluate, data)
+                yield Work(
+                    attempt_from_proto(work.attempt),
+                    DUTY_FROM_PROTO[work.duty],
+                    work.evaluate,
+                    data,
+                )
             case "over":
                 over = response.over
-                yield Over(_attempt(over.attempt), printable(over.reason[:MAX_SAID]))
+                yield Over(attempt_from_proto(over.attempt), printable(over.reason[:MAX_SAID]))
             case "ended":
                 yield Ended(_pieces(responses, response.ended.following, traffic))
                 return
@@ -238,7 +240,3 @@ def _pieces(responses: Iterator[fb.AttendResponse], following: int, traffic: Tra
     if len(data) > following:
         raise ProtocolError(f"{len(data):,} bytes of tensors came, {following:,} were announced")
     return bytes(data)
-
-
-def _attempt(message: pb.Attempt) -> Attempt:
-    return Attempt(message.round, message.number, message.life)

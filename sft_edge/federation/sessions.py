@@ -9,6 +9,7 @@ from sft_common.config import SessionSpec
 from sft_common.errors import RetryLaterError
 from sft_common.federation.said import Attempt
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.federation import attempt_to_proto
 from sft_edge.client import GrpcSession
 from sft_edge.federation.calls import Member
 from sft_edge.federation.material import Material
@@ -53,7 +54,7 @@ def open_part(
         max_examples=plan.training.batch_size,
         max_tokens=material.max_length,
     )
-    return _opened(material, member, spec, pb.Attempt(**at._asdict()), person)
+    return _opened(material, member, spec, attempt_to_proto(at), person)
 
 
 def open_body(

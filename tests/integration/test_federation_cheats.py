@@ -16,6 +16,7 @@ from sft_common.federation.tensors import tensors_from_bytes
 from sft_common.model.families import shape_of
 from sft_common.model.loading import Pretrained
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.federation import attempt_to_proto
 from sft_edge.client import GrpcSession
 from sft_edge.federation.done import Done
 from tests.federated import all_said, history, join, joined, write_clients, write_file
@@ -55,7 +56,7 @@ def opened(hand: Hand, model: Path, work: Work, **changes: Any) -> GrpcSession:
         name="f",
         client=hand.member.client,
         incarnation=hand.member.incarnation,
-        attempt=pb.Attempt(**at._asdict()),
+        attempt=attempt_to_proto(at),
     )
     shape = shape_of(Pretrained(model, num_labels=2).config)
     return GrpcSession(hand.access, spec, shape, part=part, **changes)
