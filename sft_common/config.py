@@ -171,7 +171,7 @@ class TailSpec:
     """Whether of each example the first token's row travels alone: the tail reads no other."""
 
     def __post_init__(self) -> None:
-        _check_encodings(self.encoding, self.gradient_encoding)
+        check_encodings(self.encoding, self.gradient_encoding)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -322,7 +322,7 @@ class SessionSpec:
     """Of which federation the session is a client's part; empty: of none."""
 
     def __post_init__(self) -> None:
-        _check_encodings(self.encoding, self.gradient_encoding)
+        check_encodings(self.encoding, self.gradient_encoding)
         _check_prompts(self.prompts)
         if self.tail is None and self.prompts:
             raise ConfigError(f"{self.prompts} prompts without a tail; only frozen bodies take any")
@@ -354,10 +354,20 @@ class SessionSpec:
     @property
     def scaled(self) -> bool:
         """Whether numbers of a token travel with the same error, be they small or large."""
-        return bool({self.encoding, self.gradient_encoding} & SCALED_ENCODINGS)
+        return any_scaled(self.encoding, self.gradient_encoding)
 
 
-def _check_encodings(*encodings: str) -> None:
+def any_scaled(*encodings: str) -> bool:
+    """Return whether numbers of a token travel with the same error, be they small or large."""
+    return not SCALED_ENCODINGS.isdisjoint(encodings)
+
+
+def check_encodings(*encodings: str) -> None:
+    """Raise unless all are known.
+
+    Raises:
+        ConfigError: one is not.
+    """
     for encoding in encodings:
         if encoding not in ENCODINGS:
             raise ConfigError(

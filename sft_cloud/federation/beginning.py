@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sft_cloud.federation.round import Update
 from sft_cloud.federation.state import State
-from sft_common.config import BASIS_CUTS, SCALED_ENCODINGS, SplitSpec
+from sft_common.config import BASIS_CUTS, SplitSpec, any_scaled
 from sft_common.errors import DataError
 from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import FederationPlan, Transfer
@@ -258,6 +258,6 @@ def basis_found(transfer: Transfer, found: Mapping[str, Update]) -> Basis:
             f"{rank} needs at least {LEAST_TOKENS_PER_RANK * rank}; take a smaller rank, or more "
             "clients in a round"
         )
-    scaled = {transfer.encoding, transfer.gradient_encoding} & SCALED_ENCODINGS
+    balanced = any_scaled(transfer.encoding, transfer.gradient_encoding)
     covariance = total.scatter.double() / max(1, total.tokens - 1)
-    return basis_of_moments(total.mean.double(), covariance, rank, balanced=bool(scaled))
+    return basis_of_moments(total.mean.double(), covariance, rank, balanced=balanced)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from sft_common.config import (
     BASIS_CUTS,
-    ENCODINGS,
     MAX_LABELS,
     MAX_NAME,
     ModelIdentity,
@@ -16,6 +15,7 @@ from sft_common.config import (
     SessionSpec,
     SplitSpec,
     TailSpec,
+    check_encodings,
 )
 from sft_common.errors import ConfigError
 
@@ -150,11 +150,7 @@ class Transfer:
     """How their gradients travel."""
 
     def __post_init__(self) -> None:
-        for encoding in (self.encoding, self.gradient_encoding):
-            if encoding not in ENCODINGS:
-                raise ConfigError(
-                    f"unknown encoding {encoding!r}; choose one of: {', '.join(ENCODINGS)}"
-                )
+        check_encodings(self.encoding, self.gradient_encoding)
 
     def words(self) -> str:
         """Return it as people read it."""
