@@ -86,23 +86,36 @@ def relative_costs(tried: Sequence[Tried]) -> dict[int, float]:
 
     A step is taken to last (fixed + tokens x per token) x cost: the line is fitted to all steps,
     each divided by its cost, and a cost is the median of what its steps took over the line. A step
-    that something else held up hardly counts.
+    that something else held up hardly counts. With batches that differ a thousandfold, fits can
+    lead away from each other: the one counts whose steps agree best.
     """
-    costs = _costs_over(tried, 0.0, 1.0)
+    fit = _costs_over(tried, 0.0, 1.0)
+    fits = [fit]
     for _ in range(FITS):
-        costs = _costs_over(tried, *_line(tried, costs))
-    return costs
+        fits.append(fit := _costs_over(tried, *_line(tried, fit.costs)))
+    return min(fits, key=lambda fit: fit.apart).costs
 
 
-def _costs_over(tried: Sequence[Tried], fixed: float, per_token: float) -> dict[int, float]:
-    """Return the costs that a line leaves, their mean 1."""
+class _Fit(NamedTuple):
+    """What is left of the steps when a line is taken out."""
+
+    costs: dict[int, float]
+    """Of each number, their mean 1."""
+
+    apart: float
+    """How far steps of the same number are from its cost, as a share of it, on average."""
+
+
+def _costs_over(tried: Sequence[Tried], fixed: float, per_token: float) -> _Fit:
+    """Return the costs that a line leaves."""
     over: dict[int, list[float]] = {}
     for step in tried:
         expected = fixed + per_token * step.tokens
         over.setdefault(step.parts, []).append(step.seconds / (expected or 1.0))
     costs = {parts: median(each) for parts, each in over.items()}
+    apart = [abs(one / costs[parts] - 1) for parts, each in over.items() for one in each]
     mean = fmean(costs.values())
-    return {parts: cost / mean for parts, cost in costs.items()}
+    return _Fit({parts: cost / mean for parts, cost in costs.items()}, fmean(apart))
 
 
 def _line(tried: Sequence[Tried], costs: dict[int, float]) -> tuple[float, float]:

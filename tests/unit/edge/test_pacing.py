@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import cycle
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sft_edge.pacing import AUTO, CANDIDATES, ROUNDS, WARM_UP, Pacing
@@ -54,6 +54,7 @@ def test_the_cheapest_of_a_few_is_found_whatever_the_batches_hold(
     st.lists(st.floats(0.01, 1), min_size=4, max_size=4, unique=True),
     st.lists(st.integers(1, 5000), min_size=1, max_size=30),
 )
+@example([0.5, 0.625, 0.53125, 0.27], [450, 1030, 518, 10, 2, 33, 1, 42, 5, 1064, 1, 2])
 def test_where_every_token_costs_the_same_any_batches_will_do(
     costs: list[float], batches: list[int]
 ) -> None:
