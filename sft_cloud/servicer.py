@@ -11,13 +11,12 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from sft_cloud import answers
 from sft_cloud.access import identity_of
 from sft_cloud.ahead import Ahead
 from sft_cloud.bodies import check_takes
-from sft_cloud.failures import as_sft_error
+from sft_cloud.calls import abort, read_request
 from sft_cloud.federation.parts import numbers_for
 from sft_cloud.federation.registry import Federations
 from sft_cloud.greeting import answer_bytes_of, greeting_of
@@ -41,13 +40,11 @@ from sft_common.rpc.spec import (
     return_from_proto,
     spec_from_proto,
 )
-from sft_common.rpc.status import status_of
 from sft_common.wire.codec import tensor_to_proto
 from sft_common.wire.framing import Numbers
 from sft_common.wire.pieces import Joiner, pieces
 
 T = TypeVar("T")
-Q = TypeVar("Q", pb.ExportRequest, pb.FollowRequest)
 
 READ_AHEAD = 1
 """Requests of a stream that wait while one is worked on; the reader holds another."""
@@ -136,7 +133,7 @@ class SplitTrainingServicer:
     ) -> AsyncIterator[pb.ExportResponse]:
         """Hand out the trained net2 of a session in pieces."""
         try:
-            request = _read(raw, pb.ExportRequest)
+            request = read_request(raw, pb.ExportRequest)
             pieces = self._host.results.pieces(request.session_id, identity_of(context))
             while piece := await self._host.scheduler.files(next, pieces, None):
                 yield pb.ExportResponse(data=piece[0], total_bytes=piece[1])
@@ -150,7 +147,7 @@ class SplitTrainingServicer:
     ) -> AsyncIterator[pb.FollowResponse]:
         """Tell how a training over stored examples goes."""
         try:
-            owner, request = identity_of(context), _read(raw, pb.FollowRequest)
+            owner, request = identity_of(context), read_request(raw, pb.FollowRequest)
             events = self._host.trainings.follow(request.session_id, request.from_event, owner)
             async for event in events:
                 yield _event_to_proto(event)
@@ -170,9 +167,7 @@ class SplitTrainingServicer:
             raise
 
     async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
-        status = status_of(known := as_sft_error(error))
-        self._metrics.failed(status.code.name, type(known).__name__)
-        await context.abort(status.code, status.details, status.trailing_metadata)
+        await abort(context, error, self._metrics, "a session")
 
     async def _serve(
         self, arrivals: Ahead[Request], owner: str, meter: Meter
@@ -392,18 +387,6 @@ async def _joined(
         meter.received(len(raw))
         if (whole := joiner.add(raw)) is not None:
             yield whole
-
-
-def _read(raw: bytes, kind: type[Q]) -> Q:
-    """Return the request of a call.
-
-    Raises:
-        ProtocolError: it is none.
-    """
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise ProtocolError(f"a request of {len(raw):,} bytes cannot be read: {error}") from error
 
 
 def _event_to_proto(event: Event) -> pb.FollowResponse:

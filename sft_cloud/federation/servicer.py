@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from sft_cloud.access import identity_of
+from sft_cloud.calls import abort, read_request
 from sft_cloud.failures import as_sft_error
 from sft_cloud.federation.federation import Federation
 from sft_cloud.federation.messages import messages_of, update_from_proto
@@ -32,9 +32,6 @@ from sft_common.pb.sft.v1 import federation_pb2 as fb
 from sft_common.rpc.federation import attempt_from_proto, federation_to_proto, plan_digest
 from sft_common.rpc.options import FEDERATION_SERVICE
 from sft_common.rpc.spec import check_version
-from sft_common.rpc.status import status_of
-
-M = TypeVar("M", bound=Message)
 
 MAX_SAID = 500
 """Characters of a client's own words."""
@@ -73,7 +70,7 @@ class FederationServicer:
     ) -> fb.DescribeResponse:
         """Tell the plan of a federation."""
         try:
-            request = _read(raw, fb.DescribeRequest)
+            request = read_request(raw, fb.DescribeRequest)
             check_version(edge=request.protocol_version, cloud=PROTOCOL_VERSION)
             federation = self._find(request.federation)
             return fb.DescribeResponse(plan=federation_to_proto(federation.plan))
@@ -86,7 +83,7 @@ class FederationServicer:
     ) -> AsyncIterator[bytes]:
         """Tell a client what there is to do, as long as it stays."""
         try:
-            request = _read(raw, fb.AttendRequest)
+            request = read_request(raw, fb.AttendRequest)
             check_version(edge=request.protocol_version, cloud=PROTOCOL_VERSION)
             federation = self._find(request.federation)
             check_name("client", request.client)
@@ -124,7 +121,7 @@ class FederationServicer:
             raw = await asyncio.wait_for(anext(requests), self._piece_seconds)
         except (StopAsyncIteration, TimeoutError):
             raise ProtocolError("nothing was handed in") from None
-        header = _read(raw, fb.HandInRequest).header
+        header = read_request(raw, fb.HandInRequest).header
         federation = self._find(header.federation)
         meter = self._meter(federation)
         meter.received(len(raw))
@@ -157,16 +154,14 @@ class FederationServicer:
         return meter
 
     async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
-        status = status_of(known := as_sft_error(error, "a call about a federation"))
-        self._metrics.failed(status.code.name, type(known).__name__)
-        await context.abort(status.code, status.details, status.trailing_metadata)
+        await abort(context, error, self._metrics, "a call about a federation")
 
 
 async def _pieces(requests: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:
     """Yield the pieces that follow a header."""
     async for raw in requests:
         meter.received(len(raw))
-        yield _read(raw, fb.HandInRequest).piece
+        yield read_request(raw, fb.HandInRequest).piece
 
 
 def _check_size(following: int, most: int) -> None:
@@ -205,10 +200,3 @@ def _check_plan(federation: Federation, request: fb.AttendRequest) -> None:
             f"{request.plan_digest[:16]!r}, now {digest[:16]!r}): its file was changed meanwhile; "
             "join again"
         )
-
-
-def _read(raw: bytes, kind: type[M]) -> M:
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise ProtocolError(f"a request of {len(raw):,} bytes cannot be read: {error}") from error
