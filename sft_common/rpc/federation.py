@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 
-from sft_common.config import TAIL_CUTS, ModelIdentity
+from sft_common.config import TAIL_CUTS
 from sft_common.federation.plan import (
     FederationPlan,
     LocalTraining,
@@ -20,6 +20,7 @@ from sft_common.federation.plan import (
 from sft_common.federation.said import Attempt
 from sft_common.pb.sft.v1 import federation_pb2 as fb
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
+from sft_common.rpc.model import model_from_proto, model_to_proto
 from sft_common.rpc.spec import split_from_proto, split_to_proto
 from sft_common.wire.codec import encoding_from_proto, encoding_to_proto
 
@@ -48,7 +49,7 @@ def federation_to_proto(plan: FederationPlan) -> fb.FederationPlan:
     return fb.FederationPlan(
         name=plan.name,
         method=plan.method,
-        model=pb.Model(**dataclasses.asdict(plan.model)),
+        model=model_to_proto(plan.model),
         kind=plan.kind,
         labels=plan.labels,
         rounds=plan.rounds,
@@ -75,17 +76,11 @@ def federation_from_proto(message: fb.FederationPlan) -> FederationPlan:
     Raises:
         ConfigError: a field is out of its range.
     """
-    model, clients, training = message.model, message.clients, message.training
-    privacy = message.privacy
+    clients, training, privacy = message.clients, message.training, message.privacy
     return FederationPlan(
         name=message.name,
         method=message.method,
-        model=ModelIdentity(
-            name=model.name,
-            revision=model.revision,
-            config_digest=model.config_digest,
-            weights_digest=model.weights_digest,
-        ),
+        model=model_from_proto(message.model),
         kind=message.kind,
         labels=tuple(message.labels),
         rounds=message.rounds,

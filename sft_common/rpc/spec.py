@@ -15,7 +15,6 @@ from sft_common.autocast import Autocast
 from sft_common.config import (
     CUTS,
     TAIL_CUTS,
-    ModelIdentity,
     OptimizerSpec,
     SessionSpec,
     SplitSpec,
@@ -32,6 +31,7 @@ from sft_common.own_optimizer import (
 from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.plan import Plan
 from sft_common.position import Position, Return
+from sft_common.rpc.model import model_from_proto, model_to_proto
 from sft_common.wire.codec import (
     check_finite,
     encoding_from_proto,
@@ -51,12 +51,7 @@ def spec_to_proto(spec: SessionSpec) -> pb.Open:
     """Return the message that opens a session."""
     message = pb.Open(
         protocol_version=PROTOCOL_VERSION,
-        model=pb.Model(
-            name=spec.model.name,
-            revision=spec.model.revision,
-            config_digest=spec.model.config_digest,
-            weights_digest=spec.model.weights_digest,
-        ),
+        model=model_to_proto(spec.model),
         split=split_to_proto(spec.split),
         optimizer=pb.Optimizer(**dataclasses.asdict(spec.optimizer)),
         num_labels=spec.num_labels,
@@ -86,14 +81,9 @@ def spec_from_proto(message: pb.Open) -> SessionSpec:
         ConfigError: a field is out of its range.
     """
     check_version(edge=message.protocol_version, cloud=PROTOCOL_VERSION)
-    model, optimizer = message.model, message.optimizer
+    optimizer = message.optimizer
     return SessionSpec(
-        model=ModelIdentity(
-            name=model.name,
-            revision=model.revision,
-            config_digest=model.config_digest,
-            weights_digest=model.weights_digest,
-        ),
+        model=model_from_proto(message.model),
         split=split_from_proto(message.split, CUTS),
         own_optimizer=own_optimizer_from_proto(message.own_optimizer)
         if message.HasField("own_optimizer")
