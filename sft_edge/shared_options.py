@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sft_common.commandline import address, number_in, real_in
+from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 from sft_edge.login import add_access_options, add_waiting_options
 
 MANY = 10**9
@@ -59,6 +60,29 @@ def add_retrying(command: argparse._ActionsContainer) -> None:
         default=30.0,
         metavar="SECONDS",
         help="longest pause between two tries; they begin with half a second (default %(default)g)",
+    )
+
+
+def add_largest_message(command: argparse._ActionsContainer) -> None:
+    """Add how large a tensor may be that travels."""
+    command.add_argument(
+        "--max-message",
+        type=number_in(1, MOST_MESSAGE_MB),
+        default=MAX_MESSAGE_MB,
+        metavar="MB",
+        help="largest tensor of a request or an answer; the cloud has its own limit "
+        "(default %(default)s)",
+    )
+
+
+def add_room(command: argparse._ActionsContainer, *, default: float) -> None:
+    """Add how long a cloud without room is waited for."""
+    command.add_argument(
+        "--wait",
+        type=real_in(0, 10**7),
+        default=default,
+        metavar="SECONDS",
+        help="how long to wait for room on a cloud that is full (default %(default)g)",
     )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sft_common.commandline import number_in, real_in
 from sft_common.config import CUTS, ENCODINGS
-from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
 from sft_edge.defaults import CUT, MICRO_BATCHES, USUAL
 from sft_edge.pacing import AUTO
 from sft_edge.shared_options import (
@@ -18,7 +17,9 @@ from sft_edge.shared_options import (
     add_board,
     add_connection,
     add_data,
+    add_largest_message,
     add_retrying,
+    add_room,
     add_shown,
 )
 from sft_edge.tasks.table import TASKS
@@ -109,14 +110,7 @@ def _micro_batches(text: str) -> int | str:
 def add_wire(train: argparse.ArgumentParser) -> None:
     """Add how numbers travel."""
     group = train.add_argument_group("how numbers travel")
-    group.add_argument(
-        "--max-message",
-        type=number_in(1, MOST_MESSAGE_MB),
-        default=MAX_MESSAGE_MB,
-        metavar="MB",
-        help="largest tensor of a request or an answer; the cloud has its own limit "
-        "(default %(default)s)",
-    )
+    add_largest_message(group)
     group.add_argument(
         "--micro-batches",
         type=_micro_batches,
@@ -223,13 +217,7 @@ def _add_safety(train: argparse.ArgumentParser) -> None:
         help="snapshots of this half that are kept (default %(default)s)",
     )
     add_retrying(group)
-    group.add_argument(
-        "--wait",
-        type=real_in(0, 10**7),
-        default=0.0,
-        metavar="SECONDS",
-        help="how long to wait for room on a cloud that is full (default %(default)g)",
-    )
+    add_room(group, default=0.0)
 
 
 def _add_output(train: argparse.ArgumentParser) -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from sft_common.commandline import OneLineParser, number_in, real_in
-from sft_common.rpc.options import MAX_MESSAGE_MB, MOST_MESSAGE_MB
-from sft_edge.shared_options import MANY, add_connection, add_data, add_retrying
+from sft_common.commandline import OneLineParser, number_in
+from sft_edge.shared_options import (
+    MANY,
+    add_connection,
+    add_data,
+    add_largest_message,
+    add_retrying,
+    add_room,
+)
 
 
 def add_join_options(join: OneLineParser) -> None:
@@ -37,21 +43,9 @@ def add_join_options(join: OneLineParser) -> None:
         help="with splitfed: where the loss is computed; edge: labels stay here (default cloud)",
     )
     add_connection(how, default="localhost:50051", note="default %(default)s")
-    how.add_argument(
-        "--max-message",
-        type=number_in(1, MOST_MESSAGE_MB),
-        default=MAX_MESSAGE_MB,
-        metavar="MB",
-        help="largest tensor of a request or an answer (default %(default)s)",
-    )
+    add_largest_message(how)
     add_retrying(how)
-    how.add_argument(
-        "--wait",
-        type=real_in(0, 10**7),
-        default=600.0,
-        metavar="SECONDS",
-        help="how long to wait for room on a cloud that is full (default %(default)g)",
-    )
+    add_room(how, default=600.0)
     left = join.add_argument_group("what is left, what is shown")
     left.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="default %(default)s"
