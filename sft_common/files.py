@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sft_common.errors import ConfigError, first_line
 
@@ -80,6 +82,20 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def save_json(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a file that people read too; it appears whole, in place of a former one."""
+    with written_aside(path) as aside:
+        text = json.dumps(facts, indent=2, allow_nan=False)
+        aside.write_text(text + "\n", encoding="utf-8")
+
+
+def append_json(path: Path, facts: Mapping[str, Any]) -> None:
+    """Add a line to a file that grows."""
+    line = json.dumps(facts, allow_nan=False) + "\n"
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line)
 
 
 def write_private(path: Path, data: bytes) -> None:

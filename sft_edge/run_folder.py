@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sft_common.errors import ConfigError
-from sft_common.files import remove_leftovers, written_aside
+from sft_common.files import append_json, remove_leftovers, save_json, written_aside
 from sft_common.snapshots import Snapshots
 from sft_edge.resuming import kept
 from sft_edge.run_files import (
@@ -101,7 +101,7 @@ class RunFolder:
         (self.path / JOB_FILE).unlink(missing_ok=True)
         self.restart_history()
         begun = {"session_id": session_id, "options": kept(options), "arguments": options.given}
-        self._save_json(START_FILE, begun)
+        save_json(self.path / START_FILE, begun)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -145,9 +145,7 @@ class RunFolder:
 
     def log(self, **entry: Any) -> None:
         """Append one line to the history."""
-        line = json.dumps(entry, allow_nan=False) + "\n"
-        with open(self.path / HISTORY_FILE, "a", encoding="utf-8") as file:
-            file.write(line)
+        append_json(self.path / HISTORY_FILE, entry)
 
     def metrics(self) -> dict[str, Any] | None:
         """Return what metrics.json says; None if there is none."""
@@ -159,7 +157,7 @@ class RunFolder:
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
-        self._save_json(METRICS_FILE, metrics)
+        save_json(self.path / METRICS_FILE, metrics)
 
     @property
     def has_job(self) -> bool:
@@ -168,12 +166,7 @@ class RunFolder:
 
     def save_job(self, facts: dict[str, Any]) -> None:
         """Write job.json: what is needed to use the trained model again."""
-        self._save_json(JOB_FILE, facts)
-
-    def _save_json(self, name: str, facts: dict[str, Any]) -> None:
-        with written_aside(self.path / name) as aside:
-            text = json.dumps(facts, indent=2, allow_nan=False)
-            aside.write_text(text + "\n", encoding="utf-8")
+        save_json(self.path / JOB_FILE, facts)
 
     def save_edge(self, weights: dict[str, Tensor]) -> None:
         """Write the parameters of net1 by their stock names.

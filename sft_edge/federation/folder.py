@@ -21,7 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from sft_common.errors import ConfigError, SnapshotError, first_line
-from sft_common.files import written_aside
+from sft_common.files import append_json, save_json, written_aside
 from sft_common.model.tensor_file import save_tensors
 from sft_edge.run_files import HISTORY_FILE, LOCK_FILE, METRICS_FILE
 
@@ -64,13 +64,12 @@ class ClientFolder:
                 raise ConfigError(
                     f"another program is the client of {self.path} now; choose another --client"
                 ) from error
-            self._save_json(CLIENT_FILE, {"federation": self._federation})
+            save_json(self.path / CLIENT_FILE, {"federation": self._federation})
             yield
 
     def log(self, **entry: Any) -> None:
         """Append one line to the history."""
-        with open(self.path / HISTORY_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, allow_nan=False) + "\n")
+        append_json(self.path / HISTORY_FILE, entry)
 
     def releases(self) -> dict[str, Any] | None:
         """Return what was written of releases; None: nothing was.
@@ -92,7 +91,7 @@ class ClientFolder:
 
     def save_releases(self, known: Mapping[str, Any]) -> None:
         """Write what is given away, before it is."""
-        self._save_json(PRIVACY_FILE, known)
+        save_json(self.path / PRIVACY_FILE, known)
 
     def save(self, average: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> None:
         """Write what came of it.
@@ -102,9 +101,4 @@ class ClientFolder:
         """
         with written_aside(self.path / AVERAGE_FILE) as aside:
             save_tensors(aside, average)
-        self._save_json(METRICS_FILE, metrics)
-
-    def _save_json(self, name: str, facts: Mapping[str, Any]) -> None:
-        with written_aside(self.path / name) as aside:
-            text = json.dumps(facts, indent=2, allow_nan=False)
-            aside.write_text(text + "\n", encoding="utf-8")
+        save_json(self.path / METRICS_FILE, metrics)
