@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sft_cloud.federation.round import Update
 from sft_cloud.federation.state import State
@@ -18,7 +18,7 @@ from sft_common.config import BASIS_CUTS, SplitSpec, any_scaled
 from sft_common.errors import DataError
 from sft_common.federation.averaging import Moments
 from sft_common.federation.plan import FederationPlan, Transfer
-from sft_common.federation.tensors import Shapes
+from sft_common.federation.tensors import Shapes, trained_of
 from sft_common.model.calibration import LEAST_TOKENS_PER_RANK
 from sft_common.model.codes import code_of
 from sft_common.model.cuts import Basis, basis_of_moments
@@ -59,7 +59,7 @@ class WholeBeginning:
 
     def state(self) -> State:
         """Return the pre-trained model with the head that the seed gives."""
-        return State(clients=trainable(self._pretrained.whole(seed=self._plan.seed)))
+        return State(clients=trained_of(self._pretrained.whole(seed=self._plan.seed)))
 
     def calibration_shapes(self, duty: str) -> Shapes:
         """There is no calibration."""
@@ -119,7 +119,7 @@ class HalvesBeginning:
             set_edge_factor(net1, u_NR)
         if basis is not None:
             set_basis(net1, basis)
-        return State(clients=trainable(net1.skeleton), cloud=trainable(net2.skeleton))
+        return State(clients=trained_of(net1.skeleton), cloud=trained_of(net2.skeleton))
 
 
 class PartsBeginning:
@@ -221,11 +221,6 @@ def copy_tools(source: Path, target: Path) -> None:
     for name in TOOLS:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-
-
-def trainable(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters of a module that train, by name."""
-    return {n: p.detach() for n, p in module.named_parameters() if p.requires_grad}
 
 
 def needs_basis(transfer: Transfer, pretrained: Pretrained) -> bool:

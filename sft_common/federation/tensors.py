@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from sft_common.errors import ProtocolError, TrainingError, first_line, printable
 
@@ -67,6 +67,11 @@ def most_bytes(expected: Shapes) -> int:
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     """Return names and shapes."""
     return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def trained_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a module that train, by name; they stay its own."""
+    return {n: p.detach() for n, p in module.named_parameters() if p.requires_grad}
 
 
 def check_all_finite(tensors: Mapping[str, Tensor], what: str) -> None:

@@ -98,11 +98,6 @@ class RemoteBody:
             rows = self._evaluated(_here(activation_TW), lengths)
         return rows.to(activation_TW.device)
 
-    def forget(self) -> None:
-        """Give up the passes whose backward will not come, such as those of a step that failed."""
-        self._passes.clear()
-        self._end_step()
-
     def close(self) -> None:
         """End the session; one that is lost, or whose cloud is, has ended."""
         self._passes.clear()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from sft_common.errors import DataError
+from sft_common.federation.averaging import Moments
 from sft_common.federation.said import Finding
 
 
@@ -31,3 +33,16 @@ class Done:
 
     facts: Mapping[str, object] = field(default_factory=dict)
     """For the history: losses, examples kept."""
+
+    @classmethod
+    def calibration(cls, rows_TN: Tensor) -> Done:
+        """Return mean and second moments of what a cut is to code, of T tokens.
+
+        Raises:
+            DataError: there are none.
+        """
+        if not len(rows_TN):
+            raise DataError("the training part has no tokens")
+        moments = Moments.of(rows_TN)
+        tensors = {"mean": moments.mean, "scatter": moments.scatter}
+        return cls(tensors=tensors, weight=moments.tokens)

@@ -11,9 +11,9 @@ from torch import Tensor
 from sft_common.config import OptimizerSpec
 from sft_common.errors import ProtocolError, TrainingError
 from sft_common.federation.said import Attempt, Finding
-from sft_common.federation.tensors import Shapes, shapes_of
+from sft_common.federation.tensors import Shapes, shapes_of, trained_of
 from sft_edge.federation.done import Done
-from sft_edge.federation.material import Material, load_into, trained_of
+from sft_edge.federation.material import Material, copy_of_trained, load_into
 from sft_edge.learners import Learner, WholeLearner
 
 
@@ -31,7 +31,7 @@ class FedAvg:
     @property
     def shapes(self) -> Shapes:
         """Names and shapes of all parameters that train."""
-        return shapes_of({n: p for n, p in self._model.named_parameters() if p.requires_grad})
+        return shapes_of(trained_of(self._model))
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Begin from an average."""
@@ -48,7 +48,7 @@ class FedAvg:
         """Train for the local epochs; see `Method`."""
         losses = train_epochs(self._material, self._learner(), at, check)
         return Done(
-            tensors=trained_of(self._model),
+            tensors=copy_of_trained(self._model),
             weight=len(self._material.data.train),
             facts={"losses": losses},
         )

@@ -13,6 +13,7 @@ from sft_common.config import ModelIdentity, ModelShape
 from sft_common.errors import ConfigError
 from sft_common.federation.plan import FederationPlan
 from sft_common.federation.said import Finding
+from sft_common.federation.tensors import trained_of
 from sft_common.model.families import shape_of
 from sft_common.model.heads import HEAD_TABLE, Head
 from sft_common.model.loading import Pretrained
@@ -73,6 +74,11 @@ class Material:
         training = self.plan.training
         for epoch in range(training.epochs):
             yield self.data.train.shuffled(training.batch_size, seed=seed, epoch=epoch)
+
+    def calibration(self) -> Iterator[Batch]:
+        """Yield the batches that cuts are calibrated with."""
+        plan = self.plan
+        return self.data.train.shuffled(plan.training.batch_size, seed=plan.seed, epoch=0)
 
 
 def gather(options: argparse.Namespace, access: Access, plan: FederationPlan) -> Material:
@@ -138,10 +144,6 @@ def load_into(module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
         parameters[name].copy_(tensor)
 
 
-def trained_of(module: torch.nn.Module) -> dict[str, Tensor]:
+def copy_of_trained(module: torch.nn.Module) -> dict[str, Tensor]:
     """Return copies of the parameters that train, on the CPU, by name."""
-    return {
-        name: p.detach().to("cpu", copy=True)
-        for name, p in module.named_parameters()
-        if p.requires_grad
-    }
+    return {name: tensor.to("cpu", copy=True) for name, tensor in trained_of(module).items()}

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from sft_common.config import PartsSpec
-from sft_common.errors import DataError, TrainingError
-from sft_common.federation.averaging import Moments
+from sft_common.errors import TrainingError
 from sft_common.federation.plan import uncoded
 from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes
@@ -117,12 +116,9 @@ class SFPrompt:
 
     def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
         """Find mean and second moments of what a cut is to code, over the training part."""
-        rows = list(self._rows(duty == "calibrate-tail", tensors))
-        if not rows:
-            raise DataError("the training part has no tokens")
-        moments = Moments.of(torch.cat(rows))
-        found = {"mean": moments.mean, "scatter": moments.scatter}
-        return Done(tensors=found, weight=moments.tokens)
+        rows = [torch.empty(0, self._material.shape.hidden)]
+        rows += self._rows(duty == "calibrate-tail", tensors)
+        return Done.calibration(torch.cat(rows))
 
     def end(self) -> None:
         """End the session, if there is one: others may wait for its place."""
@@ -203,9 +199,8 @@ class SFPrompt:
             spec = dataclasses.replace(spec, second=uncoded(spec.second))
         parts, body = self._made(spec, given), self._reached(calibrates=True) if tail else None
         wanted, seen = TOKENS_PER_CHANNEL * material.shape.hidden, 0
-        batches = material.data.train.shuffled(plan.training.batch_size, seed=plan.seed, epoch=0)
         try:
-            for batch in batches:
+            for batch in material.calibration():
                 inputs, mask_BM = self._inputs(batch), batch.mask
                 mask_BM = mask_with_prompts(mask_BM, plan.training.prompts)
                 if body is None:

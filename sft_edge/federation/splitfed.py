@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from sft_common.config import OptimizerSpec
-from sft_common.errors import DataError, SftError
-from sft_common.federation.averaging import Moments
+from sft_common.errors import SftError
 from sft_common.federation.said import Attempt, Finding
-from sft_common.federation.tensors import Shapes, shapes_of
+from sft_common.federation.tensors import Shapes, shapes_of, trained_of
 from sft_common.model.calibration import rows_of
 from sft_edge.client import GrpcSession
 from sft_edge.federation.calls import Member
 from sft_edge.federation.done import Done
 from sft_edge.federation.fedavg import train_epochs
-from sft_edge.federation.material import Material, load_into, trained_of
+from sft_edge.federation.material import Material, copy_of_trained, load_into
 from sft_edge.federation.sessions import NOBODY, Person, open_part
 from sft_edge.learners import SplitLearner
 from sft_edge.pacing import Pacing
@@ -49,8 +48,7 @@ class SplitFed:
     @property
     def shapes(self) -> Shapes:
         """Names and shapes of net1's parameters that train."""
-        named = self._net1.skeleton.named_parameters()
-        return shapes_of({name: p for name, p in named if p.requires_grad})
+        return shapes_of(trained_of(self._net1.skeleton))
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Begin from an average."""
@@ -72,7 +70,7 @@ class SplitFed:
         assert self._session is not None
         self._session.norms()  # answered once the last step is applied there
         return Done(
-            tensors=trained_of(self._net1.skeleton),
+            tensors=copy_of_trained(self._net1.skeleton),
             weight=len(self._material.data.train),
             session_id=self._session.session_id,
             facts={"losses": losses},
@@ -84,19 +82,11 @@ class SplitFed:
 
     def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
         """Find mean and second moments of the stream at the cut, over the training part."""
-        material, plan = self._material, self._material.plan
-        batches = material.data.train.shuffled(plan.training.batch_size, seed=plan.seed, epoch=0)
-        rows_TN = rows_of(
-            self._net1,
-            ((batch.inputs, batch.mask) for batch in batches),
-            material.shape.hidden,
-            material.device,
+        material = self._material
+        batches = ((batch.inputs, batch.mask) for batch in material.calibration())
+        return Done.calibration(
+            rows_of(self._net1, batches, material.shape.hidden, material.device)
         )
-        if not len(rows_TN):
-            raise DataError("the training part has no tokens")
-        moments = Moments.of(rows_TN)
-        tensors = {"mean": moments.mean, "scatter": moments.scatter}
-        return Done(tensors=tensors, weight=moments.tokens)
 
     def end(self) -> None:
         """Leave the session: its net2 is averaged, or counts for nothing."""

@@ -155,17 +155,17 @@ def test_a_body_that_was_forgotten_is_opened_again_between_forward_and_backward(
     assert len(opened) == 5
 
 
-def test_passes_without_a_backward_are_given_up(
+def test_an_evaluation_beside_a_pass_that_waits_belongs_to_its_step(
     builder: ModelBuilder, spec: SessionSpec, pretrained: Pretrained
 ) -> None:
     session = built(builder, spec)
     body = RemoteBody(lambda: LocalSession(session), first_row=True)
     activation = torch.randn(sum(LENGTHS), HIDDEN).requires_grad_()
     kept = body.rows(activation, LENGTHS)
-    with torch.no_grad():  # beside a pass that waits
+    with torch.no_grad():
         assert torch.equal(body.rows(activation, LENGTHS), kept)
     assert len(session.waiting) == 2
-    body.forget()
+    kept.sum().backward()
     assert (session.position, session.waiting) == (Position(1), {})
     body.rows(activation.detach(), LENGTHS)
     assert session.position == Position(1)
