@@ -12,7 +12,8 @@ from typing import Any
 
 from sft_common.errors import ConfigError, first_line
 
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
+"""What the name of a file ends in that is not whole; it begins with a dot."""
 
 
 def check_new(target: Path) -> None:
@@ -72,12 +73,12 @@ def written_aside(final: Path) -> Iterator[Path]:
 
 def aside_of(final: Path) -> Path:
     """Return where a file or folder is while it is not whole; `remove_leftovers` finds it there."""
-    return final.with_name(f".{final.name}.{os.getpid()}{_PARTIAL}")
+    return final.with_name(f".{final.name}.{os.getpid()}{PARTIAL}")
 
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what a process that was killed had begun to write into a folder, its own alone."""
-    for path in folder.glob(f".*{_PARTIAL}"):
+    for path in folder.glob(f".*{PARTIAL}"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

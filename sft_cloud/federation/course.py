@@ -5,12 +5,14 @@ It knows no models and no RPC, and nothing of how clients come and hand in (fede
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from torch import Tensor
 
@@ -64,8 +66,11 @@ class Course:
         net2_of: Callable[[str, str, int], Awaitable[dict[str, Tensor]]],
     ) -> None:
         self.plan, self.traffic = plan, traffic
-        self._beginning, self._files, self._keeper = beginning, scheduler.files, keeper
-        self._net2_of = net2_of
+        self._beginning, self._keeper, self._net2_of = beginning, keeper, net2_of
+        self._folder = keeper.folder if keeper else None
+        self.files = scheduler.files
+        """Runs what would hold up the event loop."""
+
         self.members: Members[Said] = Members(plan.clients.patience_seconds, self._gone)
         self.progress = Progress(state=State(clients={}))
         self._trial: Trial | None = None
@@ -126,22 +131,22 @@ class Course:
 
     async def _begin(self) -> None:
         """Take up what is kept, or begin anew."""
-        known = await self._files(self._keeper.read) if self._keeper else None
+        known = await self.files(self._keeper.read) if self._keeper else None
         if known is not None:
             self.progress = known
             log.info("federation %s goes on behind round %d", self.plan.name, known.done)
         else:
-            self.progress = Progress(state=await self._files(self._beginning.state))
+            self.progress = Progress(state=await self.files(self._beginning.state))
         done = {record.duty for record in self.progress.records if record.counts}
         for duty in self._beginning.calibrations:
             if duty not in done:
                 tried = await self._until_it_counts(0, duty)
-                await self._keep(await self._files(self._calibrated, tried))
+                await self._keep(await self.files(self._calibrated, tried))
 
     async def _train(self) -> None:
         """Have one round trained, and average what comes."""
         tried = await self._until_it_counts(self.progress.done + 1, "train")
-        state = await self._files(self._averaged, tried)
+        state = await self.files(self._averaged, tried)
         await self._keep(state, rounds=1)
         tried.forget()
         record, plan = self.progress.records[-1], self.plan
@@ -156,20 +161,28 @@ class Course:
         """Have all who are there look at the last average, and let them go."""
         have = set[str]()
         if not any(record.duty == "evaluate" for record in self.progress.records):
-            tried = await self._try(self.plan.rounds + 1, "evaluate", self.members.present)
+            tried = await self._try(self.plan.rounds + 1, "evaluate", await self._returned())
             await self._keep(self.progress.state)
             have |= tried.updates.keys()
         else:
             await self._report()
         if self._keeper is not None:
-            await self._files(self._keeper.save_model, self.progress.state, self._beginning.save)
-        self._last = Ended(await self._files(self._data))
+            await self.files(self._keeper.save_model, self.progress.state, self._beginning.save)
+        self._last = Ended(await self.files(self._data))
         self.ended = True
         for client in self.members.present:
             if (seat := self.members.seat(client)) is not None:
                 seat.say(Ended(b"") if client in have else self._last)
                 seat.end()
         self._say_end("has ended")
+
+    async def _returned(self) -> list[str]:
+        """Return who is there; after a restart those whom a round needs have a while to return."""
+        who = self.plan.clients
+        with suppress(TimeoutError):
+            async with asyncio.timeout(who.patience_seconds):
+                await self.members.at_least(who.quorum, lambda there: None)
+        return self.members.present
 
     async def _until_it_counts(self, number: int, duty: str) -> Round:
         """Try a round until enough updates have come.
@@ -215,7 +228,7 @@ class Course:
         trial = Trial(
             tried := Round(attempt, duty, drawn),
             self.members,
-            Work(attempt, duty, evaluate, await self._files(self._data)),
+            Work(attempt, duty, evaluate, await self.files(self._data)),
             cloud=state.cloud,
             seconds=self.plan.clients.round_seconds,
             shared=self.shared and duty == "train",
@@ -281,14 +294,14 @@ class Course:
             self.progress, state=state, done=self.progress.done + rounds
         )
         if self._keeper is not None:
-            await self._files(self._keeper.write, self.progress)
+            await self.files(self._keeper.write, self.progress)
         await self._report()
 
     async def _report(self) -> None:
         """Draw the page of what has happened so far."""
         if self._page is not None:
             records, known = self.progress.records, self.members.known
-            await self._files(self._page.draw, records, known, str(self.failure or ""))
+            await self.files(self._page.draw, records, known, str(self.failure or ""))
 
     def _say_end(self, how: str) -> None:
         log.info(

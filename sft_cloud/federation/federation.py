@@ -12,10 +12,11 @@ from torch import Tensor
 from sft_cloud.federation.course import Course
 from sft_cloud.federation.members import Seat
 from sft_cloud.federation.round import Update
+from sft_cloud.federation.spool import Spooled, spooled
 from sft_cloud.federation.trial import Trial
 from sft_common.errors import ForbiddenError, SessionLostError, TrainingError
 from sft_common.federation.said import Attempt, Over, Said, Waiting
-from sft_common.federation.tensors import Shapes, check_all_finite, shapes_of, tensors_from_bytes
+from sft_common.federation.tensors import Shapes, check_all_finite, shapes_of
 
 
 class Federation(Course):
@@ -67,6 +68,10 @@ class Federation(Course):
         tried = self._current(at).round
         return self._expected(tried.duty) if tried.accept(client) else None
 
+    def spooled(self) -> Spooled:
+        """Return a file for an update on its way in; raises as it does."""
+        return Spooled(self._folder)
+
     async def hand_in(
         self,
         client: str,
@@ -74,7 +79,7 @@ class Federation(Course):
         incarnation: int,
         at: Attempt,
         update: Update,
-        data: bytes | bytearray,
+        file: Spooled,
         session_id: str,
     ) -> None:
         """Take what a client has done; done twice, it is done once.
@@ -85,7 +90,7 @@ class Federation(Course):
             incarnation: of its program.
             at: the try that it is for.
             update: without its tensors.
-            data: those, as one file.
+            file: of those.
             session_id: whose net2 belongs to it, if any.
 
         Raises:
@@ -93,6 +98,7 @@ class Federation(Course):
             TrainingError: a number is none: nothing of it counts.
             SessionLostError: the session is not the one that this client trained in this try.
             ProtocolError: it is not what was asked for.
+            RetryLaterError: the disk does not take what the session has trained.
         """
         expected = self.expects(client, owner, incarnation, at)
         if expected is None:
@@ -100,7 +106,7 @@ class Federation(Course):
         trial = self._current(at)
         train = trial.round.duty == "train"
         try:
-            tensors = await self._files(_finite, data, expected, f"the update of client {client}")
+            tensors = await self.files(_finite, file, expected, f"the update of client {client}")
             cloud = await self._net2(client, owner, at, session_id) if train else {}
         except (TrainingError, SessionLostError) as error:
             outcome = "not_finite" if isinstance(error, TrainingError) else "gave_up"
@@ -173,8 +179,8 @@ class Federation(Course):
         seed = self.plan.seed_of(at.round, at.number, client)
         net2 = await self._net2_of(session_id, owner, seed)
         cloud = {name: net2[name] for name in wanted}
-        await self._files(check_all_finite, cloud, f"net2 of client {client}")
-        return cloud
+        await self.files(check_all_finite, cloud, f"net2 of client {client}")
+        return await self.files(spooled, self._folder, cloud)
 
     def _tell_waiting(self, seat: Seat[Said]) -> None:
         """Tell one who has come how many are there; all others too while they are too few."""
@@ -188,8 +194,8 @@ class Federation(Course):
                     other.say(waiting)
 
 
-def _finite(data: bytes | bytearray, expected: Shapes, what: str) -> dict[str, Tensor]:
-    """Return the tensors of a file; raises as `tensors_from_bytes` and `check_all_finite`."""
-    tensors = tensors_from_bytes(bytes(data), expected, what)
+def _finite(file: Spooled, expected: Shapes, what: str) -> dict[str, Tensor]:
+    """Return the tensors of a file; raises as `Spooled.tensors` and `check_all_finite`."""
+    tensors = file.tensors(expected, what)
     check_all_finite(tensors, what)
     return tensors

@@ -16,7 +16,7 @@ from sft_cloud.federation.record import RoundRecord
 from sft_cloud.federation.state import State
 from sft_common.errors import ConfigError, ModelError, SnapshotError, first_line
 from sft_common.federation.plan import FederationPlan
-from sft_common.files import written_aside
+from sft_common.files import remove_leftovers, written_aside
 from sft_common.snapshots import Snapshot, Snapshots, step_name
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class Keeper:
             ConfigError: the federation was begun with another plan.
             SnapshotError: none of its averages can be read.
         """
+        remove_leftovers(self.folder)
         steps = self._snapshots.steps()
         for step in reversed(steps):
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -133,12 +134,15 @@ class FederationServicer:
             elif (expected := federation.expects(*who, at)) is not None:
                 update, following = update_from_proto(header), header.following
                 _check_size(following, most_bytes(expected))
-                pieces = _pieces(requests, meter)
-                whose = header.federation, header.client
-                data = await self._uploads.read(
-                    whose, pieces, following, lambda: federation.expects(*who, at)
-                )
-                await federation.hand_in(*who, at, update, data, header.session_id)
+                with closing(federation.spooled()) as file:
+                    await self._uploads.read(
+                        (header.federation, header.client),
+                        _pieces(requests, meter),
+                        following,
+                        lambda: federation.expects(*who, at),
+                        lambda piece: federation.files(file.write, piece),
+                    )
+                    await federation.hand_in(*who, at, update, file, header.session_id)
         except (ForbiddenError, TrainingError) as refused:
             return fb.HandInResponse(reason=str(as_sft_error(refused, "an update")))
         return fb.HandInResponse(taken=not header.trouble)

@@ -6,7 +6,7 @@ A client has one upload at a time, so that what one client makes the cloud hold 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from sft_common.errors import ProtocolError
@@ -29,34 +29,38 @@ class Uploads:
         pieces: AsyncIterator[bytes],
         following: int,
         wanted: Callable[[], object],
-    ) -> bytearray:
-        """Return the bytes that follow a header.
+        keep: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Read the bytes that follow a header.
 
         Args:
             whose: federation and client; a newer upload of theirs ends this one.
             pieces: of the bytes.
             following: how many they are.
             wanted: asked with each piece; raises if nobody waits for it any more.
+            keep: given each piece, in order.
 
         Raises:
             ProtocolError: more or fewer come than were announced, or too slowly.
         """
-        data, loop = bytearray(), asyncio.get_running_loop()
+        came, loop = 0, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as limit:
                 with self._only(whose, limit):
-                    while len(data) < following:
+                    while came < following:
                         limit.reschedule(loop.time() + self._piece_seconds)
                         piece = await anext(pieces)
                         wanted()
                         if not piece:
                             raise ProtocolError("a piece of an update is empty")
-                        data += piece
+                        came += len(piece)
+                        if came > following:
+                            break
+                        await keep(piece)
         except (StopAsyncIteration, TimeoutError):
-            raise ProtocolError(f"{len(data):,} of {following:,} bytes of an update came") from None
-        if len(data) > following:
-            raise ProtocolError(f"{len(data):,} bytes came, {following:,} were announced")
-        return data
+            raise ProtocolError(f"{came:,} of {following:,} bytes of an update came") from None
+        if came > following:
+            raise ProtocolError(f"{came:,} bytes came, {following:,} were announced")
 
     @contextmanager
     def _only(self, whose: tuple[str, str], limit: asyncio.Timeout) -> Iterator[None]:

@@ -33,14 +33,19 @@ def average(updates: Iterable[Weighted]) -> dict[str, Tensor]:
         updates: at least one; all of the same names and shapes. Their order changes no more than
             the last bit.
     """
-    sums: dict[str, Tensor] = {}
-    total = 0
-    for tensors, weight in updates:
-        total += weight
-        for name, tensor in tensors.items():
-            part = tensor.detach().to("cpu", torch.float64) * weight
-            sums[name] = sums[name] + part if name in sums else part
-    return {name: (value / total).float() for name, value in sums.items()}
+    known = list(updates)
+    total = sum(weight for _, weight in known)
+    return {name: _mean([(t[name], weight) for t, weight in known], total) for name in known[0][0]}
+
+
+def _mean(parts: Iterable[tuple[Tensor, int]], total: int) -> Tensor:
+    """Return one tensor of an average: only as much is in memory at a time."""
+    whole: Tensor | None = None
+    for tensor, weight in parts:
+        part = tensor.detach().to("cpu", torch.float64) * weight
+        whole = part if whole is None else whole.add_(part)
+    assert whole is not None
+    return (whole / total).float()
 
 
 class Moments(NamedTuple):

@@ -5,11 +5,12 @@ It knows no messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from sft_common.errors import ProtocolError, TrainingError, first_line, printable
@@ -42,9 +43,23 @@ def tensors_from_bytes(data: bytes, expected: Shapes, what: str) -> dict[str, Te
     Raises:
         ProtocolError: it is broken, or holds others.
     """
+    return _expected(lambda: load(data) if data else {}, expected, what)
+
+
+def tensors_from_file(path: Path, expected: Shapes, what: str) -> dict[str, Tensor]:
+    """Return the same of a file on disk, which is read when its tensors are looked at.
+
+    It may lose its name meanwhile; other arguments and errors as of `tensors_from_bytes`.
+    """
+    return _expected(lambda: load_file(path) if path.stat().st_size else {}, expected, what)
+
+
+def _expected(
+    read: Callable[[], dict[str, Tensor]], expected: Shapes, what: str
+) -> dict[str, Tensor]:
     try:
-        tensors: dict[str, Tensor] = load(data) if data else {}
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        tensors = read()
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ProtocolError(f"{what} cannot be read: {first_line(error)}") from error
     if tensors.keys() != expected.keys():
         odd = min(tensors.keys() ^ expected.keys())

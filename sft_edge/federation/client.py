@@ -15,6 +15,7 @@ from sft_common.errors import (
     ForbiddenError,
     SessionLostError,
     TrainingError,
+    RetryLaterError,
     UnreachableError,
     first_line,
 )
@@ -172,13 +173,15 @@ class Client:
     def _handed_in(self, at: Attempt, done: Done | str) -> str:
         """Hand in, through lost connections; returns why it does not count, empty if it does."""
         retry = Retry.of(self._material.options)
-        pauses, begin = retry.pauses(), time.monotonic()
+        pauses, begin, told = retry.pauses(), time.monotonic(), ""
         while True:
             try:
                 return hand_in(self._material.access, self._member, at, done, self._traffic[0])
-            except UnreachableError:
+            except UnreachableError as error:
                 if time.monotonic() - begin >= retry.for_seconds or self._stopped():
                     raise
+                if isinstance(error, RetryLaterError) and told != (told := str(error)):
+                    self._say(f"{error}; trying again")
             pause(next(pauses), stopped=self._stopped)
 
     def _tell(self, work: Work, done: Done | None, refused: str, seconds: float) -> None:

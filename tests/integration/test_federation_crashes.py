@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from sft_common.errors import ConfigError
-from sft_common.federation.said import Ended, Over, Said, Work
+from sft_common.federation.said import Ended, Over, Said, Waiting, Work
 from sft_common.federation.tensors import shapes_of, tensors_from_bytes
 from sft_common.model.loading import Pretrained
 from sft_common.rpc.access import Access
@@ -201,7 +201,7 @@ def test_two_programs_cannot_be_the_same_client(
     elsewhere = Hand(cloud.server, "a")
     assert first.wait() == 1
     assert "another program takes part as this client" in first.log.read_text()
-    assert elsewhere.said
+    assert elsewhere.wait_for(Waiting).present == 1
 
 
 def test_ctrl_c_ends_a_client_in_good_order(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +124,21 @@ class Scene:
     ) -> None:
         data = tensors_to_bytes({name: torch.full((2,), value)})
         update = Update(weight=weight, tensors={}, finding=finding)
-        await self.federation.hand_in(client, "", 1, work.attempt, update, data, session_id)
+        await self.hand_in_data(client, work, update, data, session_id)
+
+    async def hand_in_data(
+        self, client: str, work: Work, update: Update, data: bytes = b"", session_id: str = ""
+    ) -> None:
+        with closing(self.federation.spooled()) as file:
+            file.write(data)
+            await self.federation.hand_in(client, "", 1, work.attempt, update, file, session_id)
 
     async def evaluated(self, client: str) -> None:
         """Do the last duty, and hear of the end."""
         work = await self.work(client)
         assert work.duty == "evaluate" and work.evaluate
         update = Update(weight=1, tensors={})
-        await self.federation.hand_in(client, "", 1, work.attempt, update, b"", "")
+        await self.hand_in_data(client, work, update)
 
     @property
     def average(self) -> list[float]:

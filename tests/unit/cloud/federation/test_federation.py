@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 
 from sft_cloud.federation.course import MAX_TRIES
 from sft_cloud.federation.keeping import Keeper, plan_facts
-from sft_cloud.federation.round import draw
+from sft_cloud.federation.round import Update, draw
 from sft_common.errors import (
     ConfigError,
     ForbiddenError,
@@ -21,7 +20,7 @@ from sft_common.errors import (
     TrainingError,
 )
 from sft_common.federation.plan import FederationPlan
-from sft_common.federation.said import Attempt, Ended, Over, Waiting, Work
+from sft_common.federation.said import Attempt, Ended, Finding, Over, Waiting, Work
 from sft_common.federation.tensors import tensors_from_bytes
 from tests.unit.cloud.federation.scene import (
     SHAPES,
@@ -358,6 +357,54 @@ def test_a_cloud_that_is_started_again_goes_on_behind_its_last_average(tmp_path:
     play(after(stale))
 
 
+def test_a_cloud_that_is_started_again_has_those_who_come_back_look_at_the_last_average(
+    tmp_path: Path,
+) -> None:
+    known = plan(rounds=1)
+
+    async def before() -> Work:
+        async with led(known, folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            await one_round(scene, 1.0)
+            return await scene.work("a")  # of the last look, when it is killed
+
+    async def after(stale: Work) -> None:
+        async with led(known, folder=tmp_path) as scene:
+            await scene.until(lambda: scene.federation.progress.done == 1)
+            for client in "ab":
+                await asyncio.sleep(0.05)
+                scene.join(client, at=stale.attempt)
+            for client in "ab":
+                assert isinstance(await scene.hear(client), Over)
+                work = await scene.work(client)
+                assert work.duty == "evaluate"
+                found = Finding(examples=1, metric="accuracy", value=0.75, loss=0.5)
+                await scene.hand_in_data(client, work, Update(weight=1, tensors={}, finding=found))
+            await scene.until(lambda: scene.federation.ended)
+            last = scene.federation.progress.records[-1]
+            assert (last.duty, last.arrived, last.value) == ("evaluate", ["a", "b"], 0.75)
+
+    play(after(asyncio.run(before())))
+
+
+def test_a_last_look_does_not_wait_for_ever(tmp_path: Path) -> None:
+    known = plan(rounds=1, patience_seconds=0.1)
+
+    async def before() -> None:
+        async with led(known, folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            await one_round(scene, 1.0)
+            await scene.work("a")
+
+    async def after() -> None:
+        async with led(known, folder=tmp_path) as scene:
+            await scene.until(lambda: scene.federation.ended)
+            assert (tmp_path / "model").is_dir()
+
+    play(before())
+    play(after())
+
+
 def test_a_damaged_average_is_passed_over_for_the_one_before_it(tmp_path: Path) -> None:
     async def two() -> None:
         async with led(plan(rounds=3), folder=tmp_path) as scene:
@@ -406,7 +453,8 @@ def test_a_disk_that_takes_nothing_ends_it_with_the_reason(tmp_path: Path) -> No
         async with led(plan(rounds=3), folder=tmp_path / "f") as scene:
             scene.join("a", "b", "c")
             works = {client: await scene.work(client) for client in "abc"}
-            (tmp_path / "f").write_text("no folder")
+            (tmp_path / "f").mkdir()
+            (tmp_path / "f" / "averages").write_text("no folder")
             for client, work in works.items():
                 await scene.hand_in(client, work, 1.0)
             with pytest.raises(SnapshotError, match="cannot write the snapshot"):
@@ -414,7 +462,6 @@ def test_a_disk_that_takes_nothing_ends_it_with_the_reason(tmp_path: Path) -> No
                     await scene.hear("a")
 
     play(story())
-    shutil.rmtree(tmp_path)
 
 
 def test_a_cloud_that_stops_says_so() -> None:

@@ -23,9 +23,15 @@ def wanted() -> None:
     return None
 
 
+class Kept(bytearray):
+    async def keep(self, piece: bytes) -> None:
+        self.extend(piece)
+
+
 def read(*known: bytes, following: int = 4, then: float = 0.0, seconds: float = 9.0) -> bytes:
-    uploads = Uploads(seconds)
-    return bytes(asyncio.run(uploads.read(ME, pieces(*known, then=then), following, wanted)))
+    kept, uploads = Kept(), Uploads(seconds)
+    asyncio.run(uploads.read(ME, pieces(*known, then=then), following, wanted, kept.keep))
+    return bytes(kept)
 
 
 def test_pieces_are_joined_and_what_was_not_announced_is_refused() -> None:
@@ -45,7 +51,7 @@ def test_a_client_that_sends_nothing_without_end_is_refused() -> None:
             yield b""
 
     with pytest.raises(ProtocolError, match="a piece of an update is empty"):
-        asyncio.run(Uploads(9.0).read(ME, nothing(), 4, wanted))
+        asyncio.run(Uploads(9.0).read(ME, nothing(), 4, wanted, Kept().keep))
 
 
 def test_an_upload_ends_when_its_round_does() -> None:
@@ -53,17 +59,18 @@ def test_an_upload_ends_when_its_round_does() -> None:
         raise ForbiddenError("round 1, try 1 is over")
 
     with pytest.raises(ForbiddenError, match="is over"):
-        asyncio.run(Uploads(9.0).read(ME, pieces(b"ab", b"cd"), 4, over))
+        asyncio.run(Uploads(9.0).read(ME, pieces(b"ab", b"cd"), 4, over, Kept().keep))
 
 
 def test_a_newer_upload_of_a_client_ends_the_one_before() -> None:
     async def story() -> None:
-        uploads = Uploads(60.0)
-        first = asyncio.create_task(uploads.read(ME, pieces(b"ab", then=60.0), 4, wanted))
+        uploads, older, newer, other = Uploads(60.0), Kept(), Kept(), Kept()
+        slow = uploads.read(ME, pieces(b"ab", then=60.0), 4, wanted, older.keep)
+        first = asyncio.create_task(slow)
         await asyncio.sleep(0.01)
-        other = await uploads.read(("f", "b"), pieces(b"1234"), 4, wanted)
-        second = await uploads.read(ME, pieces(b"abcd"), 4, wanted)
-        assert bytes(other) + bytes(second) == b"1234abcd"
+        await uploads.read(("f", "b"), pieces(b"1234"), 4, wanted, other.keep)
+        await uploads.read(ME, pieces(b"abcd"), 4, wanted, newer.keep)
+        assert (older, other, newer) == (b"ab", b"1234", b"abcd")
         with pytest.raises(ProtocolError, match="2 of 4 bytes"):
             await asyncio.wait_for(first, 5.0)
 
