@@ -13,9 +13,9 @@ from torch import Tensor
 from sft_common.errors import (
     DataError,
     ForbiddenError,
+    RetryLaterError,
     SessionLostError,
     TrainingError,
-    RetryLaterError,
     UnreachableError,
     first_line,
 )
