@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sft_common.errors import SessionLostError, SftError, UnreachableError
+from sft_common.errors import RetryLaterError, SessionLostError, SftError, UnreachableError
 from sft_common.federation.said import Attempt, Ended, Finding, Over, Work
 from sft_common.federation.tensors import tensors_to_bytes
 from sft_edge.federation import attendance, client
@@ -77,12 +77,12 @@ def handed_in(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return known
 
 
-def run(method: Method, folder: Path, *said: object) -> list[str]:
+def run(method: Method, folder: Path, *said: object, retry_for: float = 0.0) -> list[str]:
     """Have a client do what it is told; returns what it said."""
     lines: list[str] = []
     log = ClientFolder(folder, "f")
     material: Any = SimpleNamespace(
-        options=argparse.Namespace(retry_for=0.0, retry_pause=1.0),
+        options=argparse.Namespace(retry_for=retry_for, retry_pause=1.0),
         access=None,
         plan=SimpleNamespace(privacy=None),
     )
@@ -114,6 +114,25 @@ def test_an_average_that_is_worth_no_number_is_said_and_not_told(
     assert [done.finding for done in handed_in] == [None]
     assert f"the average is worth nothing: accuracy 0.5, loss {loss}" in lines
     assert '"average": null' in (tmp_path / "a" / "history.jsonl").read_text()
+
+
+def test_a_cloud_without_room_for_the_update_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    full = RetryLaterError("the cloud's disk takes no update: No space left on device")
+    answers: list[Exception | str] = [full, UnreachableError("lost"), full, ""]
+
+    def hand_in(*given: object) -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(client, "hand_in", hand_in)
+    monkeypatch.setattr(client, "pause", lambda seconds, stopped: None)
+    lines = run(Method(), tmp_path / "a", Work(AT, "train", False, b""), retry_for=60.0)
+    assert lines[0] == f"{full}; trying again"
+    assert len(lines) == 2 and lines[1].endswith("handed in") and not answers
 
 
 def attending(monkeypatch: pytest.MonkeyPatch, *calls: list[Any]) -> Attendance:
