@@ -159,15 +159,17 @@ class Course:
 
     async def _conclude(self) -> None:
         """Have all who are there look at the last average, and let them go."""
-        have = set[str]()
-        if not any(record.duty == "evaluate" for record in self.progress.records):
-            tried = await self._try(self.plan.rounds + 1, "evaluate", await self._returned())
+        have, records, keeper = set[str](), self.progress.records, self._keeper
+        looked = bool(records) and records[-1].duty == "evaluate"
+        if keeper is not None and not (looked and keeper.has_model):
+            await self.files(keeper.save_model, self.progress.state, self._beginning.save)
+        if not looked:
+            number = self.progress.done + 1
+            tried = await self._try(number, "evaluate", await self._returned())
             await self._keep(self.progress.state)
             have |= tried.updates.keys()
         else:
             await self._report()
-        if self._keeper is not None:
-            await self.files(self._keeper.save_model, self.progress.state, self._beginning.save)
         self._last = Ended(await self.files(self._data))
         self.ended = True
         for client in self.members.present:
@@ -195,8 +197,9 @@ class Course:
             present = await self.members.at_least(who.minimum, self._wait)
             self.waits = False
             attempt = self._next(number)
-            # With calibrations or without, the rounds of a seed draw the same clients.
-            before = sum(record.round == 0 for record in self.progress.records) if number else 0
+            # The rounds of a seed draw the same clients, whatever was done between them.
+            between = sum(record.duty != "train" for record in self.progress.records)
+            before = between if number else 0
             counted = attempt._replace(number=attempt.number - before)
             drawn = draw(present, who.per_round, seed=self.plan.seed, attempt=counted)
             tried = await self._try(number, duty, drawn)

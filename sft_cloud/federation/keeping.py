@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ MODEL = "model"
 
 HISTORY = "history.jsonl"
 """What happened, a line for each try."""
+
+CHANGEABLE = ("rounds", "clients")
+"""Of a plan, once a federation has begun: nothing that an average is made of hangs on it."""
 
 KEPT = 2
 """Averages that stay on disk."""
@@ -78,20 +82,25 @@ class Keeper:
         self._snapshots.write(step_name(progress.tries), snapshot)
         self._snapshots.remove_older(KEPT)
 
+    @property
+    def has_model(self) -> bool:
+        """Whether the trained model is there."""
+        return (self.folder / MODEL).exists()
+
     def save_model(self, state: State, save: Callable[[State, Path], None]) -> None:
-        """Write the trained model, unless it is there; one that cannot be written is a warning.
+        """Write the trained model, in place of a former one.
+
+        If it cannot be written, that is a warning and the former one stays.
 
         Args:
             state: the last average.
             save: writes it into a folder.
         """
-        target = self.folder / MODEL
         try:
-            if target.exists():
-                return
-            with written_aside(target) as aside:
+            with written_aside(self.folder / MODEL) as aside:
                 aside.mkdir()
                 save(state, aside)
+                shutil.rmtree(self.folder / MODEL, ignore_errors=True)
         except (OSError, SafetensorError, ModelError) as error:
             log.warning("the model of %s is not written: %s", self.folder, first_line(error))
 
@@ -127,7 +136,14 @@ class Keeper:
 
     def _check_plan(self, begun: dict[str, Any]) -> None:
         for name, value in self._plan.items():
-            if begun.get(name) != value:
+            if begun.get(name) == value:
+                continue
+            if name in CHANGEABLE:
+                log.info(
+                    "federation %s goes on with %s %s, it was begun with %s",
+                    *(self._plan["name"], name, value, begun.get(name)),
+                )
+            else:
                 raise ConfigError(
                     f"federation {self._plan['name']} was begun with {name} {begun.get(name)}, "
                     f"its file says {value} now; change it back, take another name, or move "

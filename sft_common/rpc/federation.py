@@ -64,8 +64,12 @@ def federation_to_proto(plan: FederationPlan) -> fb.FederationPlan:
 
 
 def plan_digest(plan: FederationPlan) -> str:
-    """Return what two plans have in common if they say the same: SHA-256, hexadecimal."""
-    as_told = federation_from_proto(federation_to_proto(plan))  # 60 seconds have become 60.0
+    """Return what two plans have in common that ask the same of a client: SHA-256, hexadecimal.
+
+    Who is drawn and how long anybody is waited for is the cloud's affair.
+    """
+    asked = dataclasses.replace(plan, clients=Participation())
+    as_told = federation_from_proto(federation_to_proto(asked))  # a rate of 1 has become 1.0
     text = json.dumps(dataclasses.asdict(as_told), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

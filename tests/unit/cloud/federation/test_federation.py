@@ -22,6 +22,7 @@ from sft_common.errors import (
 from sft_common.federation.plan import FederationPlan
 from sft_common.federation.said import Attempt, Ended, Finding, Over, Waiting, Work
 from sft_common.federation.tensors import tensors_from_bytes
+from sft_common.rpc.federation import plan_digest
 from tests.unit.cloud.federation.scene import (
     SHAPES,
     SHARED,
@@ -442,10 +443,94 @@ def test_a_federation_with_another_plan_is_refused(tmp_path: Path) -> None:
             await scene.work("a")
 
     asyncio.run(one(plan(rounds=3)))
-    keeper = Keeper(tmp_path, plan(rounds=4))
-    with pytest.raises(ConfigError, match="was begun with rounds 3, its file says 4 now"):
+    keeper = Keeper(tmp_path, plan(rounds=3, seed=1))
+    with pytest.raises(ConfigError, match="was begun with seed 0, its file says 1 now"):
         keeper.read()
     assert plan_facts(plan(rounds=3))["clients"]["per_round"] == 3
+
+
+async def ended(scene: Scene, clients: str, value: float) -> None:
+    """Have some clients train the last round and look at its average."""
+    scene.join(*clients)
+    for client, work in {client: await scene.work(client) for client in clients}.items():
+        await scene.hand_in(client, work, value)
+    for client in clients:
+        await scene.evaluated(client)
+    await scene.until(lambda: scene.federation.ended)
+
+
+def test_a_federation_that_has_ended_goes_on_when_its_file_says_more_rounds(
+    tmp_path: Path,
+) -> None:
+    async def first() -> None:
+        async with led(plan(rounds=1), folder=tmp_path) as scene:
+            await ended(scene, "abc", 1.0)
+
+    async def again() -> None:
+        async with led(plan(rounds=1), folder=tmp_path) as scene:
+            await scene.until(lambda: scene.federation.ended)
+
+    async def more() -> None:
+        async with led(plan(rounds=2), folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            work = await scene.work("a")
+            assert work.attempt.round == 2 and given(work) == [1.0, 1.0]
+            scene.join("a")
+            await ended(scene, "abc", 3.0)
+            duties = [record.duty for record in scene.federation.progress.records]
+            assert duties == ["train", "evaluate", "train", "evaluate"]
+            assert [record.round for record in scene.federation.progress.records] == [1, 2, 2, 3]
+
+    model = tmp_path / "model" / "w"
+    play(first())
+    assert model.read_text() == "[1.0, 1.0]"
+    model.write_text("touched")
+    play(again())
+    assert model.read_text() == "touched", "it is written once"
+    play(more())
+    assert model.read_text() == "[3.0, 3.0]"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_fewer_rounds_end_a_federation_behind_its_last_average(tmp_path: Path) -> None:
+    async def first() -> None:
+        async with led(plan(rounds=3), folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            await one_round(scene, 1.0)
+            await one_round(scene, 2.0)
+            await scene.work("a")
+
+    async def fewer() -> None:
+        async with led(plan(rounds=1), folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            for client in "abc":
+                work = await scene.work(client)
+                assert (work.duty, work.attempt.round, given(work)) == ("evaluate", 3, [2.0, 2.0])
+                await scene.hand_in_data(client, work, Update(weight=1, tensors={}))
+            await scene.until(lambda: scene.federation.ended)
+            assert scene.average == [2.0, 2.0]
+
+    play(first())
+    play(fewer())
+
+
+def test_a_federation_goes_on_with_fewer_clients_when_its_file_says_so(tmp_path: Path) -> None:
+    async def first() -> None:
+        async with led(plan(rounds=2), folder=tmp_path) as scene:
+            scene.join("a", "b", "c")
+            await one_round(scene, 1.0)
+            await scene.work("a")
+
+    async def without_c() -> None:
+        known = plan(rounds=2, minimum=2, quorum=1, patience_seconds=5.0)
+        assert plan_digest(known) == plan_digest(plan(rounds=2))
+        assert plan_digest(known) != plan_digest(plan(rounds=3))
+        async with led(known, folder=tmp_path) as scene:
+            await ended(scene, "ab", 2.0)
+            assert scene.average == [2.0, 2.0]
+
+    play(first())
+    play(without_c())
 
 
 def test_a_disk_that_takes_nothing_ends_it_with_the_reason(tmp_path: Path) -> None:
