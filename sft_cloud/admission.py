@@ -1,7 +1,8 @@
 """Whether one more session fits: places and memory, reserved before anything is loaded.
 
 What a session keeps adds up; the activations of a step do not, since the device computes one
-session's step at a time.
+session's step at a time. Of a frozen body it is the other way round: it is there once, and what a
+pass leaves behind waits for a gradient that its edge computes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Need:
     """While one of its steps is computed."""
 
     shared: str = ""
-    """What it keeps, if others that say the same keep it too, and it is there once; empty: all is
-    its own."""
+    """Names what it keeps, if that is a frozen body, which all that say the same have in common;
+    empty: all is its own."""
 
     def words(self) -> str:
         """Return it as people read it."""
@@ -40,7 +41,7 @@ class Admission:
     """The places and the memory of one device.
 
     Args:
-        places: sessions in memory at once.
+        places: sessions in memory at once that have all of their own; others need memory alone.
         memory_bytes: for all of them.
     """
 
@@ -50,8 +51,13 @@ class Admission:
 
     @property
     def taken(self) -> int:
-        """Sessions in memory."""
-        return len(self._taken)
+        """Places that are taken."""
+        return sum(not need.shared for need in self._taken)
+
+    @property
+    def sharing(self) -> int:
+        """Sessions in memory that take no place."""
+        return len(self._taken) - self.taken
 
     @property
     def taken_bytes(self) -> int:
@@ -70,7 +76,7 @@ class Admission:
                 f"the session needs {need.words()}; this cloud has {_gb(self.memory_bytes)} GB for "
                 "all sessions: choose a higher --split-layer or a smaller --batch-size"
             )
-        if self.taken >= self.places:
+        if not need.shared and self.taken >= self.places:
             raise CapacityError(
                 f"this cloud has {self.taken} of {self.places} sessions open; {LATER}, or start "
                 "the cloud with a larger --max-sessions"
@@ -79,7 +85,7 @@ class Admission:
         if _together([*self._taken, need]) > self.memory_bytes:
             raise CapacityError(
                 f"the session needs {need.words()}; {_gb(free)} of {_gb(self.memory_bytes)} GB are "
-                f"free beside {self.taken} sessions; {LATER}"
+                f"free beside {len(self._taken)} sessions; {LATER}"
             )
 
     def take(self, need: Need) -> None:
@@ -92,9 +98,11 @@ class Admission:
 
 
 def _together(needs: list[Need]) -> int:
-    own = sum(need.kept for need in needs if not need.shared)
-    shared = {need.shared: need.kept for need in needs if need.shared}
-    return own + sum(shared.values()) + max((need.step for need in needs), default=0)
+    own = [need for need in needs if not need.shared]
+    sharing = [need for need in needs if need.shared]
+    bodies = {need.shared: need.kept for need in sharing}
+    kept = sum(need.kept for need in own) + sum(bodies.values())
+    return kept + max((need.step for need in own), default=0) + sum(need.step for need in sharing)
 
 
 def _gb(size: int) -> str:

@@ -92,6 +92,8 @@ class CloudCollector(Collector):
         yield _gauges("sft_sessions", "Sessions.", "state", count_states(host), STATES)
         most = host.limits.max_sessions
         yield GaugeMetricFamily("sft_sessions_limit", "Sessions that fit in memory.", most)
+        sharing = host.residents.admission.sharing
+        yield GaugeMetricFamily("sft_sessions_sharing", "Sessions that take no place.", sharing)
         yield _counter("sft_sessions_opened", "Sessions opened.", counted.opened)
         yield _counter("sft_sessions_closed", "Sessions closed by their edge.", counted.closed)
         yield _counter("sft_sessions_deleted", "Sessions deleted.", counted.deleted)

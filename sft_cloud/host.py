@@ -156,7 +156,7 @@ class Host:
             incarnation=opening.incarnation,
         )
         self._check_open()
-        if not self.residents.waiting():
+        if opening.spec.tail is None and not self.residents.waiting():
             self.residents.admission.check(NOTHING)  # before a model is looked at in vain
         design = await self.scheduler.files(self._builder, opening.spec, opening.code)
         self._check_open()

@@ -66,11 +66,6 @@ class Hosted:
         return self.session.position._replace(stored=self.stored)
 
     @property
-    def busy(self) -> bool:
-        """Whether something is being done to it."""
-        return self._work is not None and not self._work.done()
-
-    @property
     def idle_seconds(self) -> float:
         """Seconds since anything was asked of it; 0 while it trains alone."""
         return 0.0 if self.training else time.monotonic() - self.seen
@@ -97,8 +92,7 @@ class Hosted:
 
     async def quiet(self) -> None:
         """Wait until nothing is done to it any more."""
-        if self.busy:
-            assert self._work is not None
+        if self._work is not None and not self._work.done():
             await asyncio.wait([self._work])
         await self.written()
 

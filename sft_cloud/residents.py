@@ -14,13 +14,10 @@ from weakref import WeakValueDictionary
 from sft_cloud.admission import Admission, Need
 from sft_cloud.hosted import Hosted
 from sft_cloud.shelf import Shelf
-from sft_common.errors import CapacityError, RetryLaterError, SnapshotError
+from sft_common.errors import CapacityError, SnapshotError
 from sft_common.position import Position
 
 log = logging.getLogger(__name__)
-
-SPARED_SECONDS = 2.0
-"""So long nobody asked a frozen body before it may give way; its edge opens another, unheard."""
 
 
 class Residents:
@@ -56,8 +53,7 @@ class Residents:
     async def room(self, need: Need) -> AsyncIterator[None]:
         """Reserve what a session needs; given back if the block fails.
 
-        Sessions whose edges are gone are put away for it, the one that has waited longest first;
-        then frozen bodies that nobody asks at the moment: nothing is lost with them.
+        Sessions whose edges are gone are put away for it, the one that has waited longest first.
 
         Raises:
             CapacityError: there is no room now.
@@ -68,8 +64,6 @@ class Residents:
                 self.admission.check(need)
                 break
             except CapacityError:
-                if hosted.visit is not None and _spared(hosted):
-                    hosted.visit.end(RetryLaterError("the session gave way to another one"))
                 await self.put_away(hosted)
         self.admission.check(need)
         self.admission.take(need)
@@ -84,9 +78,9 @@ class Residents:
         self._sessions[hosted.record.session] = hosted
 
     def waiting(self) -> list[Hosted]:
-        """Return the sessions that may give way, those first that would be missed least."""
-        waiting = [h for h in self if not h.training and (h.visit is None or _spared(h))]
-        return sorted(waiting, key=lambda hosted: (hosted.visit is not None, hosted.seen))
+        """Return the sessions whose edges are gone, the one that has waited longest first."""
+        waiting = [hosted for hosted in self if hosted.visit is None and not hosted.training]
+        return sorted(waiting, key=lambda hosted: hosted.seen)
 
     async def put_away(self, hosted: Hosted) -> bool:
         """Write a session to disk and free its memory; returns whether it is on disk.
@@ -129,9 +123,3 @@ class Residents:
                 hosted.session.applied,
                 extra=hosted.about.extra(),
             )
-
-
-def _spared(hosted: Hosted) -> bool:
-    """Return whether a session has a frozen body that nobody asks at the moment."""
-    frozen = hosted.record.spec.tail is not None
-    return frozen and not hosted.busy and hosted.idle_seconds > SPARED_SECONDS

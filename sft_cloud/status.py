@@ -150,6 +150,7 @@ def plain(shown: RenderableType, width: int = PLAIN_WIDTH) -> str:
 def _head(status: pb.ServerStatusResponse) -> list[Text]:
     doing = "stopping" if status.draining else "serving"
     used = status.device_bytes - status.device_free_bytes
+    sharing = f" and {many} that share a body" if (many := status.sharing_sessions) else ""
     disk = f", disk {amount(status.disk_free_bytes)} free" if status.disk_free_bytes else ""
     return [
         Text(
@@ -161,7 +162,7 @@ def _head(status: pb.ServerStatusResponse) -> list[Text]:
             f"process {amount(status.resident_bytes)}{disk}"
         ),
         Text(
-            f"{status.sessions_in_memory} of {status.max_sessions} sessions in memory, "
+            f"{status.sessions_in_memory} of {status.max_sessions} sessions in memory{sharing}, "
             f"{status.queue_depth} waiting for the device ({visible(status.scheduling)}), "
             f"{status.steps:,} steps, "
             f"{amount(status.received_bytes)} received, {amount(status.sent_bytes)} sent, "

@@ -298,16 +298,22 @@ def test_sessions_that_mean_the_same_share_a_body(
     assert len(builder._bodies._held) == 0
 
 
-def test_a_shared_body_needs_room_once() -> None:
-    admission = Admission(8, 1000)
-    for need in (Need(600, 100, "a"), Need(600, 50, "a"), Need(200, 0)):
+def test_a_shared_body_needs_room_once_and_no_place() -> None:
+    admission = Admission(1, 1000)
+    for need in (Need(600, 100, "a"), Need(600, 50, "a"), Need(100, 20)):
         admission.check(need)
         admission.take(need)
-    assert admission.taken_bytes == 900
+    assert (admission.taken, admission.sharing) == (1, 2)
+    assert admission.taken_bytes == 600 + 100 + 50 + 100 + 20, "each pass waits for its gradient"
     with pytest.raises(CapacityError, match="GB for a frozen body"):
         admission.check(Need(600, 100, "b"))
+    with pytest.raises(CapacityError, match="1 of 1 sessions open"):
+        admission.check(Need(1, 1))
+    admission.check(Need(600, 130, "a"))
+    with pytest.raises(CapacityError, match="are free beside 3 sessions"):
+        admission.check(Need(600, 131, "a"))
     admission.give_back(Need(600, 100, "a"))
-    assert admission.taken_bytes == 850
+    assert admission.taken_bytes == 770
     admission.give_back(Need(600, 50, "a"))
     admission.check(Need(600, 100, "b"))
 
@@ -412,7 +418,9 @@ def test_nothing_of_it_is_ever_on_a_disk(
         with pytest.raises(SessionLostError, match=f"no session {name}"):
             await host.resume(asked, "", stopped.append)
 
-    hosted(builder, tmp_path, scene, **({"park_seconds": 0.05} if end == "idle" else {}))
+    need = builder(spec).need
+    limits = {"idle": {"park_seconds": 0.05}, "room": {"memory_bytes": need.kept + 2 * need.step}}
+    hosted(builder, tmp_path, scene, **limits.get(end, {}))
     assert list(tmp_path.rglob("*")) == []
     assert bool(stopped) == (end in ("stop", "idle"))
 
@@ -455,8 +463,8 @@ def test_a_second_session_costs_its_host_no_second_body(
 
     async def scene(host: Host) -> None:
         need = builder(coded(spec), code).need
-        for _ in range(2):
+        for count in (1, 2, 3):
             await host.open(Opening(spec=coded(spec), code=code), "", lambda _: None)
-            assert host.residents.admission.taken_bytes == need.kept + need.step
+            assert host.residents.admission.taken_bytes == need.kept + count * need.step
 
     hosted(builder, tmp_path, scene)

@@ -24,41 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sft/v1/operations.proto\x12\x06sft.v1\"\x15\n\x13ServerStatusRequest\"\x88\x03\n\x14ServerStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04\x64oor\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x05 \x01(\x01\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x1a\n\x12sessions_in_memory\x18\x07 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x08 \x01(\r\x12\x13\n\x0bqueue_depth\x18\t \x01(\r\x12\r\n\x05steps\x18\n \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x0b \x01(\x04\x12\x12\n\nsent_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06\x65rrors\x18\r \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x0e \x01(\x04\x12\x14\n\x0c\x64\x65vice_bytes\x18\x0f \x01(\x04\x12\x19\n\x11\x64\x65vice_free_bytes\x18\x10 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x11 \x01(\x04\x12\x12\n\nscheduling\x18\x12 \x01(\t\"\x15\n\x13ListSessionsRequest\"@\n\x14ListSessionsResponse\x12(\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.sft.v1.SessionSummary\"\xbf\x02\n\x0eSessionSummary\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.sft.v1.SessionState\x12\r\n\x05owner\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0b\n\x03\x63ut\x18\x05 \x01(\t\x12\x13\n\x0bsplit_layer\x18\x06 \x01(\r\x12\x0c\n\x04rank\x18\x07 \x01(\r\x12\r\n\x05steps\x18\x08 \x01(\x04\x12\x18\n\x10steps_per_second\x18\t \x01(\x01\x12\x16\n\x0ereceived_bytes\x18\n \x01(\x04\x12\x12\n\nsent_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cidle_seconds\x18\x0c \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\r \x01(\x04\x12\x12\n\ndisk_bytes\x18\x0e \x01(\x04\x12\x11\n\tsnapshots\x18\x0f \x01(\r\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"\x18\n\x16ListFederationsRequest\"I\n\x17ListFederationsResponse\x12.\n\x0b\x66\x65\x64\x65rations\x18\x01 \x03(\x0b\x32\x19.sft.v1.FederationSummary\"\xfd\x02\n\x11\x46\x65\x64\x65rationSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04\x63uts\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.sft.v1.FederationState\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\x12\x13\n\x0brounds_done\x18\x07 \x01(\r\x12\x16\n\x0erounds_planned\x18\x08 \x01(\r\x12\x17\n\x0f\x63lients_present\x18\t \x01(\r\x12\x15\n\rclients_known\x18\n \x01(\r\x12\x16\n\x0e\x63lients_needed\x18\x0b \x01(\r\x12(\n\tunder_way\x18\x0c \x01(\x0b\x32\x15.sft.v1.RoundUnderWay\x12)\n\x08measured\x18\r \x01(\x0b\x32\x17.sft.v1.AverageMeasured\x12\x16\n\x0ereceived_bytes\x18\x0e \x01(\x04\x12\x12\n\nsent_bytes\x18\x0f \x01(\x04\"q\n\rRoundUnderWay\x12\r\n\x05round\x18\x01 \x01(\r\x12\x12\n\ntry_number\x18\x02 \x01(\r\x12\r\n\x05\x64rawn\x18\x03 \x01(\r\x12\x0f\n\x07\x61rrived\x18\x04 \x01(\r\x12\x0c\n\x04lost\x18\x05 \x01(\r\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"M\n\x0f\x41verageMeasured\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01*\xea\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SESSION_STATE_AT_WORK\x10\x01\x12\x19\n\x15SESSION_STATE_WAITING\x10\x02\x12\x1a\n\x16SESSION_STATE_TRAINING\x10\x03\x12\x18\n\x14SESSION_STATE_PARKED\x10\x04\x12\x1a\n\x16SESSION_STATE_FINISHED\x10\x05\x12\x19\n\x15SESSION_STATE_DAMAGED\x10\x06\x12\x18\n\x14SESSION_STATE_FAILED\x10\x07*\xec\x01\n\x0f\x46\x65\x64\x65rationState\x12 \n\x1c\x46\x45\x44\x45RATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x45\x44\x45RATION_STATE_WAITING\x10\x01\x12 \n\x1c\x46\x45\x44\x45RATION_STATE_CALIBRATING\x10\x02\x12\x1d\n\x19\x46\x45\x44\x45RATION_STATE_TRAINING\x10\x03\x12\x1f\n\x1b\x46\x45\x44\x45RATION_STATE_EVALUATING\x10\x04\x12\x1a\n\x16\x46\x45\x44\x45RATION_STATE_ENDED\x10\x05\x12\x1b\n\x17\x46\x45\x44\x45RATION_STATE_FAILED\x10\x06\x32\xcb\x02\n\x11OperationsService\x12I\n\x0cServerStatus\x12\x1b.sft.v1.ServerStatusRequest\x1a\x1c.sft.v1.ServerStatusResponse\x12I\n\x0cListSessions\x12\x1b.sft.v1.ListSessionsRequest\x1a\x1c.sft.v1.ListSessionsResponse\x12L\n\rDeleteSession\x12\x1c.sft.v1.DeleteSessionRequest\x1a\x1d.sft.v1.DeleteSessionResponse\x12R\n\x0fListFederations\x12\x1e.sft.v1.ListFederationsRequest\x1a\x1f.sft.v1.ListFederationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sft/v1/operations.proto\x12\x06sft.v1\"\x15\n\x13ServerStatusRequest\"\xa2\x03\n\x14ServerStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04\x64oor\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x05 \x01(\x01\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x1a\n\x12sessions_in_memory\x18\x07 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x08 \x01(\r\x12\x13\n\x0bqueue_depth\x18\t \x01(\r\x12\r\n\x05steps\x18\n \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x0b \x01(\x04\x12\x12\n\nsent_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06\x65rrors\x18\r \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x0e \x01(\x04\x12\x14\n\x0c\x64\x65vice_bytes\x18\x0f \x01(\x04\x12\x19\n\x11\x64\x65vice_free_bytes\x18\x10 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x11 \x01(\x04\x12\x12\n\nscheduling\x18\x12 \x01(\t\x12\x18\n\x10sharing_sessions\x18\x13 \x01(\r\"\x15\n\x13ListSessionsRequest\"@\n\x14ListSessionsResponse\x12(\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.sft.v1.SessionSummary\"\xbf\x02\n\x0eSessionSummary\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.sft.v1.SessionState\x12\r\n\x05owner\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0b\n\x03\x63ut\x18\x05 \x01(\t\x12\x13\n\x0bsplit_layer\x18\x06 \x01(\r\x12\x0c\n\x04rank\x18\x07 \x01(\r\x12\r\n\x05steps\x18\x08 \x01(\x04\x12\x18\n\x10steps_per_second\x18\t \x01(\x01\x12\x16\n\x0ereceived_bytes\x18\n \x01(\x04\x12\x12\n\nsent_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cidle_seconds\x18\x0c \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\r \x01(\x04\x12\x12\n\ndisk_bytes\x18\x0e \x01(\x04\x12\x11\n\tsnapshots\x18\x0f \x01(\r\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"\x18\n\x16ListFederationsRequest\"I\n\x17ListFederationsResponse\x12.\n\x0b\x66\x65\x64\x65rations\x18\x01 \x03(\x0b\x32\x19.sft.v1.FederationSummary\"\xfd\x02\n\x11\x46\x65\x64\x65rationSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04\x63uts\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.sft.v1.FederationState\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\x12\x13\n\x0brounds_done\x18\x07 \x01(\r\x12\x16\n\x0erounds_planned\x18\x08 \x01(\r\x12\x17\n\x0f\x63lients_present\x18\t \x01(\r\x12\x15\n\rclients_known\x18\n \x01(\r\x12\x16\n\x0e\x63lients_needed\x18\x0b \x01(\r\x12(\n\tunder_way\x18\x0c \x01(\x0b\x32\x15.sft.v1.RoundUnderWay\x12)\n\x08measured\x18\r \x01(\x0b\x32\x17.sft.v1.AverageMeasured\x12\x16\n\x0ereceived_bytes\x18\x0e \x01(\x04\x12\x12\n\nsent_bytes\x18\x0f \x01(\x04\"q\n\rRoundUnderWay\x12\r\n\x05round\x18\x01 \x01(\r\x12\x12\n\ntry_number\x18\x02 \x01(\r\x12\r\n\x05\x64rawn\x18\x03 \x01(\r\x12\x0f\n\x07\x61rrived\x18\x04 \x01(\r\x12\x0c\n\x04lost\x18\x05 \x01(\r\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"M\n\x0f\x41verageMeasured\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01*\xea\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SESSION_STATE_AT_WORK\x10\x01\x12\x19\n\x15SESSION_STATE_WAITING\x10\x02\x12\x1a\n\x16SESSION_STATE_TRAINING\x10\x03\x12\x18\n\x14SESSION_STATE_PARKED\x10\x04\x12\x1a\n\x16SESSION_STATE_FINISHED\x10\x05\x12\x19\n\x15SESSION_STATE_DAMAGED\x10\x06\x12\x18\n\x14SESSION_STATE_FAILED\x10\x07*\xec\x01\n\x0f\x46\x65\x64\x65rationState\x12 \n\x1c\x46\x45\x44\x45RATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x45\x44\x45RATION_STATE_WAITING\x10\x01\x12 \n\x1c\x46\x45\x44\x45RATION_STATE_CALIBRATING\x10\x02\x12\x1d\n\x19\x46\x45\x44\x45RATION_STATE_TRAINING\x10\x03\x12\x1f\n\x1b\x46\x45\x44\x45RATION_STATE_EVALUATING\x10\x04\x12\x1a\n\x16\x46\x45\x44\x45RATION_STATE_ENDED\x10\x05\x12\x1b\n\x17\x46\x45\x44\x45RATION_STATE_FAILED\x10\x06\x32\xcb\x02\n\x11OperationsService\x12I\n\x0cServerStatus\x12\x1b.sft.v1.ServerStatusRequest\x1a\x1c.sft.v1.ServerStatusResponse\x12I\n\x0cListSessions\x12\x1b.sft.v1.ListSessionsRequest\x1a\x1c.sft.v1.ListSessionsResponse\x12L\n\rDeleteSession\x12\x1c.sft.v1.DeleteSessionRequest\x1a\x1d.sft.v1.DeleteSessionResponse\x12R\n\x0fListFederations\x12\x1e.sft.v1.ListFederationsRequest\x1a\x1f.sft.v1.ListFederationsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sft.v1.operations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SESSIONSTATE']._serialized_start=1630
-  _globals['_SESSIONSTATE']._serialized_end=1864
-  _globals['_FEDERATIONSTATE']._serialized_start=1867
-  _globals['_FEDERATIONSTATE']._serialized_end=2103
+  _globals['_SESSIONSTATE']._serialized_start=1656
+  _globals['_SESSIONSTATE']._serialized_end=1890
+  _globals['_FEDERATIONSTATE']._serialized_start=1893
+  _globals['_FEDERATIONSTATE']._serialized_end=2129
   _globals['_SERVERSTATUSREQUEST']._serialized_start=35
   _globals['_SERVERSTATUSREQUEST']._serialized_end=56
   _globals['_SERVERSTATUSRESPONSE']._serialized_start=59
-  _globals['_SERVERSTATUSRESPONSE']._serialized_end=451
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=453
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=474
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=476
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=540
-  _globals['_SESSIONSUMMARY']._serialized_start=543
-  _globals['_SESSIONSUMMARY']._serialized_end=862
-  _globals['_DELETESESSIONREQUEST']._serialized_start=864
-  _globals['_DELETESESSIONREQUEST']._serialized_end=906
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=908
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=948
-  _globals['_LISTFEDERATIONSREQUEST']._serialized_start=950
-  _globals['_LISTFEDERATIONSREQUEST']._serialized_end=974
-  _globals['_LISTFEDERATIONSRESPONSE']._serialized_start=976
-  _globals['_LISTFEDERATIONSRESPONSE']._serialized_end=1049
-  _globals['_FEDERATIONSUMMARY']._serialized_start=1052
-  _globals['_FEDERATIONSUMMARY']._serialized_end=1433
-  _globals['_ROUNDUNDERWAY']._serialized_start=1435
-  _globals['_ROUNDUNDERWAY']._serialized_end=1548
-  _globals['_AVERAGEMEASURED']._serialized_start=1550
-  _globals['_AVERAGEMEASURED']._serialized_end=1627
-  _globals['_OPERATIONSSERVICE']._serialized_start=2106
-  _globals['_OPERATIONSSERVICE']._serialized_end=2437
+  _globals['_SERVERSTATUSRESPONSE']._serialized_end=477
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=479
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=500
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=502
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=566
+  _globals['_SESSIONSUMMARY']._serialized_start=569
+  _globals['_SESSIONSUMMARY']._serialized_end=888
+  _globals['_DELETESESSIONREQUEST']._serialized_start=890
+  _globals['_DELETESESSIONREQUEST']._serialized_end=932
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=934
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=974
+  _globals['_LISTFEDERATIONSREQUEST']._serialized_start=976
+  _globals['_LISTFEDERATIONSREQUEST']._serialized_end=1000
+  _globals['_LISTFEDERATIONSRESPONSE']._serialized_start=1002
+  _globals['_LISTFEDERATIONSRESPONSE']._serialized_end=1075
+  _globals['_FEDERATIONSUMMARY']._serialized_start=1078
+  _globals['_FEDERATIONSUMMARY']._serialized_end=1459
+  _globals['_ROUNDUNDERWAY']._serialized_start=1461
+  _globals['_ROUNDUNDERWAY']._serialized_end=1574
+  _globals['_AVERAGEMEASURED']._serialized_start=1576
+  _globals['_AVERAGEMEASURED']._serialized_end=1653
+  _globals['_OPERATIONSSERVICE']._serialized_start=2132
+  _globals['_OPERATIONSSERVICE']._serialized_end=2463
 # @@protoc_insertion_point(module_scope)

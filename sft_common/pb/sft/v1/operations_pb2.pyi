@@ -48,7 +48,7 @@ class ServerStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerStatusResponse(_message.Message):
-    __slots__ = ("version", "address", "door", "device", "uptime_seconds", "draining", "sessions_in_memory", "max_sessions", "queue_depth", "steps", "received_bytes", "sent_bytes", "errors", "resident_bytes", "device_bytes", "device_free_bytes", "disk_free_bytes", "scheduling")
+    __slots__ = ("version", "address", "door", "device", "uptime_seconds", "draining", "sessions_in_memory", "max_sessions", "queue_depth", "steps", "received_bytes", "sent_bytes", "errors", "resident_bytes", "device_bytes", "device_free_bytes", "disk_free_bytes", "scheduling", "sharing_sessions")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DOOR_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class ServerStatusResponse(_message.Message):
     DEVICE_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SCHEDULING_FIELD_NUMBER: _ClassVar[int]
+    SHARING_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     version: str
     address: str
     door: str
@@ -85,7 +86,8 @@ class ServerStatusResponse(_message.Message):
     device_free_bytes: int
     disk_free_bytes: int
     scheduling: str
-    def __init__(self, version: _Optional[str] = ..., address: _Optional[str] = ..., door: _Optional[str] = ..., device: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., draining: _Optional[bool] = ..., sessions_in_memory: _Optional[int] = ..., max_sessions: _Optional[int] = ..., queue_depth: _Optional[int] = ..., steps: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., errors: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., device_free_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., scheduling: _Optional[str] = ...) -> None: ...
+    sharing_sessions: int
+    def __init__(self, version: _Optional[str] = ..., address: _Optional[str] = ..., door: _Optional[str] = ..., device: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., draining: _Optional[bool] = ..., sessions_in_memory: _Optional[int] = ..., max_sessions: _Optional[int] = ..., queue_depth: _Optional[int] = ..., steps: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., errors: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., device_free_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., scheduling: _Optional[str] = ..., sharing_sessions: _Optional[int] = ...) -> None: ...
 
 class ListSessionsRequest(_message.Message):
     __slots__ = ()
