@@ -37,6 +37,7 @@ from sft_common.federation.said import Attempt, Finding
 from sft_edge import cli
 from sft_edge.federation import command
 from sft_edge.federation.done import Done
+from sft_edge.federation.material import Check
 from sft_edge.federation.method import Method
 from sft_edge.outcome import peak_rss_bytes
 
@@ -77,17 +78,17 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._method, name)
 
-    def train(self, at: Attempt, check: Callable[[], None]) -> Done:
+    def train(self, at: Attempt, check: Check) -> Done:
         """Train as the method does."""
         return self._counted("train", at.round, lambda: self._method.train(at, check))
 
-    def evaluate(self) -> Finding:
+    def evaluate(self, check: Check) -> Finding:
         """Evaluate as the method does."""
-        return self._counted("evaluate", 0, self._method.evaluate)
+        return self._counted("evaluate", 0, lambda: self._method.evaluate(check))
 
-    def calibrate(self, duty: str, tensors: Any) -> Done:
+    def calibrate(self, duty: str, tensors: Any, check: Check) -> Done:
         """Calibrate as the method does."""
-        return self._counted(duty, 0, lambda: self._method.calibrate(duty, tensors))
+        return self._counted(duty, 0, lambda: self._method.calibrate(duty, tensors, check))
 
     def _counted(self, what: str, round: int, work: Callable[[], T]) -> T:
         flops, found = counted(work)

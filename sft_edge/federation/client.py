@@ -143,7 +143,7 @@ class Client:
         if work.duty.startswith("calibrate"):
             shapes = method.calibration_shapes(work.duty)
             given = tensors_from_bytes(work.data, shapes, "what a calibration needs")
-            return method.calibrate(work.duty, given)
+            return method.calibrate(work.duty, given, self._check)
         method.take(self._average(work.data))
         method.begin(at)
         finding = self._looked() if work.evaluate else None
@@ -156,7 +156,7 @@ class Client:
 
     def _looked(self) -> Finding | None:
         """Return what the average is worth; None: it has come to numbers that are none."""
-        found = self._method.evaluate()
+        found = self._method.evaluate(self._check)
         if math.isfinite(found.value) and math.isfinite(found.loss):
             return found
         self._say(f"the average is worth nothing: {found.metric} {found.value}, loss {found.loss}")

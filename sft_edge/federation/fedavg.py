@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from sft_common.errors import ProtocolError, TrainingError
 from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes, shapes_of, trained_of
 from sft_edge.federation.done import Done
-from sft_edge.federation.material import Material, copy_of_trained, load_into
+from sft_edge.federation.material import Check, Material, copy_of_trained, load_into
 from sft_edge.learners import Learner, WholeLearner
 
 
@@ -40,11 +40,11 @@ class FedAvg:
     def begin(self, at: Attempt) -> None:
         """Nothing has to be got ready."""
 
-    def evaluate(self) -> Finding:
+    def evaluate(self, check: Check) -> Finding:
         """Look what the average is worth on the validation parts."""
-        return self._material.evaluate(self._learner().predictions)
+        return self._material.evaluate(self._learner().predictions, check)
 
-    def train(self, at: Attempt, check: Callable[[], None]) -> Done:
+    def train(self, at: Attempt, check: Check) -> Done:
         """Train for the local epochs; see `Method`."""
         losses = train_epochs(self._material, self._learner(), at, check)
         return Done(
@@ -57,7 +57,7 @@ class FedAvg:
         """There is no cut to calibrate."""
         raise ProtocolError(f"the cloud asks for {duty}, but the whole model is here")
 
-    def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
+    def calibrate(self, duty: str, tensors: Mapping[str, Tensor], check: Check) -> Done:
         """There is no cut to calibrate."""
         raise ProtocolError(f"the cloud asks for {duty}, but the whole model is here")
 
@@ -72,9 +72,7 @@ class FedAvg:
         return WholeLearner(self._model, material.head, OptimizerSpec(), material.device)
 
 
-def train_epochs(
-    material: Material, learner: Learner, at: Attempt, check: Callable[[], None]
-) -> list[float]:
+def train_epochs(material: Material, learner: Learner, at: Attempt, check: Check) -> list[float]:
     """Have a learner take the steps of a round; returns the mean loss of each epoch.
 
     Args:

@@ -27,6 +27,9 @@ from sft_edge.tasks.kinds import encoder_for
 from sft_edge.tasks.table import Task
 from sft_edge.trainer import combined
 
+Check = Callable[[], None]
+"""Called between batches; raises if what goes on counts no more, or somebody wants it to stop."""
+
 Predictions = Callable[[Iterable[Batch]], Iterator[tuple[Batch, Tensor]]]
 """Yields each batch with what the head says of it in evaluation mode (`Head.verdict`)."""
 
@@ -57,12 +60,13 @@ class Material:
         """What the model ends in."""
         return HEAD_TABLE[self.plan.head]
 
-    def evaluate(self, predictions: Predictions) -> Finding:
+    def evaluate(self, predictions: Predictions, check: Check) -> Finding:
         """Return what a model is worth on the validation parts, by what it says of batches."""
         scores, examples = {}, 0
         for suffix, part in self.data.validation.items():
             scorer = part.scorer()
             for batch, verdict in predictions(part.data.in_order(self.plan.training.batch_size)):
+                check()
                 scorer.add(batch, verdict)
                 examples += len(batch.lengths)
             scores[suffix] = scorer.score()
@@ -75,10 +79,12 @@ class Material:
         for epoch in range(training.epochs):
             yield self.data.train.shuffled(training.batch_size, seed=seed, epoch=epoch)
 
-    def calibration(self) -> Iterator[Batch]:
+    def calibration(self, check: Check) -> Iterator[Batch]:
         """Yield the batches that cuts are calibrated with."""
         plan = self.plan
-        return self.data.train.shuffled(plan.training.batch_size, seed=plan.seed, epoch=0)
+        for batch in self.data.train.shuffled(plan.training.batch_size, seed=plan.seed, epoch=0):
+            check()
+            yield batch
 
 
 def gather(options: argparse.Namespace, access: Access, plan: FederationPlan) -> Material:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes
 from sft_edge.federation.done import Done
+from sft_edge.federation.material import Check
 
 
 class Method(Protocol):
@@ -25,10 +26,10 @@ class Method(Protocol):
     def begin(self, at: Attempt) -> None:
         """Get ready for a try at a round."""
 
-    def evaluate(self) -> Finding:
-        """Look what the average is worth on the validation parts."""
+    def evaluate(self, check: Check) -> Finding:
+        """Look what the average is worth on the validation parts; `check` as of `train`."""
 
-    def train(self, at: Attempt, check: Callable[[], None]) -> Done:
+    def train(self, at: Attempt, check: Check) -> Done:
         """Train from the average.
 
         Args:
@@ -42,8 +43,11 @@ class Method(Protocol):
     def calibration_shapes(self, duty: str) -> Shapes:
         """Names and shapes of what the cloud gives a client for a calibration."""
 
-    def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
-        """Find the moments of what a cut is to code, with what the cloud gave for that."""
+    def calibrate(self, duty: str, tensors: Mapping[str, Tensor], check: Check) -> Done:
+        """Find the moments of what a cut is to code, with what the cloud gave for that.
+
+        `check` as of `train`.
+        """
 
     def end(self) -> None:
         """End what `begin` began, once the update is handed in or given up."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from sft_common.federation.said import Attempt, Finding
 from sft_common.federation.tensors import Shapes
 from sft_edge.federation.done import Done
 from sft_edge.federation.folder import ClientFolder
+from sft_edge.federation.material import Check
 from sft_edge.federation.method import Method
 from sft_edge.federation.privacy import Accountant, fresh_noise, privatized
 
@@ -59,11 +60,11 @@ class Protected:
         """Get ready for a try at a round."""
         self._method.begin(at)
 
-    def evaluate(self) -> Finding:
+    def evaluate(self, check: Check) -> Finding:
         """Look what the average is worth; the cloud is not told."""
-        return self._method.evaluate()
+        return self._method.evaluate(check)
 
-    def train(self, at: Attempt, check: Callable[[], None]) -> Done:
+    def train(self, at: Attempt, check: Check) -> Done:
         """Train, then clip and noise what came of it; it counts as given away from here on."""
         done = self._method.train(at, check)
         received = {name: self._received[name] for name in done.tensors}
@@ -78,7 +79,7 @@ class Protected:
         """As the method says."""
         return self._method.calibration_shapes(duty)
 
-    def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
+    def calibrate(self, duty: str, tensors: Mapping[str, Tensor], check: Check) -> Done:
         """Nothing leaves without noise.
 
         Raises:

@@ -29,7 +29,7 @@ from sft_edge.client import GrpcSession
 from sft_edge.federation.body import RemoteBody
 from sft_edge.federation.calls import Member
 from sft_edge.federation.done import Done
-from sft_edge.federation.material import Material
+from sft_edge.federation.material import Check, Material
 from sft_edge.federation.pruning import el2n, hardest
 from sft_edge.federation.sessions import NOBODY, Person, open_body
 from sft_edge.tasks.batches import Batch
@@ -82,9 +82,9 @@ class SFPrompt:
         assert self._parts is not None
         self._parts.body = self._body = self._reached(calibrates=False)
 
-    def evaluate(self) -> Finding:
+    def evaluate(self, check: Check) -> Finding:
         """Look what the average is worth on the validation parts."""
-        return self._material.evaluate(self._predictions)
+        return self._material.evaluate(self._predictions, check)
 
     def _predictions(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
         """Yield each batch with its logits."""
@@ -94,7 +94,7 @@ class SFPrompt:
             with torch.no_grad():
                 yield batch, self._parts(self._inputs(batch)).cpu()
 
-    def train(self, at: Attempt, check: Callable[[], None]) -> Done:
+    def train(self, at: Attempt, check: Check) -> Done:
         """Take all three phases of a round but the average; see `Method`."""
         material, training = self._material, self._material.plan.training
         seed = material.plan.seed_of(at.round, at.number, self._member.client)
@@ -114,10 +114,10 @@ class SFPrompt:
             facts={"local_losses": local, "losses": [through], "kept": len(kept)},
         )
 
-    def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
+    def calibrate(self, duty: str, tensors: Mapping[str, Tensor], check: Check) -> Done:
         """Find mean and second moments of what a cut is to code, over the training part."""
         rows = [torch.empty(0, self._material.shape.hidden)]
-        rows += self._rows(duty == "calibrate-tail", tensors)
+        rows += self._rows(duty == "calibrate-tail", tensors, check)
         return Done.calibration(torch.cat(rows))
 
     def end(self) -> None:
@@ -136,7 +136,7 @@ class SFPrompt:
         optimizer: torch.optim.Optimizer,
         loss_of: Loss,
         batches: Iterable[Batch],
-        check: Callable[[], None],
+        check: Check,
     ) -> float:
         """Take a step for each batch; returns the mean loss.
 
@@ -171,7 +171,7 @@ class SFPrompt:
         labels = torch.tensor(batch.labels, device=logits.device)
         return self._material.head.loss(logits, labels, batch.mask.to(logits.device))
 
-    def _kept(self, check: Callable[[], None]) -> list[int]:
+    def _kept(self, check: Check) -> list[int]:
         """Return the numbers of the hardest examples, ascending (SFPrompt, pruning)."""
         assert self._parts is not None
         self._parts.eval()
@@ -191,7 +191,7 @@ class SFPrompt:
             yield train.batch(order[start : start + training.batch_size])
 
     @torch.no_grad()
-    def _rows(self, tail: bool, given: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    def _rows(self, tail: bool, given: Mapping[str, Tensor], check: Check) -> Iterator[Tensor]:
         """Yield what a cut is to code, (T, N), of enough tokens or all there are."""
         material, plan = self._material, self._material.plan
         spec = self._spec
@@ -200,7 +200,7 @@ class SFPrompt:
         parts, body = self._made(spec, given), self._reached(calibrates=True) if tail else None
         wanted, seen = TOKENS_PER_CHANNEL * material.shape.hidden, 0
         try:
-            for batch in material.calibration():
+            for batch in material.calibration(check):
                 inputs, mask_BM = self._inputs(batch), batch.mask
                 mask_BM = mask_with_prompts(mask_BM, plan.training.prompts)
                 if body is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from sft_edge.client import GrpcSession
 from sft_edge.federation.calls import Member
 from sft_edge.federation.done import Done
 from sft_edge.federation.fedavg import train_epochs
-from sft_edge.federation.material import Material, copy_of_trained, load_into
+from sft_edge.federation.material import Check, Material, copy_of_trained, load_into
 from sft_edge.federation.sessions import NOBODY, Person, open_part
 from sft_edge.learners import SplitLearner
 from sft_edge.pacing import Pacing
@@ -58,11 +58,11 @@ class SplitFed:
         """Open the session of a try at a round."""
         self._session = open_part(self._material, self._member, at, self._person)
 
-    def evaluate(self) -> Finding:
+    def evaluate(self, check: Check) -> Finding:
         """Look what the average is worth on the validation parts."""
-        return self._material.evaluate(self._learner().predictions)
+        return self._material.evaluate(self._learner().predictions, check)
 
-    def train(self, at: Attempt, check: Callable[[], None]) -> Done:
+    def train(self, at: Attempt, check: Check) -> Done:
         """Train for the local epochs; see `Method`."""
         learner = self._learner()
         losses = train_epochs(self._material, learner, at, check)
@@ -80,10 +80,10 @@ class SplitFed:
         """Nothing is needed beside the pre-trained net1."""
         return {}
 
-    def calibrate(self, duty: str, tensors: Mapping[str, Tensor]) -> Done:
+    def calibrate(self, duty: str, tensors: Mapping[str, Tensor], check: Check) -> Done:
         """Find mean and second moments of the stream at the cut, over the training part."""
         material = self._material
-        batches = ((batch.inputs, batch.mask) for batch in material.calibration())
+        batches = ((batch.inputs, batch.mask) for batch in material.calibration(check))
         return Done.calibration(
             rows_of(self._net1, batches, material.shape.hidden, material.device)
         )

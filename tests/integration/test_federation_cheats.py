@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from sft_common.pb.sft.v1 import split_training_pb2 as pb
 from sft_common.rpc.federation import attempt_to_proto
 from sft_edge.client import GrpcSession
 from sft_edge.federation.done import Done
-from tests.federated import all_said, history, join, joined, write_clients, write_file
+from tests.federated import TEXTS, all_said, history, join, joined, write_clients, write_file
 from tests.integration.test_federation_crashes import Hand
+from tests.processes import write_rows
 from tests.warm import Forge, RestartedCloud
 
 SPLITFED: dict[str, Any] = {
@@ -137,6 +139,27 @@ def test_ctrl_c_ends_a_client_whose_cloud_is_gone(
     client.send(signal.SIGINT)
     assert client.wait() == 130
     assert "join again as --client a to go on" in client.log.read_text()
+
+
+@pytest.mark.parametrize("method", ["fedavg", "splitfed", "sfprompt"])
+def test_ctrl_c_is_heeded_in_an_evaluation_and_the_client_may_come_back(
+    lead: Callable[..., RestartedCloud], tmp_path: Path, tiny_model: Path, method: str
+) -> None:
+    rows = [{"text": text, "label": ("bad", "good")[label]} for text, label in TEXTS]
+    data = write_rows(tmp_path / "data", rows, 20_000 * rows)
+    known: dict[str, Any] = {"method": method, "rounds": 1}
+    if method != "fedavg":
+        known["cut"] = {"cut": "none", "split_layer": 1}
+    cloud = lead(**known, clients={"per_round": 1, "quorum": 1}, training={"epochs": 1})
+    words = tmp_path, cloud.server, "f", "a", data, "--model", tiny_model, "--eval-examples"
+    client = join(*words, len(rows) * 5000)
+    client.wait_for("handed in")
+    time.sleep(0.5)
+    client.send(signal.SIGINT)
+    assert client.wait() == 130
+    assert "it was over before it was done" in client.log.read_text()
+    join(*words, len(rows)).said()
+    assert history(tmp_path, "f", "a")[-1]["average"] is not None
 
 
 def test_more_clients_than_sessions_share_a_frozen_body(

@@ -189,14 +189,14 @@ class TestCounting:
             def train(self, at: Attempt, check: Any) -> str:
                 return str(torch.ones(2, 3) @ torch.ones(3, 4))
 
-            def evaluate(self) -> str:
+            def evaluate(self, check: Any) -> str:
                 return "nothing"
 
         tally: list[dict[str, Any]] = []
         method: Any = Counted(Method(), tally)  # type: ignore[arg-type]
         assert method.shapes == Method.shapes
         method.train(Attempt(7, 8, 9), None)
-        method.evaluate()
+        method.evaluate(None)
         assert tally == [
             {"what": "train", "round": 7, "flops": 48},
             {"what": "evaluate", "round": 0, "flops": 0},
