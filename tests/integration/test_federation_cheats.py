@@ -146,13 +146,13 @@ def test_ctrl_c_is_heeded_in_an_evaluation_and_the_client_may_come_back(
     lead: Callable[..., RestartedCloud], tmp_path: Path, tiny_model: Path, method: str
 ) -> None:
     rows = [{"text": text, "label": ("bad", "good")[label]} for text, label in TEXTS]
-    data = write_rows(tmp_path / "data", rows, 20_000 * rows)
+    data = write_rows(tmp_path / "data", rows, 2000 * rows)
     known: dict[str, Any] = {"method": method, "rounds": 1}
     if method != "fedavg":
         known["cut"] = {"cut": "none", "split_layer": 1}
     cloud = lead(**known, clients={"per_round": 1, "quorum": 1}, training={"epochs": 1})
     words = tmp_path, cloud.server, "f", "a", data, "--model", tiny_model, "--eval-examples"
-    client = join(*words, len(rows) * 5000)
+    client = join(*words, 2000 * len(rows))
     client.wait_for("handed in")
     time.sleep(0.5)
     client.send(signal.SIGINT)
