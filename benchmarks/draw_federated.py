@@ -26,8 +26,10 @@ from sft_common.files import written_aside
 
 PICTURE = "accuracy-against-bytes"
 
-COLOURS = dict(zip(METHODS, ("tab:orange", "tab:red", "tab:blue", "tab:cyan", "0.25"), strict=True))
-MARKERS = dict(zip(METHODS, "o*sD^", strict=True))
+COLOURS = dict(
+    zip(METHODS, ("tab:pink", "tab:orange", "tab:red", "tab:blue", "tab:cyan", "0.25"), strict=True)
+)
+MARKERS = dict(zip(METHODS, "vo*sD^", strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,7 +101,7 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
     from benchmarks import accuracy_figures as look
 
     panels = panels_of(lines)
-    columns = min(len(SPLITS), len(panels))
+    columns = min(2, len(panels))
     height = -(-len(panels) // columns)
     with matplotlib.rc_context(look.STYLE):
         size = look.PANEL_WIDTH * 2, look.PANEL_HEIGHT * height + look.LEGEND_HEIGHT

@@ -23,7 +23,16 @@ from pathlib import Path
 from benchmarks.accuracy import DATA
 from benchmarks.accuracy_results import Line, ResultsFile
 from benchmarks.federated_data import Material
-from benchmarks.federated_grid import DATA_SETS, IID, METHODS, SPLITS, Run, key_of, planned
+from benchmarks.federated_grid import (
+    DATA_SETS,
+    IID,
+    METHODS,
+    SPLITS,
+    USUAL_SPLITS,
+    Run,
+    key_of,
+    planned,
+)
 from benchmarks.federated_run import execute
 from benchmarks.federated_table import summary, table
 from benchmarks.programs import ended_by_signals, machine
@@ -59,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--json", type=Path, metavar="FILE", help="write the summary of --out here")
     top.add_argument("--quick", action="store_true", help="tiny federations of two rounds")
     top.add_argument("--data", nargs="+", choices=DATA_SETS, help="default: all of them")
-    top.add_argument("--splits", nargs="+", choices=SPLITS, help="default: both")
+    top.add_argument("--splits", nargs="+", choices=SPLITS, help="default: the first two")
     top.add_argument("--methods", nargs="+", choices=METHODS, help="default: all of them")
     top.add_argument(
         "--folder", type=Path, default=DATA, metavar="DIR", help="holds folders sst2 and mrpc"
@@ -105,7 +114,7 @@ def runs_of(options: argparse.Namespace) -> list[Run]:
     given = {name: getattr(options, name) for name in names}
     if options.quick:
         given |= {name: value for name, value in QUICK.items() if given[name] is None}
-    data, splits = options.data or [*DATA_SETS], options.splits or SPLITS
+    data, splits = options.data or [*DATA_SETS], options.splits or USUAL_SPLITS
     runs = planned(data, splits, options.methods or [*METHODS], **given)
     if options.quick:
         return [run for run in runs if run.method in QUICK_RUNS.get((run.data, run.split), ())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.federated_grid import CLIENTS, DATA_SETS, METHODS, Run
+from benchmarks.federated_grid import AS_PUBLISHED, CLIENTS, DATA_SETS, METHODS, Run
 from sft_edge.tasks.table import TASKS
 
 PER_ROUND = 5
@@ -69,7 +69,7 @@ def _cuts(run: Run) -> dict[str, Table]:
     plain: Table = {"cut": "none", "split_layer": LAYER}
     if METHODS[run.method] != "sfprompt":
         return {"cut": plain}
-    if run.method == "sfprompt":
+    if run.method in ("sfprompt", AS_PUBLISHED):
         return {"cut": plain, "tail": {"cut": "none-end", "split_layer": run.tail}}
     first, second = DATA_SETS[run.data].ranks
     coded = {"encoding": "int8", "gradient_encoding": "int4"}

@@ -13,11 +13,15 @@ from sft_edge.tasks.table import TASKS
 
 CLIENTS = 10
 
-TAIL = 5
-"""The block at whose end SFPrompt's tail begins; both models have six."""
+BLOCKS = 6
+"""Of both models."""
+
+TAIL = BLOCKS - 1
+"""The block at whose end SFPrompt's tail begins."""
 
 IID = "iid"
-SPLITS = (IID, "dirichlet 0.1")
+SPLITS = (IID, "dirichlet 0.1", "dirichlet 1")
+USUAL_SPLITS = SPLITS[:2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +92,10 @@ DATA_SETS = {
     ),
 }
 
+AS_PUBLISHED = "sfprompt as published"
+
 METHODS: Mapping[str, str] = {
+    AS_PUBLISHED: "sfprompt",
     "sfprompt": "sfprompt",
     "sfprompt + stream": "sfprompt",
     "splitfed": "splitfed",
@@ -184,6 +191,8 @@ def _run(name: str, split: str, method: str, given: Mapping[str, Any]) -> Run:
         "learning_rate": about.rates[kind],
         "seed": 0,
     }
+    if method == AS_PUBLISHED:
+        usual |= {"tail": BLOCKS, "epochs": 10}
     known = {"tail": TAIL, **usual, **given}
     if kind != "sfprompt":
         known["tail"] = None

@@ -47,8 +47,13 @@ TABLES = {
 }
 TABLES["tail"] = TABLES["cut"]
 
-SFPROMPT = LocalTraining(epochs=10, learning_rate=1e-3)
-"""What SFPrompt does unless told otherwise, as published."""
+SFPROMPT = {
+    "image": LocalTraining(epochs=10, learning_rate=1e-3),
+    "text": LocalTraining(epochs=1, learning_rate=1e-3),
+    "similarity": LocalTraining(epochs=1, learning_rate=1e-3),
+}
+"""What SFPrompt does unless told otherwise, by kind: as published, but on texts ten passes past the
+body teach the tail what the body then contradicts (docs/federations-measured.md)."""
 
 FINE_TUNING = LocalTraining(epochs=1, learning_rate=5e-5)
 """What methods do that train whole blocks."""
@@ -79,7 +84,7 @@ def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
     file = read_toml(OPTION, path)
     file.only({"name", "method", "model", "kind", "labels", "rounds", "seed", *TABLES})
     method, kind = file.choice("method", METHODS), file.choice("kind", HEAD_OF_KIND, "text")
-    labels, training = _labels(file), _training(file, method)
+    labels, training = _labels(file), _training(file, method, kind)
     try:
         source = find(file.text("model"), path.parent)
         pretrained = Pretrained(
@@ -97,7 +102,10 @@ def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
             f"[training] max_length is {training.max_length}; the model takes {shape.positions} "
             "tokens; take fewer"
         )
-    tail = _tail(file, method, shape)
+    cut = _cut(file, method, shape, pretrained.prepared)
+    tail = _tail(file, cut, shape) if method == "sfprompt" else None
+    if tail is None and "tail" in file:
+        raise file.error(f"[tail] is of sfprompt alone, not of {method}")
     try:
         plan = FederationPlan(
             name=file.text("name"),
@@ -109,7 +117,7 @@ def read_federation(path: Path, find: Callable[[str, Path], Source]) -> Written:
             seed=file.whole("seed", 0, least=0, most=2**63 - 1),
             clients=_clients(_table(file, "clients")),
             training=training,
-            cut=_cut(file, method, shape, pretrained.prepared),
+            cut=cut,
             tail=tail,
             first_row=_first_row(tail, pretrained, shape),
             privacy=_privacy(_table(file, "privacy")) if "privacy" in file else None,
@@ -148,9 +156,9 @@ def _clients(table: Table) -> Participation:
     )
 
 
-def _training(file: Table, method: str) -> LocalTraining:
+def _training(file: Table, method: str, kind: str) -> LocalTraining:
     table = _table(file, "training")
-    usual = SFPROMPT if method == "sfprompt" else FINE_TUNING
+    usual = SFPROMPT[kind] if method == "sfprompt" else FINE_TUNING
     if method != "sfprompt":
         for name in ("keep", "prompts"):
             if name in table:
@@ -178,18 +186,20 @@ def _cut(
             raise file.error("[cut] is not of fedavg: its clients have the whole model")
         return None
     table = _table(file, "cut")
-    usual = SplitSpec(cut="none", split_layer=min(2, shape.blocks))
+    usual = SplitSpec(cut="none", split_layer=min(2, max(1, shape.blocks - 2)))
     if method != "sfprompt":
         usual = SplitSpec(cut="sft", split_layer=max(1, shape.blocks - 1), rank=RANK)
     return _transfer(table, prepared or usual, CUTS, shape)
 
 
-def _tail(file: Table, method: str, shape: ModelShape) -> Transfer | None:
-    if method != "sfprompt":
-        if "tail" in file:
-            raise file.error(f"[tail] is of sfprompt alone, not of {method}")
-        return None
-    usual = SplitSpec(cut="none-end", split_layer=shape.blocks)
+def _tail(file: Table, cut: Transfer | None, shape: ModelShape) -> Transfer:
+    """Return where the tail begins; unless told otherwise the last block is in it.
+
+    A head alone learns too little of the body on texts (docs/federations-measured.md).
+    """
+    assert cut is not None
+    lowest = max(shape.blocks - 1, cut.split.split_layer + 1)
+    usual = SplitSpec(cut="none-end", split_layer=min(lowest, shape.blocks))
     return _transfer(_table(file, "tail"), usual, TAIL_CUTS, shape)
 
 

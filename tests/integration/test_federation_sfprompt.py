@@ -47,7 +47,7 @@ ROUNDS, EPOCHS, BATCH, RATE, KEEP, PROMPTS = 3, 2, 4, 1e-3, 0.4, 3
 BLOCKS, SPLIT = 4, 2
 BOTH = {"cut": "stream", "rank": 8, "encoding": "int8"}
 CUTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "coded": (BOTH, {**BOTH, "cut": "stream-end", "rank": 4}),
+    "coded": (BOTH, {**BOTH, "cut": "stream-end", "rank": 4, "split_layer": BLOCKS}),
     "factors": ({"cut": "sft", "rank": 4}, {"cut": "sft-output", "rank": 4, "split_layer": 3}),
     "deep": ({"cut": "svd-residual", "rank": 4}, {"cut": "none", "split_layer": 3}),
     "tail": ({"cut": "none"}, {**BOTH, "split_layer": 3}),
@@ -93,7 +93,9 @@ def cloud(place: Path, tiny_model: Path, vit: Path) -> Iterator[Cloud]:
     usual: dict[str, Any] = {"method": "sfprompt", "rounds": 1}
     usual["training"] = {"epochs": 1, "prompts": 2}
     local = {"epochs": EPOCHS, "keep": KEEP, "prompts": PROMPTS}
-    files = [write_file(place / "plain.toml", tiny_model, method="sfprompt", training=local)]
+    last = {"split_layer": BLOCKS}
+    known = {"method": "sfprompt", "training": local, "tail": last}
+    files = [write_file(place / "plain.toml", tiny_model, **known)]
     for name, (cut, tail) in CUTS.items():
         file = place / f"{name}.toml"
         files.append(write_file(file, tiny_model, **usual, cut=cut, tail=tail))

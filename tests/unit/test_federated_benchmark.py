@@ -81,14 +81,14 @@ def write_lines(path: Path, lines: list[Line]) -> Path:
 class TestGrid:
     def test_a_split_of_a_data_set_is_complete_before_the_next(self) -> None:
         runs = planned(["sst2", "digits"], SPLITS, [*METHODS], seed=3, rounds=None)
-        assert len({run.key() for run in runs}) == len(runs) == 20
-        assert [run.method for run in runs[:5]] == [*METHODS]
-        assert [(run.data, run.split) for run in runs[::5]] == [
+        assert len({run.key() for run in runs}) == len(runs) == 36
+        assert [run.method for run in runs[:6]] == [*METHODS]
+        assert [(run.data, run.split) for run in runs[::6]] == [
             (data, split) for data in ("sst2", "digits") for split in SPLITS
         ]
         assert {run.seed for run in runs} == {3}
-        assert {run.rounds for run in runs[:10]} == {8}
-        assert [run.alpha for run in runs[::5]][:2] == [None, 0.1]
+        assert {run.rounds for run in runs[:18]} == {8}
+        assert [run.alpha for run in runs[::6]][:3] == [None, 0.1, 1.0]
 
     def test_methods_of_a_data_set_differ_in_what_they_must(self) -> None:
         """The same rounds, seed and examples: the same clients are drawn."""
@@ -108,7 +108,9 @@ class TestGrid:
         assert (plan.clients.per_round, plan.clients.minimum) == (5, 10)
         assert plan.training.evaluate_every == 0
         if plan.tail is not None:
-            assert plan.tail.split.split_layer == 5 and plan.training.keep == 0.5
+            assert plan.tail.split.split_layer == (6 if "published" in method else 5)
+            assert plan.training.keep == 0.5 and plan.first_row == ("published" in method)
+            assert plan.training.epochs == (10 if "published" in method else 1)
             assert (plan.cut is not None and plan.cut.encoding) == (
                 "int8" if "stream" in method else "float32"
             )

@@ -13,6 +13,7 @@ from sft_common.config import SplitSpec
 from sft_common.errors import ConfigError, ModelError
 from sft_common.federation.plan import FederationPlan, LocalTraining, Participation, Transfer
 from tests.federated import write_file
+from tests.models import save_tiny_model
 
 SHORT = """
 name = "reviews"
@@ -33,13 +34,14 @@ def short(folder: Path, model: Path, method: str, more: str = "") -> FederationP
     return read(path)
 
 
-def test_what_is_left_out_of_sfprompt_is_as_published(tmp_path: Path, tiny_model: Path) -> None:
+def test_what_is_left_out_of_sfprompt(tmp_path: Path, tiny_model: Path) -> None:
+    """As published, but for a text the tail has the last block, and one pass goes past the body."""
     plan = short(tmp_path, tiny_model, "sfprompt")
-    assert plan.training == LocalTraining(epochs=10, batch_size=32, learning_rate=1e-3, keep=0.5)
-    assert plan.training.prompts == 5 and plan.first_row
+    assert plan.training == LocalTraining(epochs=1, batch_size=32, learning_rate=1e-3, keep=0.5)
+    assert plan.training.prompts == 5 and not plan.first_row
     assert plan.clients == Participation(per_round=5, minimum=5, quorum=3)
     assert plan.cut == Transfer(split=SplitSpec(cut="none", split_layer=2))
-    assert plan.tail == Transfer(split=SplitSpec(cut="none-end", split_layer=4))
+    assert plan.tail == Transfer(split=SplitSpec(cut="none-end", split_layer=3))
     assert plan.model.name == "tiny-bert" and plan.model.weights_digest
 
 
@@ -55,9 +57,27 @@ def test_gradients_travel_as_activations_do(tmp_path: Path, tiny_model: Path) ->
     assert plan.cut is not None and plan.cut.gradient_encoding == "int8"
 
 
-def test_a_tail_below_the_last_block_wants_every_row(tmp_path: Path, tiny_model: Path) -> None:
-    plan = short(tmp_path, tiny_model, "sfprompt", "[tail]\nsplit_layer = 3")
-    assert not plan.first_row
+def test_images_go_past_the_body_as_often_as_published(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "vit", "vit", head="image-classification")
+    plan = short(tmp_path, model, "sfprompt", 'kind = "image"')
+    assert plan.training.epochs == 10
+
+
+def test_a_tail_of_the_head_alone_wants_the_first_row(tmp_path: Path, tiny_model: Path) -> None:
+    plan = short(tmp_path, tiny_model, "sfprompt", "[tail]\nsplit_layer = 4")
+    assert plan.first_row
+
+
+@pytest.mark.parametrize(("blocks", "cut", "tail"), [(2, 1, 2), (3, 1, 2), (4, 2, 3), (6, 2, 5)])
+def test_a_model_of_few_blocks_has_three_parts_too(
+    tmp_path: Path, blocks: int, cut: int, tail: int
+) -> None:
+    save_tiny_model(tmp_path / "model", num_hidden_layers=blocks)
+    plan = short(tmp_path, tmp_path / "model", "sfprompt")
+    assert plan.cut is not None and plan.tail is not None
+    assert (plan.cut.split.split_layer, plan.tail.split.split_layer) == (cut, tail)
+    low = short(tmp_path, tmp_path / "model", "sfprompt", f"[cut]\nsplit_layer = {blocks - 1}")
+    assert low.tail is not None and low.tail.split.split_layer == blocks
 
 
 def test_more_may_have_to_be_there_than_are_drawn(tmp_path: Path, tiny_model: Path) -> None:
