@@ -36,8 +36,12 @@ TAKES = ("forward", "backward", "apply", "evaluate", "park", "close")
 """Requests of a session with a frozen body, once it is open."""
 
 
+PART_TAKES = (*TAKES, "step", "ask_norms")
+"""Requests of a session whose net2 belongs to a federation: what is kept of it is the average."""
+
+
 def check_takes(spec: SessionSpec, request: str | None) -> None:
-    """Refuse what a frozen body cannot be asked for.
+    """Refuse what a frozen body, or a federation's net2, cannot be asked for.
 
     Raises:
         ProtocolError: says what it can be.
@@ -46,6 +50,11 @@ def check_takes(spec: SessionSpec, request: str | None) -> None:
         raise ProtocolError(
             f"request {request} came in a session with a frozen body, which trains and keeps "
             f"nothing; it takes: {', '.join(TAKES)}"
+        )
+    if spec.federation and request not in PART_TAKES:
+        raise ProtocolError(
+            f"request {request} came in a session of federation {spec.federation}, which alone "
+            f"keeps what is trained; it takes: {', '.join(PART_TAKES)}"
         )
 
 

@@ -262,6 +262,16 @@ def test_a_frozen_body_is_not_asked_to_train(spec: SessionSpec, request_of: str 
     assert known == {*REFUSED, *TAKES, "open", "resume", "piece"}
 
 
+@pytest.mark.parametrize("request_of", [*REFUSED, *TAKES])
+def test_what_a_federation_trains_is_kept_by_it_alone(spec: SessionSpec, request_of: str) -> None:
+    part = replace(spec, tail=None, prompts=0, federation="reviews")
+    if request_of in (*TAKES, "step", "ask_norms"):
+        check_takes(part, request_of)
+    else:
+        with pytest.raises(ProtocolError, match=f"{request_of} came in a session of federation re"):
+            check_takes(part, request_of)
+
+
 def test_an_apply_moves_the_step_on_and_nothing_else(
     builder: ModelBuilder, spec: SessionSpec
 ) -> None:
