@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sft_cloud.admission import Need
-from sft_cloud.bounds import Bounds
+from sft_cloud.bounds import ENVELOPE_BYTES, REPLY_BYTES, Bounds
 from sft_cloud.engine import Engine
 from sft_cloud.session import Session
 from sft_common.config import SessionSpec
@@ -31,6 +31,9 @@ from sft_common.step_memory import memory_of
 
 BYTES_OF_NUMBER = 4
 """A frozen weight has neither gradient nor moments."""
+
+BATCHES_OF_STEP = 4
+"""Whose answers fit into a step, which is one batch of an edge that ends each by itself."""
 
 TAKES = ("forward", "backward", "apply", "evaluate", "park", "close")
 """Requests of a session with a frozen body, once it is open."""
@@ -108,16 +111,20 @@ class BodyDesign:
         self._message_bytes = message_bytes
         self._parting = Parting(pretrained, spec.parts, code)
         parameters = sum(p.numel() for p in self._parting.blank_body().parameters())
-        step = self._step_bytes(unannounced_bytes)
-        name = _name(pretrained, spec, code)
+        self._step_bytes, self._reply_bytes = self._step(unannounced_bytes)
+        name, step = _name(pretrained, spec, code), self._step_bytes + self._reply_bytes
         self.need = Need(parameters * BYTES_OF_NUMBER, step, shared=name)
 
-    def _step_bytes(self, unannounced: int) -> int:
-        spec = self._spec
+    def _step(self, unannounced: int) -> tuple[int, int]:
+        """Return what the activations of a step, and its answers, may take."""
+        spec, shape = self._spec, self._shape
         if not (spec.max_examples and spec.max_tokens):
-            return unannounced
-        longest = min(spec.max_tokens, self._shape.positions + spec.prompts)
-        return memory_of(spec, self._shape, spec.max_examples, longest, logits_per_token=False)
+            return unannounced, REPLY_BYTES
+        longest = min(spec.max_tokens, shape.positions + spec.prompts)
+        numbers = spec.max_examples * longest * 2 * shape.hidden  # rows down, then gradients
+        answers = BATCHES_OF_STEP * (BYTES_OF_NUMBER * numbers + 2 * ENVELOPE_BYTES)
+        activations = memory_of(spec, shape, spec.max_examples, longest, logits_per_token=False)
+        return activations, min(answers, REPLY_BYTES)
 
     def build(
         self,
@@ -154,7 +161,8 @@ class BodyDesign:
         bounds = Bounds(
             spec,
             self._shape,
-            memory_bytes=self.need.step,
+            memory_bytes=self._step_bytes,
+            reply_bytes=self._reply_bytes,
             message_bytes=self._message_bytes,
             logits_per_token=False,
         )

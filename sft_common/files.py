@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sft_common.errors import ConfigError, first_line
 
-PARTIAL = ".partial"
-"""What the name of a file ends in that is not whole; it begins with a dot."""
+_PARTIAL = ".partial"
 
 
 def check_new(target: Path) -> None:
@@ -71,14 +70,39 @@ def written_aside(final: Path) -> Iterator[Path]:
     _flush(final.parent)
 
 
+def replace_folder(final: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder in place of a former one, which stays until the new one is on the disk.
+
+    Args:
+        final: the folder.
+        write: writes a new, empty one; if it fails, or the disk does, the former one stays.
+    """
+    fresh, former = aside_of(final), aside_of(final.with_name(f"{final.name}.former"))
+    try:
+        fresh.mkdir()
+        write(fresh)
+        for path in [*fresh.rglob("*"), fresh]:
+            _flush(path)
+        if final.exists():
+            final.rename(former)
+        fresh.rename(final)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if former.exists() and not final.exists():
+            former.rename(final)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+    _flush(final.parent)
+
+
 def aside_of(final: Path) -> Path:
     """Return where a file or folder is while it is not whole; `remove_leftovers` finds it there."""
-    return final.with_name(f".{final.name}.{os.getpid()}{PARTIAL}")
+    return final.with_name(f".{final.name}.{os.getpid()}{_PARTIAL}")
 
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what a process that was killed had begun to write into a folder, its own alone."""
-    for path in folder.glob(f".*{PARTIAL}"):
+    for path in folder.glob(f".*{_PARTIAL}"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

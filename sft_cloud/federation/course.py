@@ -141,14 +141,16 @@ class Course:
         for duty in self._beginning.calibrations:
             if duty not in done:
                 tried = await self._until_it_counts(0, duty)
-                await self._keep(await self.files(self._calibrated, tried))
+                state = await self.files(self._calibrated, tried)
+                await self.files(tried.forget)
+                await self._keep(state)
 
     async def _train(self) -> None:
         """Have one round trained, and average what comes."""
         tried = await self._until_it_counts(self.progress.done + 1, "train")
         state = await self.files(self._averaged, tried)
+        await self.files(tried.forget)  # before an average asks for room on the same disk
         await self._keep(state, rounds=1)
-        tried.forget()
         record, plan = self.progress.records[-1], self.plan
         log.info(
             "federation %s: round %d of %d, %d of %d clients, %d examples%s",
@@ -161,8 +163,8 @@ class Course:
         """Have all who are there look at the last average, and let them go."""
         have, records, keeper = set[str](), self.progress.records, self._keeper
         looked = bool(records) and records[-1].duty == "evaluate"
-        if keeper is not None and not (looked and keeper.has_model):
-            await self.files(keeper.save_model, self.progress.state, self._beginning.save)
+        if keeper is not None:
+            await self.files(keeper.save_model, self.progress, self._beginning.save)
         if not looked:
             number = self.progress.done + 1
             tried = await self._try(number, "evaluate", await self._returned())
@@ -181,9 +183,10 @@ class Course:
     async def _returned(self) -> list[str]:
         """Return who is there; after a restart those whom a round needs have a while to return."""
         who = self.plan.clients
-        with suppress(TimeoutError):
-            async with asyncio.timeout(who.patience_seconds):
-                await self.members.at_least(who.quorum, lambda there: None)
+        if self._trial is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(who.patience_seconds):
+                    await self.members.at_least(who.minimum, lambda there: None)
         return self.members.present
 
     async def _until_it_counts(self, number: int, duty: str) -> Round:
@@ -286,7 +289,7 @@ class Course:
         cloud = updates[0].cloud
         if self.shared:
             last = [client for client in tried.drawn if client in tried.updates][-1]
-            cloud = tried.updates[last].cloud
+            cloud = {name: tensor.clone() for name, tensor in tried.updates[last].cloud.items()}
         elif cloud:
             cloud = average(Weighted(update.cloud, update.weight) for update in updates)
         return dataclasses.replace(state, clients=clients, cloud=cloud)

@@ -16,7 +16,7 @@ from sft_cloud.federation.spool import Spooled, spooled
 from sft_cloud.federation.trial import Trial
 from sft_common.errors import ForbiddenError, SessionLostError, TrainingError
 from sft_common.federation.said import Attempt, Over, Said, Waiting
-from sft_common.federation.tensors import Shapes, check_all_finite, shapes_of
+from sft_common.federation.tensors import Shapes, check_all_finite, shapes_of, tensors_from_bytes
 
 
 class Federation(Course):
@@ -79,7 +79,7 @@ class Federation(Course):
         incarnation: int,
         at: Attempt,
         update: Update,
-        file: Spooled,
+        file: Spooled | None,
         session_id: str,
     ) -> None:
         """Take what a client has done; done twice, it is done once.
@@ -90,7 +90,7 @@ class Federation(Course):
             incarnation: of its program.
             at: the try that it is for.
             update: without its tensors.
-            file: of those.
+            file: of those; None: none came.
             session_id: whose net2 belongs to it, if any.
 
         Raises:
@@ -98,7 +98,7 @@ class Federation(Course):
             TrainingError: a number is none: nothing of it counts.
             SessionLostError: the session is not the one that this client trained in this try.
             ProtocolError: it is not what was asked for.
-            RetryLaterError: the disk does not take what the session has trained.
+            RetryLaterError: the disk does not take it, or does not give it back.
         """
         expected = self.expects(client, owner, incarnation, at)
         if expected is None:
@@ -194,8 +194,8 @@ class Federation(Course):
                     other.say(waiting)
 
 
-def _finite(file: Spooled, expected: Shapes, what: str) -> dict[str, Tensor]:
+def _finite(file: Spooled | None, expected: Shapes, what: str) -> dict[str, Tensor]:
     """Return the tensors of a file; raises as `Spooled.tensors` and `check_all_finite`."""
-    tensors = file.tensors(expected, what)
+    tensors = file.tensors(expected, what) if file else tensors_from_bytes(b"", expected, what)
     check_all_finite(tensors, what)
     return tensors

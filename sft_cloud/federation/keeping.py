@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +14,20 @@ from safetensors import SafetensorError
 
 from sft_cloud.federation.journal import Journal, Mark
 from sft_cloud.federation.record import RoundRecord
+from sft_cloud.federation.spool import remove_unfinished
 from sft_cloud.federation.state import State
 from sft_common.errors import ConfigError, ModelError, SnapshotError, first_line
 from sft_common.federation.plan import FederationPlan
-from sft_common.files import remove_leftovers, written_aside
+from sft_common.files import remove_leftovers, replace_folder, save_json
 from sft_common.snapshots import Snapshot, Snapshots, step_name
 
 log = logging.getLogger(__name__)
 
 MODEL = "model"
 """Folder of the trained model, in that of the federation."""
+
+MODEL_FACTS = "federation.json"
+"""In it: whose model it is, and of how many rounds."""
 
 HISTORY = "history.jsonl"
 """What happened, a line for each try."""
@@ -82,27 +86,32 @@ class Keeper:
         self._snapshots.write(step_name(progress.tries), snapshot)
         self._snapshots.remove_older(KEPT)
 
-    @property
-    def has_model(self) -> bool:
-        """Whether the trained model is there."""
-        return (self.folder / MODEL).exists()
-
-    def save_model(self, state: State, save: Callable[[State, Path], None]) -> None:
-        """Write the trained model, in place of a former one.
+    def save_model(self, progress: Progress, save: Callable[[State, Path], None]) -> None:
+        """Write the trained model, unless it is there, in place of one of fewer or more rounds.
 
         If it cannot be written, that is a warning and the former one stays.
 
         Args:
-            state: the last average.
+            progress: with the last average.
             save: writes it into a folder.
         """
+        facts = {"federation": self._plan["name"], "rounds": progress.done}
+
+        def write(folder: Path) -> None:
+            save(progress.state, folder)
+            save_json(folder / MODEL_FACTS, facts)
+
         try:
-            with written_aside(self.folder / MODEL) as aside:
-                aside.mkdir()
-                save(state, aside)
-                shutil.rmtree(self.folder / MODEL, ignore_errors=True)
+            if self._facts_of_model() != facts:
+                replace_folder(self.folder / MODEL, write)
         except (OSError, SafetensorError, ModelError) as error:
             log.warning("the model of %s is not written: %s", self.folder, first_line(error))
+
+    def _facts_of_model(self) -> object:
+        try:
+            return json.loads((self.folder / MODEL / MODEL_FACTS).read_bytes())
+        except (OSError, ValueError):
+            return None
 
     def read(self) -> Progress | None:
         """Return how far it had come, from the newest average that is whole; None: nothing is here.
@@ -112,6 +121,7 @@ class Keeper:
             SnapshotError: none of its averages can be read.
         """
         remove_leftovers(self.folder)
+        remove_unfinished(self.folder)
         steps = self._snapshots.steps()
         for step in reversed(steps):
             try:

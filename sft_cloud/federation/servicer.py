@@ -134,6 +134,9 @@ class FederationServicer:
             elif (expected := federation.expects(*who, at)) is not None:
                 update, following = update_from_proto(header), header.following
                 _check_size(following, most_bytes(expected))
+                if not following:
+                    await federation.hand_in(*who, at, update, None, header.session_id)
+                    return fb.HandInResponse(taken=True)
                 with closing(federation.spooled()) as file:
                     await self._uploads.read(
                         (header.federation, header.client),

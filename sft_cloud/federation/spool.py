@@ -1,12 +1,14 @@
 """Updates on disk until they are averaged, so that a round costs no memory for each client.
 
-A file has a name only while it comes in. Its room is free again once nobody has its tensors any
-more, however the process ends. It knows no rounds.
+A file has a name only while it comes in; what a killed process left is removed by the next one. Its
+room is free again once nobody has its tensors any more. It knows no rounds.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,11 +17,13 @@ from torch import Tensor
 
 from sft_common.errors import RetryLaterError, first_line
 from sft_common.federation.tensors import Shapes, shapes_of, tensors_from_file, tensors_to_bytes
-from sft_common.files import PARTIAL
+
+NAME = ".update-"
+"""What the names of files on their way in begin with."""
 
 
 class Spooled:
-    """A file that an update is written to.
+    """A file that an update is written to; for threads, one of which may close it.
 
     Args:
         folder: where; made if it is missing. None: the system's for temporary files.
@@ -32,14 +36,14 @@ class Spooled:
         with _room():
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.NamedTemporaryFile(
-                dir=folder, prefix=".update-", suffix=PARTIAL, buffering=0
-            )
+            descriptor, name = tempfile.mkstemp(prefix=NAME, dir=folder)
+        self._path, self._file = Path(name), os.fdopen(descriptor, "wb", buffering=0)
+        self._using = threading.Lock()
 
     def write(self, data: bytes) -> None:
         """Add some bytes."""
         rest = memoryview(data)
-        with _room():
+        with self._using, _room():
             while rest:
                 rest = rest[self._file.write(rest) :]
 
@@ -49,11 +53,20 @@ class Spooled:
         Raises:
             ProtocolError: as `tensors_from_file`.
         """
-        return tensors_from_file(Path(self._file.name), expected, what)
+        with _room():
+            return tensors_from_file(self._path, expected, what)
 
     def close(self) -> None:
         """Take its name away."""
-        self._file.close()
+        with self._using:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a process that was killed had not read to its end."""
+    for path in folder.glob(f"{NAME}*"):
+        path.unlink(missing_ok=True)
 
 
 def spooled(folder: Path | None, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -50,8 +50,20 @@ def tensors_from_file(path: Path, expected: Shapes, what: str) -> dict[str, Tens
     """Return the same of a file on disk, which is read when its tensors are looked at.
 
     It may lose its name meanwhile; other arguments and errors as of `tensors_from_bytes`.
+
+    Raises:
+        OSError: it cannot be opened, or mapped.
     """
-    return _expected(lambda: load_file(path) if path.stat().st_size else {}, expected, what)
+    return _expected(lambda: _mapped(path) if path.stat().st_size else {}, expected, what)
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except RuntimeError as error:
+        if "mmap" in str(error):  # torch has no class of its own for it
+            raise OSError(first_line(error)) from error
+        raise
 
 
 def _expected(
@@ -59,7 +71,7 @@ def _expected(
 ) -> dict[str, Tensor]:
     try:
         tensors = read()
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ProtocolError(f"{what} cannot be read: {first_line(error)}") from error
     if tensors.keys() != expected.keys():
         odd = min(tensors.keys() ^ expected.keys())

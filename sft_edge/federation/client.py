@@ -120,7 +120,7 @@ class Client:
             done, refused = self._done(work), ""
             refused = self._handed_in(at, done)
         except Abandoned:
-            refused = "it was over before it was done"
+            refused = "it was stopped" if self._stopped() else "it was over before it was done"
         except ForbiddenError as over:
             refused = first_line(over)
         except (DataError, TrainingError, SessionLostError, Rewound) as error:

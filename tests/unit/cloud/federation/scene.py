@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,9 @@ class Scene:
     async def hand_in_data(
         self, client: str, work: Work, update: Update, data: bytes = b"", session_id: str = ""
     ) -> None:
-        with closing(self.federation.spooled()) as file:
-            file.write(data)
+        with closing(self.federation.spooled()) if data else nullcontext() as file:
+            if file:
+                file.write(data)
             await self.federation.hand_in(client, "", 1, work.attempt, update, file, session_id)
 
     async def evaluated(self, client: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from sft_cloud.federation.course import MAX_TRIES
 from sft_cloud.federation.keeping import Keeper, plan_facts
 from sft_cloud.federation.round import Update, draw
+from sft_cloud.federation.state import State
 from sft_common.errors import (
     ConfigError,
     ForbiddenError,
@@ -361,7 +364,7 @@ def test_a_cloud_that_is_started_again_goes_on_behind_its_last_average(tmp_path:
 def test_a_cloud_that_is_started_again_has_those_who_come_back_look_at_the_last_average(
     tmp_path: Path,
 ) -> None:
-    known = plan(rounds=1)
+    known = plan(rounds=1, patience_seconds=1.0)
 
     async def before() -> Work:
         async with led(known, folder=tmp_path) as scene:
@@ -459,8 +462,9 @@ async def ended(scene: Scene, clients: str, value: float) -> None:
     await scene.until(lambda: scene.federation.ended)
 
 
+@pytest.mark.parametrize("full", [False, True])
 def test_a_federation_that_has_ended_goes_on_when_its_file_says_more_rounds(
-    tmp_path: Path,
+    tmp_path: Path, full: bool
 ) -> None:
     async def first() -> None:
         async with led(plan(rounds=1), folder=tmp_path) as scene:
@@ -481,14 +485,33 @@ def test_a_federation_that_has_ended_goes_on_when_its_file_says_more_rounds(
             assert duties == ["train", "evaluate", "train", "evaluate"]
             assert [record.round for record in scene.federation.progress.records] == [1, 2, 2, 3]
 
+    async def more_on_a_full_disk() -> None:
+        async with led(plan(rounds=2), Full(), tmp_path) as scene:
+            await ended(scene, "abc", 3.0)
+
+    class Full(Beginning):
+        def save(self, state: State, folder: Path) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def evaluated() -> None:
+        async with led(plan(rounds=2), folder=tmp_path) as scene:
+            await scene.until(lambda: scene.federation.ended)
+
     model = tmp_path / "model" / "w"
     play(first())
     assert model.read_text() == "[1.0, 1.0]"
     model.write_text("touched")
     play(again())
     assert model.read_text() == "touched", "it is written once"
-    play(more())
+    if full:
+        play(more_on_a_full_disk())
+        assert model.read_text() == "touched", "the former one stays"
+        play(evaluated())
+    else:
+        play(more())
     assert model.read_text() == "[3.0, 3.0]"
+    facts = json.loads((tmp_path / "model" / "federation.json").read_text())
+    assert facts == {"federation": "f", "rounds": 2}
     assert not list(tmp_path.glob(".*"))
 
 

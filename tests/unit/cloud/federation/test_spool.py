@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import threading
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from sft_cloud.federation.keeping import Keeper
+from sft_cloud.federation.keeping import Keeper, Progress
+from sft_cloud.federation.registry import Federations
+from sft_cloud.federation.servicer import FederationServicer
 from sft_cloud.federation.spool import Spooled, spooled
+from sft_cloud.metrics import Metrics
 from sft_common.errors import ProtocolError, RetryLaterError
 from sft_common.federation.tensors import shapes_of, tensors_to_bytes
+from sft_common.pb.sft.v1 import federation_pb2 as fb
+from sft_common.rpc.federation import attempt_to_proto
 from tests.unit.cloud.federation.scene import SHARED, Beginning, led, plan, play
 
 TENSORS = {"w": torch.arange(300_000, dtype=torch.float32), "b": torch.tensor(2.5)}
@@ -81,13 +89,15 @@ def test_a_file_is_written_to_its_end(tmp_path: Path, monkeypatch: pytest.Monkey
         write = file._file.write
         monkeypatch.setattr(file._file, "write", lambda data: write(data[:7]))
         file.write(tensors_to_bytes(TENSORS)[:100])
-        assert Path(file._file.name).stat().st_size == 100
+        assert file._path.stat().st_size == 100
 
 
 def test_what_a_killed_cloud_had_begun_to_write_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".update-abc.partial").touch()
-    assert Keeper(tmp_path, plan()).read() is None
-    assert not list(tmp_path.iterdir())
+    with closing(Spooled(tmp_path)) as file:
+        file.write(b"the beginning of one")
+        assert list(tmp_path.iterdir())
+        assert Keeper(tmp_path, plan()).read() is None
+        assert not list(tmp_path.iterdir())
 
 
 def test_both_halves_of_an_update_wait_on_disk_until_the_round_ends(tmp_path: Path) -> None:
@@ -107,3 +117,113 @@ def test_both_halves_of_an_update_wait_on_disk_until_the_round_ends(tmp_path: Pa
             assert scene.federation.progress.state.cloud["n"].tolist() == [4.0]
 
     play(story())
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        RuntimeError("unable to mmap 16 bytes from file: Cannot allocate memory (12)"),
+    ],
+)
+def test_the_clouds_own_trouble_is_not_the_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    def fail(path: Path) -> None:
+        raise trouble
+
+    monkeypatch.setattr("sft_common.federation.tensors.load_file", fail)
+    with closing(Spooled(tmp_path)) as file:
+        file.write(tensors_to_bytes(TENSORS))
+        with pytest.raises(RetryLaterError, match="the cloud's disk takes no update"):
+            file.tensors(shapes_of(TENSORS), "an update")
+
+
+def test_a_file_is_not_closed_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor's number may be another file's by then."""
+    file, told, go_on = Spooled(tmp_path), threading.Event(), threading.Event()
+    write = file._file.write
+
+    def slow(data: Any) -> int:
+        told.set()
+        assert go_on.wait(5)
+        return write(data)
+
+    monkeypatch.setattr(file._file, "write", slow)
+    writer = threading.Thread(target=file.write, args=(b"a piece",))
+    writer.start()
+    assert told.wait(5)
+    closer = threading.Thread(target=file.close)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive() and not file._file.closed
+    go_on.set()
+    writer.join(5)
+    closer.join(5)
+    assert file._file.closed and not list(tmp_path.iterdir())
+
+
+def test_updates_leave_the_disk_before_their_average_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, keep = [], Keeper.write
+
+    def write(keeper: Keeper, progress: Progress) -> None:
+        seen.append(mapped(tmp_path))
+        keep(keeper, progress)
+
+    monkeypatch.setattr(Keeper, "write", write)
+
+    async def story() -> None:
+        async with led(plan(rounds=1), Beginning("calibrate-cut"), tmp_path) as scene:
+            scene.join("a", "b", "c")
+            for name in ("mean", "w"):
+                works = {client: await scene.work(client) for client in "abc"}
+                for client, work in works.items():
+                    await scene.hand_in(client, work, 1.0, name=name)
+            await scene.until(lambda: len(seen) == 2)
+
+    play(story())
+    assert seen == [0, 0]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_upload_that_outlives_its_round_is_refused_and_the_client_stays(
+    tmp_path: Path, kept: bool
+) -> None:
+    """Whatever is drawn or swept in the federation's folder meanwhile."""
+
+    async def story() -> None:
+        known = plan(rounds=2, round_seconds=0.5)
+        async with led(known, folder=tmp_path if kept else None) as scene:
+            scene.join("a", "b", "c")
+            works = {client: await scene.work(client) for client in "abc"}
+            servicer = FederationServicer(Federations([scene.federation]), Metrics())
+            data, go_on = tensors_to_bytes({"w": torch.ones(2)}), asyncio.Event()
+
+            async def requests() -> AsyncIterator[bytes]:
+                header = fb.HandInHeader(
+                    federation="f",
+                    client="c",
+                    incarnation=1,
+                    attempt=attempt_to_proto(works["c"].attempt),
+                    examples=1,
+                    following=len(data),
+                )
+                yield fb.HandInRequest(header=header).SerializeToString()
+                yield fb.HandInRequest(piece=data[:50]).SerializeToString()
+                await go_on.wait()
+                yield fb.HandInRequest(piece=data[50:]).SerializeToString()
+
+            late = asyncio.create_task(servicer._hand_in(requests(), ""))
+            for client in "ab":
+                await scene.hand_in(client, works[client], 1.0)
+            await scene.work("a")
+            go_on.set()
+            answer = await late
+            assert not answer.taken and "is over" in answer.reason
+
+    play(story())
+    assert not list(tmp_path.glob(".update-*"))
