@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from sft_common.model.adamw import RowsOfStep
 
@@ -42,9 +43,20 @@ class LateTable:
         self._table, self._optimizer, self._late = table, optimizer, late
         self._due: _Update | None = None
         self._early: list[tuple[Tensor, Tensor]] = []
+        self._hook: RemovableHandle | None = None
         if table is not None:
             table.sparse = True  # a gradient of the rows that were read, not of all
-            table.register_forward_pre_hook(self._before_lookup)
+            self._hook = table.register_forward_pre_hook(self._before_lookup)
+
+    def close(self) -> None:
+        """Let go of the table; an update that is due is given up. Safe to repeat.
+
+        Until then the table holds this one, with the optimizer's moments.
+        """
+        if self._hook is not None:
+            self._hook.remove()
+        self._due = None
+        self._early.clear()
 
     @torch.no_grad()
     def catch_up(self, enough: Callable[[], bool] = lambda: False) -> None:

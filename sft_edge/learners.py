@@ -125,6 +125,10 @@ class SplitLearner:
         """Finish the steps that were taken: net1 then has all their updates."""
         self._table.catch_up()
 
+    def close(self) -> None:
+        """Let go of net1; what was put off and not settled is given up. Safe to repeat."""
+        self._table.close()
+
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return all that makes the next steps what they will be, by group and stock name.
 

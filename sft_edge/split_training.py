@@ -199,6 +199,7 @@ class _SplitTraining:
         """Leave a session to which this program does not come back with what it has in memory."""
         if self._session is not None:
             self._learner.settle()
+            self._learner.close()
             self._session.abandon()
             self._session = None
 

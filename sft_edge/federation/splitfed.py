@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 
 from torch import Tensor
 
@@ -60,13 +61,14 @@ class SplitFed:
 
     def evaluate(self, check: Check) -> Finding:
         """Look what the average is worth on the validation parts."""
-        return self._material.evaluate(self._learner().predictions, check)
+        with closing(self._learner()) as learner:
+            return self._material.evaluate(learner.predictions, check)
 
     def train(self, at: Attempt, check: Check) -> Done:
         """Train for the local epochs; see `Method`."""
-        learner = self._learner()
-        losses = train_epochs(self._material, learner, at, check)
-        learner.settle()
+        with closing(self._learner()) as learner:
+            losses = train_epochs(self._material, learner, at, check)
+            learner.settle()
         assert self._session is not None
         self._session.norms()  # answered once the last step is applied there
         return Done(

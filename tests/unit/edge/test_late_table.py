@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -226,6 +227,25 @@ def test_what_is_not_put_off_is_an_ordinary_gradient(padding_idx: int | None) ->
     assert not weight.grad.is_sparse
     torch.testing.assert_close(weight.grad, table_of(twin).weight.grad)
     assert torch.equal(weight, table_of(twin).weight)
+
+
+def test_a_table_that_is_let_go_keeps_nothing_and_changes_no_more() -> None:
+    """Others train it next: numbers of its own would fall on theirs, and moments would add up."""
+    net1 = net()
+    optimizer = adamw(net1, OptimizerSpec())
+    table, weight = LateTable(table_of(net1), optimizer), table_of(net1).weight
+    net1(torch.tensor([4, 40])).sum().backward()
+    set_learning_rate(optimizer, 1e-2)
+    table.take()
+    table.close()
+    start, held = weight.detach().clone(), weakref.ref(optimizer)
+    net1(torch.tensor([4, 7]))
+    net1.eval()
+    net1(torch.tensor([4, 7]))
+    table.catch_up()
+    assert torch.equal(weight, start)
+    del optimizer, table
+    assert held() is None
 
 
 def test_without_a_table_nothing_happens() -> None:
