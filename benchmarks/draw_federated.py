@@ -116,6 +116,8 @@ def draw(lines: Sequence[Line], folder: Path) -> list[Path]:
 
 
 def _panel(axes: Any, lines: Sequence[Line]) -> None:
+    from matplotlib.ticker import NullFormatter
+
     for line in lines:
         name = line["method"]
         across, up = zip(*points(line), strict=True)
@@ -123,6 +125,7 @@ def _panel(axes: Any, lines: Sequence[Line]) -> None:
     commonest = 100 * lines[0]["commonest_class"]
     axes.axhline(commonest, color="0.6", linestyle=":", label="commonest class")
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("MB, all clients, both ways")
     axes.set_ylabel("accuracy (%)")
 
