@@ -58,8 +58,7 @@ def written_aside(final: Path) -> Iterator[Path]:
     aside = aside_of(final)
     try:
         yield aside
-        for path in [*aside.rglob("*"), aside] if aside.is_dir() else [aside]:
-            _flush(path)
+        _flush_all(aside)
         aside.rename(final)
     except BaseException:
         if aside.is_dir():
@@ -81,8 +80,7 @@ def replace_folder(final: Path, write: Callable[[Path], None]) -> None:
     try:
         fresh.mkdir()
         write(fresh)
-        for path in [*fresh.rglob("*"), fresh]:
-            _flush(path)
+        _flush_all(fresh)
         if final.exists():
             final.rename(former)
         fresh.rename(final)
@@ -129,6 +127,12 @@ def write_private(path: Path, data: bytes) -> None:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
             file.write(data)
+
+
+def _flush_all(path: Path) -> None:
+    """Flush a file, or a folder with all that is in it."""
+    for each in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        _flush(each)
 
 
 def _flush(path: Path) -> None:

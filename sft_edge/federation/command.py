@@ -87,7 +87,6 @@ def _take_part(material: Material, folder: ClientFolder) -> dict[str, Any]:
             average = client.run()
         finally:
             attendance.close()
-            method.close()
     if average is None:
         raise Stopped(f"stopped; join again as --client {options.client} to go on")
     metrics = _metrics(material, client, time.perf_counter() - begin)

@@ -64,9 +64,6 @@ class FedAvg:
     def end(self) -> None:
         """Nothing has to be ended."""
 
-    def close(self) -> None:
-        """Nothing has to be closed."""
-
     def _learner(self) -> WholeLearner:
         material = self._material
         return WholeLearner(self._model, material.head, OptimizerSpec(), material.device)

@@ -51,6 +51,3 @@ class Method(Protocol):
 
     def end(self) -> None:
         """End what `begin` began, once the update is handed in or given up."""
-
-    def close(self) -> None:
-        """Let go of the cloud."""

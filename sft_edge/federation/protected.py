@@ -90,7 +90,3 @@ class Protected:
     def end(self) -> None:
         """End what `begin` began."""
         self._method.end()
-
-    def close(self) -> None:
-        """Let go of the cloud."""
-        self._method.close()

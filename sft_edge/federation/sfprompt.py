@@ -121,15 +121,11 @@ class SFPrompt:
         return Done.calibration(torch.cat(rows))
 
     def end(self) -> None:
-        """End the session, if there is one: others may wait for its place."""
+        """End the session, if there is one: others may wait for its room."""
         if self._body is not None:
             body, self._body = self._body, None
             body.close()
             self._count()
-
-    def close(self) -> None:
-        """End the session, if one is open."""
-        self.end()
 
     def _epoch(
         self,

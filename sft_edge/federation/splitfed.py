@@ -101,10 +101,6 @@ class SplitFed:
             self._traffic.bytes_up += session.traffic.bytes_up
             self._traffic.bytes_down += session.traffic.bytes_down
 
-    def close(self) -> None:
-        """Leave the session, if one is open."""
-        self.end()
-
     def _learner(self) -> SplitLearner:
         assert self._session is not None
         material = self._material
