@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.warm import Program, forge
+from tests.warm import Program, forge_for
 
 START_SECONDS = 60.0
 
@@ -55,8 +54,17 @@ def running_cloud(
     *arguments: object,
     device: Sequence[object] = ("--cpu",),
     environment: dict[str, str] | None = None,
+    own_line: bool = False,
 ) -> Iterator[Cloud]:
-    """Run a cloud on a free port of loopback until the block ends."""
+    """Run a cloud on a free port of loopback until the block ends.
+
+    Args:
+        folder: where its log is.
+        arguments: of `sft-cloud serve`.
+        device: those that say on what.
+        environment: variables beside those of the tests.
+        own_line: whether its command line is to be its own, and not that of tests/warm.py.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port_file, log = folder / "port", folder / "cloud.log"
     port_file.unlink(missing_ok=True)
@@ -64,16 +72,12 @@ def running_cloud(
     if "--save-dir" not in arguments:
         line.append("--no-save")
     log.unlink(missing_ok=True)
-    if environment is None:
-        process: subprocess.Popen[bytes] | Program = forge().start("sft-cloud", line, log)
-    else:
+    process: subprocess.Popen[bytes] | Program
+    if own_line:
         with open(log, "wb") as output:
-            process = subprocess.Popen(
-                command("sft-cloud", *line),
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **environment},
-            )
+            process = subprocess.Popen(command("sft-cloud", *line), stdout=output, stderr=output)
+    else:
+        process = forge_for(environment).start("sft-cloud", line, log, environment=environment)
     try:
         yield Cloud(port=_port(port_file, process, log), process=process, log=log)
     finally:
@@ -101,30 +105,15 @@ def run(
     environment: dict[str, str] | None = None,
     timeout: float = 280,
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of the two programs to its end; `timeout` in seconds.
-
-    Without an environment of its own it is one that starts at once (tests/warm.py).
-    """
-    if environment is None:
-        return _run_warm(program, arguments, cwd, timeout)
-    return subprocess.run(
-        command(program, *arguments),
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-
-
-def _run_warm(
-    program: str, arguments: Sequence[object], cwd: Path | None, timeout: float
-) -> subprocess.CompletedProcess[str]:
+    """Run one of the two programs to its end, which starts at once; `timeout` in seconds."""
     with tempfile.TemporaryDirectory(prefix="sft-said-") as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        code = forge().start(program, arguments, out, err, cwd).wait(timeout)
+        programs = forge_for(environment)
+        started = programs.start(program, arguments, out, err, cwd, environment)
         line = [program, *map(str, arguments)]
-        return subprocess.CompletedProcess(line, code, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(
+            line, started.wait(timeout), out.read_text(), err.read_text()
+        )
 
 
 def edge_here(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.relay import Relay
 from tests.processes import history, write_rows
 from tests.warm import Forge, Program, RestartedCloud
 
@@ -37,6 +38,18 @@ class Scene:
     def resume(self, name: str, *more: object) -> Program:
         line = ["train", "--resume", self.runs / name, *more]
         return self.programs.start("sft-edge", line, self.runs / f"{name}.log")
+
+    def cut_until_back(self, relay: Relay, name: str, edge: Program, times: int) -> None:
+        """Cut a run's link until it has come back so many times; some cuts meet it on its way.
+
+        Behind bytes and not seconds: as much breaks on a slow machine as on a fast one.
+        """
+        draw = random.Random(3)
+        while self.said(name).count("the cloud is back") < times and edge.poll() is None:
+            enough = relay.up + relay.down + draw.randrange(4000)
+            while relay.up + relay.down < enough and edge.poll() is None:
+                time.sleep(0.001)
+            relay.cut()
 
     def halves(self, name: str) -> tuple[bytes, bytes]:
         """Return what a finished run has trained, on both sides."""

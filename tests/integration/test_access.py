@@ -98,7 +98,7 @@ def guarded(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def plain(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """Asks for a token, without TLS, on loopback; its command line is its own."""
     place = tmp_path_factory.mktemp("plain")
-    with running_cloud(place, "--tokens", files.tokens, environment={}) as cloud:
+    with running_cloud(place, "--tokens", files.tokens, own_line=True) as cloud:
         yield cloud
 
 

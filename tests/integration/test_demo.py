@@ -14,20 +14,20 @@ from tests.processes import history, running_cloud, train
 
 @pytest.mark.timeout(900)
 def test_the_demo(tmp_path: Path) -> None:
-    """The unsplit model reaches 88 %, so what it was pre-trained on matters; the cut keeps it.
+    """The unsplit model reaches 84 %, so what it was pre-trained on matters; the cut keeps it.
 
-    In two of the demo's three epochs, which spares the suite a minute.
+    In one of the demo's three epochs at twice its rate, which spares the suite two minutes.
     """
     with running_cloud(tmp_path / "cloud") as cloud, counting_relay(lambda: cloud.port) as relay:
         line = ("--task", "demo", "--group-by-length", "--server", relay.server, "--unsplit")
-        metrics = train(tmp_path, *line, "--epochs", 2, timeout=840)
-    assert metrics["unsplit"]["value"] >= 0.88
+        metrics = train(tmp_path, *line, "--epochs", 1, "--learning-rate", 2e-4, timeout=840)
+    assert metrics["unsplit"]["value"] >= 0.84
     assert metrics["metric"]["value"] >= metrics["unsplit"]["value"] - 0.05
     assert metrics["bytes"]["reduction"] >= 384 / 8  # N / R, and more for the padding not sent
     assert metrics["bytes"]["up"] == pytest.approx(relay.up, rel=0.02)
     assert metrics["bytes"]["down"] == pytest.approx(relay.down, rel=0.02)
-    losses = [line["loss"] for line in history(tmp_path) if line["kind"] == "evaluation"]
-    assert losses[1] < losses[0] < 0.7
+    losses = [line["loss"] for line in history(tmp_path) if line["kind"] == "step"]
+    assert sum(losses[-5:]) < sum(losses[:5])
 
 
 def test_weights_other_than_the_published_ones_are_refused(

@@ -20,7 +20,7 @@ from sft_edge.tasks.texts import classified, tokenized
 from tests.processes import history, running_cloud, train
 from tests.reference import cut_model, train_cut_model
 
-STEPS, BATCH, LAYER, RANK, SEED, RATE = 50, 16, 4, 8, 3, 5e-5
+STEPS, BATCH, LAYER, RANK, SEED, RATE = 50, 8, 4, 8, 3, 5e-5
 
 
 @pytest.fixture(scope="module")

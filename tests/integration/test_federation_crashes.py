@@ -152,7 +152,7 @@ def test_a_killed_client_is_done_without_and_comes_back(
 def test_rubbish_and_late_updates_are_refused_and_never_mixed_in(
     lead: Callable[..., RestartedCloud], data: dict[str, Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    waits = {"per_round": 4, "minimum": 4, "quorum": 2, "round_seconds": 3.0}
+    waits = {"per_round": 4, "minimum": 4, "quorum": 2, "round_seconds": 6.0}
     cloud = lead(rounds=1, clients=waits)
     nan, late = Hand(cloud.server, "nan"), Hand(cloud.server, "late")
     good = {name: data[name] for name in "ab"}

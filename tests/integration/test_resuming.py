@@ -36,16 +36,14 @@ def test_a_link_that_breaks_again_and_again_loses_nothing_and_repeats_nothing(
     scene: Scene,
 ) -> None:
     """The cloud answers again what it has computed before: no step of it is taken twice."""
-    draw, name = random.Random(3), "cut"
+    name = "cut"
     with counting_relay(lambda: scene.cloud.port) as relay:
         edge = scene.train(name, server=relay.server)
         scene.wait_for_step(name, 1)
-        for _ in range(25):
-            time.sleep(draw.uniform(0.02, 0.2))
-            relay.cut()
+        scene.cut_until_back(relay, name, edge, 6)
         assert edge.wait() == 0, scene.said(name)
     assert "gone back" not in scene.said(name) and "anew" not in scene.said(name)
-    assert scene.said(name).count("the cloud is back") > 3, scene.said(name)
+    assert scene.said(name).count("the cloud is back") > 5, scene.said(name)
     seconds = json.loads((scene.runs / name / "metrics.json").read_text())["seconds"]
     assert all(value > 0 for value in seconds.values()), seconds
     scene.check_same_end(name)
@@ -118,9 +116,7 @@ def test_labels_kept_here_change_nothing_of_this(scene: Scene) -> None:
     with counting_relay(lambda: scene.cloud.port) as relay:
         edge = scene.train(name, *kept, server=relay.server)
         scene.wait_for_step(name, 1)
-        for _ in range(10):
-            time.sleep(draw.uniform(0.02, 0.2))
-            relay.cut()
+        scene.cut_until_back(relay, name, edge, 2)
         for stop in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
             scene.wait_for_step(name, scene.steps(name)[-1]["step"] + 2)
             time.sleep(draw.uniform(0, 0.2))

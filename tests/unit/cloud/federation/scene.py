@@ -25,7 +25,7 @@ from sft_common.federation.said import Attempt, Finding, Said, Waiting, Work
 from sft_common.federation.tensors import Shapes, tensors_from_bytes, tensors_to_bytes
 
 SHAPES = {"w": torch.Size([2])}
-SOON = 5.0
+SOON = 30.0
 """Seconds that something may take that is to come at once."""
 
 
@@ -134,12 +134,29 @@ class Scene:
                 file.write(data)
             await self.federation.hand_in(client, "", 1, work.attempt, update, file, session_id)
 
+    async def works(self, clients: str = "abc") -> dict[str, Work]:
+        """Return what each of them is to do next."""
+        return {client: await self.work(client) for client in clients}
+
+    async def one_round(
+        self, value: float, clients: str = "abc", finding: Finding | None = None
+    ) -> None:
+        """Have all of them do what they are to do, once each of them has heard of it."""
+        for client, work in (await self.works(clients)).items():
+            await self.hand_in(client, work, value, finding=finding)
+
     async def evaluated(self, client: str) -> None:
         """Do the last duty, and hear of the end."""
         work = await self.work(client)
         assert work.duty == "evaluate" and work.evaluate
         update = Update(weight=1, tensors={})
         await self.hand_in_data(client, work, update)
+
+    async def end(self, clients: str = "abc") -> None:
+        """Have all of them look at the last average."""
+        for client in clients:
+            await self.evaluated(client)
+        await self.until(lambda: self.federation.ended)
 
     @property
     def average(self) -> list[float]:

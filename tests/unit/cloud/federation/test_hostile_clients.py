@@ -57,7 +57,7 @@ def test_an_answer_that_was_lost_is_given_again_when_the_round_is_over() -> None
     async def story() -> None:
         async with led(plan(rounds=2)) as scene:
             scene.join("a", "b", "c")
-            works = {client: await scene.work(client) for client in "abc"}
+            works = await scene.works()
             for client in "abc":
                 await scene.hand_in(client, works[client], 1.0)
             await scene.until(lambda: scene.federation.progress.done == 1)
@@ -91,7 +91,7 @@ def test_work_that_a_client_has_not_heard_is_taken_back() -> None:
     """One that never reads would else keep an average of each round in memory."""
 
     async def story() -> None:
-        known = plan(rounds=9, round_seconds=0.1, per_round=3, minimum=3, quorum=2)
+        known = plan(rounds=9, round_seconds=0.5, per_round=3, minimum=3, quorum=2)
         async with led(known) as scene:
             scene.join("a", "b", "deaf")
             for _ in range(3):

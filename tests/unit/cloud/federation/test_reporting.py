@@ -106,15 +106,12 @@ def test_the_page_is_there_after_every_round_and_at_the_end(tmp_path: Path) -> N
         async with led(plan(rounds=2), folder=tmp_path / "f") as scene:
             scene.join("a", "b", "c")
             for number in (1, 2):
-                works = {client: await scene.work(client) for client in "abc"}
                 if number == 2:
+                    await scene.tried(2)
                     assert "1 of 2 rounds" in read(page.read_text("utf-8")).text
                 found = Finding(examples=1, metric="accuracy", value=number / 10, loss=1.0)
-                for client, work in works.items():
-                    await scene.hand_in(client, work, 1.0, finding=found)
-            for client in "abc":
-                await scene.evaluated(client)
-            await scene.until(lambda: scene.federation.ended)
+                await scene.one_round(1.0, finding=found)
+            await scene.end()
             text = read(page.read_text("utf-8")).text
             assert "last evaluation" in text and "average: 20 at 1" in text
 
@@ -136,12 +133,8 @@ def test_a_page_that_cannot_be_written_is_one_warning(
         async with led(plan(rounds=2), folder=tmp_path / "f") as scene:
             scene.join("a", "b", "c")
             for _ in range(2):
-                works = {client: await scene.work(client) for client in "abc"}
-                for client, work in works.items():
-                    await scene.hand_in(client, work, 1.0)
-            for client in "abc":
-                await scene.evaluated(client)
-            await scene.until(lambda: scene.federation.ended)
+                await scene.one_round(1.0)
+            await scene.end()
 
     with caplog.at_level(logging.WARNING):
         play(story())
@@ -170,12 +163,8 @@ def test_without_a_folder_there_is_no_page(tmp_path: Path, monkeypatch: pytest.M
     async def story() -> None:
         async with led(plan(rounds=1)) as scene:
             scene.join("a", "b", "c")
-            works = {client: await scene.work(client) for client in "abc"}
-            for client, work in works.items():
-                await scene.hand_in(client, work, 1.0)
-            for client in "abc":
-                await scene.evaluated(client)
-            await scene.until(lambda: scene.federation.ended)
+            await scene.one_round(1.0)
+            await scene.end()
 
     play(story())
     assert list(tmp_path.iterdir()) == []

@@ -196,7 +196,7 @@ def test_an_upload_that_outlives_its_round_is_refused_and_the_client_stays(
     """Whatever is drawn or swept in the federation's folder meanwhile."""
 
     async def story() -> None:
-        known = plan(rounds=2, round_seconds=0.5)
+        known = plan(rounds=2, round_seconds=1.0)
         async with led(known, folder=tmp_path if kept else None) as scene:
             scene.join("a", "b", "c")
             works = {client: await scene.work(client) for client in "abc"}

@@ -33,12 +33,6 @@ def standing(scene: Scene) -> Standing:
     return standing_of(scene.federation)
 
 
-async def one_round(scene: Scene, finding: Finding | None = None) -> None:
-    works = {client: await scene.work(client) for client in "abc"}
-    for client, work in works.items():
-        await scene.hand_in(client, work, 1.0, finding=finding)
-
-
 def test_it_says_where_it_is_from_waiting_to_the_end() -> None:
     async def story() -> None:
         async with led(plan(rounds=2), Beginning("calibrate-cut")) as scene:
@@ -51,7 +45,7 @@ def test_it_says_where_it_is_from_waiting_to_the_end() -> None:
                 work = await scene.work(client)
                 assert standing(scene).phase == "calibrating"
                 await scene.hand_in(client, work, 1.0, name="mean")
-            works = {client: await scene.work(client) for client in "abc"}
+            works = await scene.works()
             await scene.hand_in("a", works["a"], 1.0)
             scene.federation.give_up("b", "", 1, works["b"].attempt, "no room")
             now = standing(scene)
@@ -61,7 +55,7 @@ def test_it_says_where_it_is_from_waiting_to_the_end() -> None:
             )
             await scene.hand_in("c", works["c"], 1.0)
             assert isinstance(await scene.hear("b"), Over)
-            await one_round(scene, FOUND)
+            await scene.one_round(1.0, finding=FOUND)
             work = await scene.work("a")
             now = standing(scene)
             assert (now.phase, now.done) == ("evaluating", 2)
@@ -79,7 +73,7 @@ def test_it_says_where_it_is_from_waiting_to_the_end() -> None:
 
 def test_every_client_that_was_drawn_has_one_outcome() -> None:
     async def story() -> None:
-        known = plan(rounds=1, per_round=5, minimum=5, quorum=1, round_seconds=0.4,
+        known = plan(rounds=1, per_round=5, minimum=5, quorum=1, round_seconds=1.0,
                      patience_seconds=0.1)  # fmt: skip
         async with led(known) as scene:
             scene.join(*"abcde")
@@ -225,10 +219,8 @@ def test_the_log_says_once_per_change_who_is_missing_and_a_line_for_each_round(
             await scene.until(lambda: "2 of at least 3 are there" in caplog.text)
             scene.join("c")
             for _ in range(2):
-                await one_round(scene, FOUND)
-            for client in "abc":
-                await scene.evaluated(client)
-            await scene.until(lambda: scene.federation.ended)
+                await scene.one_round(1.0, finding=FOUND)
+            await scene.end()
 
     with caplog.at_level(logging.INFO):
         play(story())
