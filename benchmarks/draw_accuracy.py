@@ -8,34 +8,19 @@ figure3.png/.svg (metric against split layer). It starts no run.
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.accuracy_results import read_results
 from benchmarks.accuracy_summary import rows_from
 from benchmarks.accuracy_table import table
-from sft_common.commandline import OneLineParser, run_command
-from sft_common.errors import ConfigError, DataError
-from sft_common.files import written_aside
+from benchmarks.drawing import run_drawing, write_table
+from sft_common.errors import DataError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (nothing to draw) or 2 (wrong usage)."""
-    options = parser().parse_args(arguments)
-    sys.exit(run_command("draw_accuracy", lambda: draw_all(options.results, options.to)))
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser."""
-    top = OneLineParser(
-        prog="python -m benchmarks.draw_accuracy", description=__doc__.splitlines()[0]
-    )
-    top.add_argument("results", type=Path, metavar="FILE.jsonl", help="lines of accuracy.py")
-    top.add_argument("--to", type=Path, required=True, metavar="DIR", help="where files go")
-    return top
+    run_drawing("accuracy", __doc__, draw_all, arguments)
 
 
 def draw_all(results: Path, folder: Path) -> None:
@@ -50,12 +35,7 @@ def draw_all(results: Path, folder: Path) -> None:
     rows = rows_from(lines)
     if not rows:
         raise DataError(f"{results} holds no run that came to a good end")
-    folder.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder / "table.md") as aside:
-        aside.write_text(table(lines), encoding="utf-8")
-    print(folder / "table.md")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("figures need matplotlib: pip install matplotlib")
+    write_table(table(lines), folder)
     from benchmarks.accuracy_figures import FIGURES, draw
 
     for kind in FIGURES:

@@ -9,20 +9,16 @@ clients had moved by then. It starts no run.
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import sys
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy_results import Line, latest, read_results
+from benchmarks.drawing import run_drawing, write_table
 from benchmarks.federated_grid import DATA_SETS, METHODS, SPLITS, key_of
 from benchmarks.federated_table import table, title
-from sft_common.commandline import OneLineParser, run_command
-from sft_common.errors import ConfigError, DataError
-from sft_common.files import written_aside
+from sft_common.errors import DataError
 
 PICTURE = "accuracy-against-bytes"
 
@@ -34,18 +30,7 @@ MARKERS = dict(zip(METHODS, "vo*sD^", strict=True))
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (nothing to draw) or 2 (wrong usage)."""
-    options = parser().parse_args(arguments)
-    sys.exit(run_command("draw_federated", lambda: draw_all(options.results, options.to)))
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser."""
-    top = OneLineParser(
-        prog="python -m benchmarks.draw_federated", description=__doc__.splitlines()[0]
-    )
-    top.add_argument("results", type=Path, metavar="FILE.jsonl", help="lines of federated.py")
-    top.add_argument("--to", type=Path, required=True, metavar="DIR", help="where files go")
-    return top
+    run_drawing("federated", __doc__, draw_all, arguments)
 
 
 def draw_all(results: Path, folder: Path) -> None:
@@ -60,12 +45,7 @@ def draw_all(results: Path, folder: Path) -> None:
     good = latest(lines, key_of)[0]
     if not good:
         raise DataError(f"{results} holds no run that came to a good end")
-    folder.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder / "table.md") as aside:
-        aside.write_text(table(lines), encoding="utf-8")
-    print(folder / "table.md")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("the picture needs matplotlib: pip install matplotlib")
+    write_table(table(lines), folder)
     for path in draw(good, folder):
         print(path)
 
