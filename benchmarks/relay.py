@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+PIECE = 65536
+"""Bytes that are carried at once."""
+
 
 @dataclass
 class Relay:
@@ -17,6 +20,9 @@ class Relay:
     port: int
     up: int = 0
     down: int = 0
+    events: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
+    """What is to happen when `up` has come so far, ascending; nothing goes up before it has."""
+
     carriers: list[threading.Thread] = field(default_factory=list)
     sockets: list[socket.socket] = field(default_factory=list)
 
@@ -85,11 +91,19 @@ def _carry(relay: Relay, edge: socket.socket, cloud: socket.socket) -> None:
 def _pump(relay: Relay, direction: str, source: socket.socket, sink: socket.socket) -> None:
     """Carry one direction; each direction's counter is written by one thread per connection."""
     try:
-        while data := source.recv(65536):
+        while data := source.recv(_room(relay, direction)):
             sink.sendall(data)
             setattr(relay, direction, getattr(relay, direction) + len(data))
+            while direction == "up" and relay.events and relay.up >= relay.events[0][0]:
+                relay.events.pop(0)[1]()
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def _room(relay: Relay, direction: str) -> int:
+    """Return how many bytes may be carried at once, so that no event comes late."""
+    until = relay.events[0][0] - relay.up if direction == "up" and relay.events else PIECE
+    return max(1, min(until, PIECE))

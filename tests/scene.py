@@ -39,18 +39,6 @@ class Scene:
         line = ["train", "--resume", self.runs / name, *more]
         return self.programs.start("sft-edge", line, self.runs / f"{name}.log")
 
-    def cut_until_back(self, relay: Relay, name: str, edge: Program, times: int) -> None:
-        """Cut a run's link until it has come back so many times; some cuts meet it on its way.
-
-        Behind bytes and not seconds: as much breaks on a slow machine as on a fast one.
-        """
-        draw = random.Random(3)
-        while self.said(name).count("the cloud is back") < times and edge.poll() is None:
-            enough = relay.up + relay.down + draw.randrange(4000)
-            while relay.up + relay.down < enough and edge.poll() is None:
-                time.sleep(0.001)
-            relay.cut()
-
     def halves(self, name: str) -> tuple[bytes, bytes]:
         """Return what a finished run has trained, on both sides."""
         job = json.loads((self.runs / name / "job.json").read_text())
@@ -89,6 +77,17 @@ class Scene:
         assert self.halves(name) == self.halves(twin), self.said(name)
         told = [(e["kind"], e["step"], e["loss"]) for e in history(self.runs, name)]
         assert told == [(e["kind"], e["step"], e["loss"]) for e in history(self.runs, twin)]
+
+
+def break_often(relay: Relay, times: int) -> None:
+    """Have a run's link cut behind so many bytes, not seconds: as much breaks on any machine.
+
+    Every second cut meets the run where it comes back, the others leave it time for a few steps.
+    """
+    draw, at = random.Random(3), relay.up
+    for cut in range(times):
+        at += draw.randrange(100, 1000) if cut % 2 else draw.randrange(2000, 3500)
+        relay.events.append((at, relay.cut))
 
 
 @contextmanager

@@ -256,30 +256,24 @@ def test_what_breaks_while_it_sends_changes_nothing(
 ) -> None:
     """A link that is cut again and again; a cloud that is killed and has lost all examples."""
     cloud = RestartedCloud(programs, tmp_path / "cloud")
+
+    def restart() -> None:
+        cloud.program.kill()
+        cloud.start()
+
     with counting_relay(lambda: cloud.port) as relay:
+        cuts = [(4000 + 1500 * n, relay.cut) for n in range(12)]
+        relay.events += cuts if part == "cut" else [(4000, restart)]
         ends = []
         for name, server in (("undisturbed", cloud.server), ("disturbed", relay.server)):
             options = line(cloud, tiny_model, data, server=server, batch_size=1, epochs=1)
             log = tmp_path / f"{name}.log"
             where = ("--runs-dir", tmp_path, "--name", name, "--retry-pause", 0.5)
             edge = programs.start("sft-edge", ["train", *options, *where], log)
-            disturbances = 0
-            while not (tmp_path / name / "run.json").exists():  # now it sends
-                assert edge.poll() is None, log.read_text()
-                time.sleep(0.001)
-            opened = relay.up
-            while edge.poll() is None and name == "disturbed" and disturbances < 12:
-                time.sleep(0.001)
-                if relay.up > opened + 1500 * (disturbances + 1) and part == "cut":
-                    relay.cut()
-                    disturbances += 1
-                if relay.up > opened + 1500 and part == "killed" and not disturbances:
-                    cloud.program.kill()
-                    cloud.start()
-                    disturbances = 12
             assert edge.wait() == 0, log.read_text()
             job = json.loads((tmp_path / name / "job.json").read_text())
             ends.append(cloud.half(job["session_id"]))
+        assert not relay.events
         said = (tmp_path / "disturbed.log").read_text()
         assert said.count("trying again") > (3 if part == "cut" else 0), said
         assert ends[0] == ends[1]
