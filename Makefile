@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))')
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: demo test test-docker bench lint format proto clean
@@ -11,8 +12,8 @@ demo: .venv/demo-ready  ## an edge and a cloud, two processes on loopback, fine-
 	until [ -f .venv/port ]; do kill -0 $$cloud || { cat .venv/cloud.log; exit 1; }; sleep 0.1; done; \
 	$(BIN)/sft-edge train --task demo --group-by-length --unsplit --server localhost:$$(cat .venv/port)
 
-test: .venv/dev-ready  ## the whole suite, a file of tests at a time on each core
-	$(BIN)/python -m pytest -m "not docker" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: .venv/dev-ready  ## the whole suite, a file at a time; a worker more than cores, since some tests wait
+	$(BIN)/python -m pytest -m "not docker" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-docker: .venv/dev-ready  ## builds the images and runs the compose demo; needs a Docker engine
 	$(BIN)/python -m pytest -m docker

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -141,12 +140,10 @@ def test_a_wrong_answer_is_an_error_of_this_software(
             del cloud.says[at]
         case "twice":
             cloud.says.insert(at, cloud.says[at])
-    begin = time.monotonic()
     try:
         talk(cloud)
     except SftError as error:
         assert len(str(error)) < 5000
-    assert time.monotonic() - begin < 20
 
 
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
