@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig, ViTConfig
 
+from benchmarks.federated_clients import counted
 from benchmarks.federated_formula import FLOAT32
 from sft_common.commandline import OneLineParser, run_command
 from sft_common.config import PartsSpec, SplitSpec
@@ -118,11 +118,8 @@ class _Elsewhere(torch.autograd.Function):
         return torch.empty(ctx.shape, device=META), None
 
 
-def counted(work: Callable[[], Any]) -> int:
-    """Return the floating-point operations of some work, two for a product that is added up."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return int(counter.get_total_flops())
+def _flops(work: Callable[[], Any]) -> int:
+    return counted(work)[0]
 
 
 def parts_of(config: PretrainedConfig, spec: PartsSpec) -> Parts:
@@ -149,9 +146,9 @@ def passes_of(parts: Parts, image: Tensor) -> Passes:
         return parts.local(inputs, prompted=False)
 
     return Passes(
-        local=counted(lambda: parts.local(inputs).sum().backward()),
-        score=counted(score),
-        split=counted(lambda: parts(inputs).sum().backward()),
+        local=_flops(lambda: parts.local(inputs).sum().backward()),
+        score=_flops(score),
+        split=_flops(lambda: parts(inputs).sum().backward()),
     )
 
 
@@ -159,10 +156,10 @@ def without_a_block(config: PretrainedConfig, image: Tensor) -> Passes:
     """Return what patches and classifier alone would cost."""
     model = meta_model(config, HEAD)
     below = model.get_submodule(model.base_model_prefix).embeddings.requires_grad_(False)
-    train = counted(lambda: model.classifier(below(image)[:, 0]).sum().backward())
+    train = _flops(lambda: model.classifier(below(image)[:, 0]).sum().backward())
     with torch.no_grad():
         return Passes(
-            local=train, score=counted(lambda: model.classifier(below(image)[:, 0])), split=train
+            local=train, score=_flops(lambda: model.classifier(below(image)[:, 0])), split=train
         )
 
 
@@ -175,7 +172,7 @@ def rows_of(name: str, config: PretrainedConfig) -> list[Row]:
     tokens = 1 + (side // config.patch_size) ** 2 + PROMPT_TOKENS
     shared: dict[str, Any] = {
         "model": name,
-        "whole": counted(lambda: whole(pixel_values=image).logits.sum().backward()),
+        "whole": _flops(lambda: whole(pixel_values=image).logits.sum().backward()),
         "whole_bytes": _bytes(whole),
         "example_bytes": 4 * KEEP * tokens * config.hidden_size * FLOAT32,
     }

@@ -25,14 +25,15 @@ from pathlib import Path
 
 SECONDS = 60.0
 
-
 EVERYTHING = (
     "scipy.stats",
     "torch._dynamo",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
     "transformers.trainer",
+    "sft_cloud.cli",
     "sft_cloud.serve",
+    "sft_edge.cli",
     "sft_edge.run",
 )
 WITHOUT_ENVIRONMENT = (

@@ -19,14 +19,16 @@ from sft_common.rpc.federation import plan_digest
 from tests.unit.cloud.federation.scene import Beginning, given, led, plan, play
 
 
-def test_a_cloud_that_is_started_again_goes_on_behind_its_last_average(tmp_path: Path) -> None:
-    async def before() -> Work:
-        async with led(plan(rounds=3), folder=tmp_path) as scene:
-            scene.join("a", "b", "c")
-            await scene.one_round(1.0)
-            await scene.one_round(2.0)
-            return await scene.work("a")  # of round 3, when it is killed
+async def killed(known: FederationPlan, folder: Path, *averages: float) -> Work:
+    """Be a cloud that is killed behind some averages; returns what client a was to do next."""
+    async with led(known, folder=folder) as scene:
+        scene.join("a", "b", "c")
+        for value in averages:
+            await scene.one_round(value)
+        return await scene.work("a")
 
+
+def test_a_cloud_that_is_started_again_goes_on_behind_its_last_average(tmp_path: Path) -> None:
     async def after(stale: Work) -> None:
         async with led(plan(rounds=3), folder=tmp_path) as scene:
             scene.join("a", at=stale.attempt)
@@ -39,7 +41,7 @@ def test_a_cloud_that_is_started_again_goes_on_behind_its_last_average(tmp_path:
                 await scene.hand_in("a", stale, 50.0)
             assert [record.round for record in scene.federation.progress.records] == [1, 2]
 
-    stale = asyncio.run(before())
+    stale = asyncio.run(killed(plan(rounds=3), tmp_path, 1.0, 2.0))
     play(after(stale))
 
 
@@ -47,12 +49,6 @@ def test_a_cloud_that_is_started_again_has_those_who_come_back_look_at_the_last_
     tmp_path: Path,
 ) -> None:
     known = plan(rounds=1, patience_seconds=1.0)
-
-    async def before() -> Work:
-        async with led(known, folder=tmp_path) as scene:
-            scene.join("a", "b", "c")
-            await scene.one_round(1.0)
-            return await scene.work("a")  # of the last look, when it is killed
 
     async def after(stale: Work) -> None:
         async with led(known, folder=tmp_path) as scene:
@@ -70,35 +66,22 @@ def test_a_cloud_that_is_started_again_has_those_who_come_back_look_at_the_last_
             last = scene.federation.progress.records[-1]
             assert (last.duty, last.arrived, last.value) == ("evaluate", ["a", "b"], 0.75)
 
-    play(after(asyncio.run(before())))
+    play(after(asyncio.run(killed(known, tmp_path, 1.0))))
 
 
 def test_a_last_look_does_not_wait_for_ever(tmp_path: Path) -> None:
     known = plan(rounds=1, patience_seconds=0.1)
-
-    async def before() -> None:
-        async with led(known, folder=tmp_path) as scene:
-            scene.join("a", "b", "c")
-            await scene.one_round(1.0)
-            await scene.work("a")
 
     async def after() -> None:
         async with led(known, folder=tmp_path) as scene:
             await scene.until(lambda: scene.federation.ended)
             assert (tmp_path / "model").is_dir()
 
-    play(before())
+    asyncio.run(killed(known, tmp_path, 1.0))
     play(after())
 
 
 def test_a_damaged_average_is_passed_over_for_the_one_before_it(tmp_path: Path) -> None:
-    async def two() -> None:
-        async with led(plan(rounds=3), folder=tmp_path) as scene:
-            scene.join("a", "b", "c")
-            await scene.one_round(1.0)
-            await scene.one_round(2.0)
-            await scene.work("a")
-
     async def behind_one() -> None:
         async with led(plan(rounds=3), folder=tmp_path) as scene:
             scene.join("a", "b", "c")
@@ -112,7 +95,7 @@ def test_a_damaged_average_is_passed_over_for_the_one_before_it(tmp_path: Path) 
                 while True:
                     await scene.hear("a")
 
-    asyncio.run(two())
+    asyncio.run(killed(plan(rounds=3), tmp_path, 1.0, 2.0))
     newest, older = sorted(tmp_path.glob("averages/*/clients.safetensors"), reverse=True)
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
     play(behind_one())
@@ -121,13 +104,7 @@ def test_a_damaged_average_is_passed_over_for_the_one_before_it(tmp_path: Path) 
 
 
 def test_a_federation_with_another_plan_is_refused(tmp_path: Path) -> None:
-    async def one(known: FederationPlan) -> None:
-        async with led(known, folder=tmp_path) as scene:
-            scene.join("a", "b", "c")
-            await scene.one_round(1.0)
-            await scene.work("a")
-
-    asyncio.run(one(plan(rounds=3)))
+    asyncio.run(killed(plan(rounds=3), tmp_path, 1.0))
     keeper = Keeper(tmp_path, plan(rounds=3, seed=1))
     with pytest.raises(ConfigError, match="was begun with seed 0, its file says 1 now"):
         keeper.read()
@@ -193,13 +170,6 @@ def test_a_federation_that_has_ended_goes_on_when_its_file_says_more_rounds(
 
 
 def test_fewer_rounds_end_a_federation_behind_its_last_average(tmp_path: Path) -> None:
-    async def first() -> None:
-        async with led(plan(rounds=3), folder=tmp_path) as scene:
-            scene.join("a", "b", "c")
-            await scene.one_round(1.0)
-            await scene.one_round(2.0)
-            await scene.work("a")
-
     async def fewer() -> None:
         async with led(plan(rounds=1), folder=tmp_path) as scene:
             scene.join("a", "b", "c")
@@ -210,17 +180,11 @@ def test_fewer_rounds_end_a_federation_behind_its_last_average(tmp_path: Path) -
             await scene.until(lambda: scene.federation.ended)
             assert scene.average == [2.0, 2.0]
 
-    play(first())
+    asyncio.run(killed(plan(rounds=3), tmp_path, 1.0, 2.0))
     play(fewer())
 
 
 def test_a_federation_goes_on_with_fewer_clients_when_its_file_says_so(tmp_path: Path) -> None:
-    async def first() -> None:
-        async with led(plan(rounds=2), folder=tmp_path) as scene:
-            scene.join("a", "b", "c")
-            await scene.one_round(1.0)
-            await scene.work("a")
-
     async def without_c() -> None:
         known = plan(rounds=2, minimum=2, quorum=1, patience_seconds=5.0)
         assert plan_digest(known) == plan_digest(plan(rounds=2))
@@ -231,5 +195,5 @@ def test_a_federation_goes_on_with_fewer_clients_when_its_file_says_so(tmp_path:
             await scene.end("ab")
             assert scene.average == [2.0, 2.0]
 
-    play(first())
+    asyncio.run(killed(plan(rounds=2), tmp_path, 1.0))
     play(without_c())
