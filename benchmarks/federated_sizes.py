@@ -17,17 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PretrainedConfig, ViTConfig
 
 from benchmarks.federated_clients import counted
-from benchmarks.federated_formula import FLOAT32
+from benchmarks.federated_formula import FLOAT32, Sizes, published_bytes
 from sft_common.commandline import OneLineParser, run_command
 from sft_common.config import PartsSpec, SplitSpec
 from sft_common.files import written_aside
@@ -82,14 +82,8 @@ class Row:
     whole: int
     """Operations of an example forward and backward through the whole model (FedAvg)."""
 
-    trained_bytes: int
-    """|p| + |W_t|."""
-
-    whole_bytes: int
-    """|W|."""
-
-    example_bytes: float
-    """What an example moves in a round, 4 gamma tokens width."""
+    sizes: Sizes
+    """What its bytes hang on."""
 
     def compute(self, epochs: int) -> float:
         """Return the share of FedAvg's local compute with as many epochs."""
@@ -97,11 +91,16 @@ class Row:
 
     def saved(self, examples: float) -> float:
         """Return the share of FedAvg's communication that is spared with so many examples."""
-        return 1 - (examples * self.example_bytes + 2 * self.trained_bytes) / (2 * self.whole_bytes)
+        return 1 - published_bytes(self.sizes, examples) / (2 * self.sizes.whole)
 
     def examples_for(self, saving: float) -> float:
         """Return |D| at which such a share is spared."""
-        return (self.saved(0) - saving) * 2 * self.whole_bytes / self.example_bytes
+        return (self.saved(0) - saving) / (self.saved(0) - self.saved(1))
+
+    @property
+    def example_bytes(self) -> float:
+        """What an example moves in a round."""
+        return published_bytes(self.sizes, 1) - published_bytes(self.sizes, 0)
 
 
 class _Elsewhere(torch.autograd.Function):
@@ -169,13 +168,17 @@ def rows_of(name: str, config: PretrainedConfig) -> list[Row]:
     side = config.image_size
     image = torch.empty(1, config.num_channels, side, side, device=META)
     whole = meta_model(config, HEAD)
-    tokens = 1 + (side // config.patch_size) ** 2 + PROMPT_TOKENS
+    row_bytes = 2 * FLOAT32 * config.hidden_size
     shared: dict[str, Any] = {
-        "model": name,
-        "whole": _flops(lambda: whole(pixel_values=image).logits.sum().backward()),
-        "whole_bytes": _bytes(whole),
-        "example_bytes": 4 * KEEP * tokens * config.hidden_size * FLOAT32,
+        "tokens": 1 + (side // config.patch_size) ** 2 + PROMPT_TOKENS,
+        "width": config.hidden_size,
+        "passes": KEEP,
+        "whole": _bytes(whole.parameters()),
+        "given": 0,
+        "up": row_bytes,
+        "down": row_bytes,
     }
+    flops = _flops(lambda: whole(pixel_values=image).logits.sum().backward())
     heads = {"no block": 0, "attention of block 1": 1, "block 1, attention of block 2": 2}
     tails = {"classifier": blocks, "last block, classifier": blocks - 1}
     found = []
@@ -193,15 +196,15 @@ def rows_of(name: str, config: PretrainedConfig) -> list[Row]:
                 ),
             )
             passes = passes_of(parts, image) if first else without_a_block(config, image)
-            trained = sum(p.numel() * FLOAT32 for p in parts.trained().values())
-            found.append(
-                Row(client=f"{head}; {tail}", passes=passes, trained_bytes=trained, **shared)
-            )
+            trained = _bytes(parts.trained().values())
+            sizes = Sizes(trained=trained, first_row=second == blocks, **shared)
+            client = f"{head}; {tail}"
+            found.append(Row(model=name, client=client, passes=passes, whole=flops, sizes=sizes))
     return found
 
 
-def _bytes(model: nn.Module) -> int:
-    return sum(FLOAT32 * p.numel() for p in model.parameters())
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(FLOAT32 * tensor.numel() for tensor in tensors)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -216,7 +219,7 @@ def table(rows: Sequence[Row]) -> str:
         passes = ", ".join(
             f"{flops / 1e9:.2f}" for flops in (row.passes.local, row.passes.score, row.passes.split)
         )
-        moved = 2 * row.whole_bytes, 2 * row.trained_bytes, row.example_bytes
+        moved = 2 * row.sizes.whole, 2 * row.sizes.trained, row.example_bytes
         sizes = ", ".join(f"{size / 1e6:.2f}" for size in moved)
         lines.append(
             f"| {row.model} | {row.client} | {passes} | {row.whole / 1e9:.1f} "

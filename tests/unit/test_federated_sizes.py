@@ -80,13 +80,13 @@ def test_a_frozen_head_costs_one_backward_to_its_prompts(rows: dict[str, Row]) -
 
 def test_bytes_are_those_of_the_formula(rows: dict[str, Row]) -> None:
     found = rows["block 1, attention of block 2; classifier"]
-    assert found.trained_bytes == 4 * (
+    assert found.sizes.trained == 4 * (
         PROMPT_TOKENS * WIDTH + 2 * WIDTH + (WIDTH + 1) * CLASSES
     )  # prompts, the last norm, the classifier
     tokens = 1 + PATCHES + PROMPT_TOKENS
     assert found.example_bytes == 4 * 0.5 * tokens * WIDTH * 4
     assert found.saved(found.examples_for(0.53)) == pytest.approx(0.53)
-    assert found.saved(0) == 1 - found.trained_bytes / found.whole_bytes
+    assert found.saved(0) == 1 - found.sizes.trained / found.sizes.whole
 
 
 def test_the_command_tells_a_row_of_each_and_what_was_published(
